@@ -1,0 +1,42 @@
+# make run, make test: the two that matter. `make help` lists all.
+PYTHON ?= python3
+PARAMS ?= params/quick.yaml
+RUN    ?= outputs/quick
+PORT   ?= 8080
+IP     ?= 127.0.0.1
+SET    ?=
+BIN    := .venv/bin
+READY  := .venv/.ready
+
+.PHONY: help run test serve lab lock clean
+help:  ## list the commands
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' Makefile
+
+$(READY): requirements.txt constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "error: Python 3.11 to 3.13 is needed; name one: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
+	@echo "Installing the pinned packages into .venv (about three minutes) …"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt -e .
+	@touch $@
+
+run: $(READY)  ## run notebooks 01 to 05: PARAMS=params/gpu.yaml, SET="epochs=3 batch_size=32", FRESH=1
+	@$(BIN)/python -m lib.workbook $(PARAMS) $(if $(SET),--set $(SET)) $(if $(FRESH),--fresh)
+
+test: $(READY)  ## lint, unit tests, every notebook, the service
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --nbval-lax --nbval-sanitize-with tests/sanitize.cfg --nbval-cell-timeout 600 notebooks
+
+serve: $(READY)  ## POST /recommend from RUN=outputs/quick on PORT=8080 (makes the quick run if it is missing)
+	@test -d $(RUN)/index || test $(RUN) != outputs/quick || $(MAKE) --no-print-directory run PARAMS=params/quick.yaml
+	@$(BIN)/python -m lib.gateway --run $(RUN) --ip $(IP) --port $(PORT)
+
+lab: $(READY)  ## JupyterLab on the notebooks
+	@$(BIN)/jupyter lab --notebook-dir .
+
+lock: $(READY)  ## write constraints.txt from what is installed
+	@{ sed -n 1p constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > constraints.new && mv constraints.new constraints.txt
+
+clean:  ## remove the environment (the runs in outputs/ stay)
+	rm -rf .venv

@@ -1,0 +1,183 @@
+"""The contract of POST /recommend: what a request may hold and what comes back. It knows nothing of Jupyter."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StrictStr,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from lib.recommender import Recommender
+
+DEFAULT_TOP_K = 5
+Text = Annotated[StrictStr, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
+TopK = Annotated[StrictInt, Field(ge=1, le=10)]
+
+
+class RecommendRequest(BaseModel):
+    """What the listener asks."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: Text = Field(description="What the listener wants, in words.", examples=["Jazzy lo-fi beats for studying"])
+    top_k: TopK | None = Field(None, description=f"How many tracks; {DEFAULT_TOP_K} if absent.")
+    num_recommendations: TopK | None = Field(None, description="Another name for top_k.")
+    mood: StrictStr | None = Field(None, description="Only tracks of this mood.")
+    liked: list[StrictStr] = Field([], description="Ids of tracks that pull the request towards them.")
+    disliked: list[StrictStr] = Field([], description="Ids of tracks that push the request away from them.")
+
+    @model_validator(mode="after")
+    def _one_count(self) -> RecommendRequest:
+        if None not in (self.top_k, self.num_recommendations) and self.top_k != self.num_recommendations:
+            raise ValueError("top_k and num_recommendations are two names of one value, and they differ")
+        return self
+
+
+class Track(BaseModel):
+    """One recommended track."""
+
+    id: str
+    title: str
+    artist: str
+    mood: str
+    score: float = Field(description="Cosine similarity; never increasing down the list.")
+    match: str = Field(description="strong above 0.7, moderate from 0.5, borderline from 0.4, weak below.")
+
+
+class RecommendResponse(BaseModel):
+    """The best tracks, best first, and the SHA-256 of the model that found them."""
+
+    tracks: list[Track]
+    model: str
+
+
+class Error(BaseModel):
+    """What was wrong, and with which field."""
+
+    code: str
+    message: str
+    field: str | None = None
+
+
+class ErrorResponse(BaseModel):
+    """Every answer that is not a success."""
+
+    error: Error
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A status and a JSON body, ready to print from a notebook cell."""
+
+    status: int
+    body: str
+    headers: dict = field(default_factory=lambda: {"Content-Type": "application/json"})
+
+    @property
+    def info(self) -> str:
+        """What a Kernel Gateway ResponseInfo cell prints."""
+        return json.dumps({"status": self.status, "headers": self.headers})
+
+
+def failure(status: int, code: str, message: str, field: str | None = None) -> Answer:
+    """An error answer in the contract's form."""
+    error = ErrorResponse(error=Error(code=code, message=message, field=field))
+    return Answer(status, error.model_dump_json())
+
+
+def recommend(recommender: Recommender, request: str) -> Answer:
+    """Answer one POST /recommend.
+
+    Args:
+        request: Kernel Gateway's REQUEST, a JSON text whose "body" is the HTTP body, parsed or as text.
+    """
+    body = json.loads(request)["body"]
+    if isinstance(body, str):
+        try:
+            body = json.loads(body)
+            body_text = json.dumps(body, ensure_ascii=False)
+            body_text.encode()
+        except ValueError as error:
+            return failure(400, "not_json", f"The body is not JSON: {error}.")
+    try:
+        asked = RecommendRequest.model_validate(body)
+    except ValidationError as error:
+        return _invalid(error)
+    if asked.mood is not None and asked.mood not in recommender.moods:
+        message = f"No track has the mood {asked.mood!r}; there are {', '.join(recommender.moods)}."
+        return failure(400, "unknown_mood", message, "mood")
+    for name in ("liked", "disliked"):
+        if unknown := [track for track in getattr(asked, name) if track not in recommender.row]:
+            return failure(400, "unknown_track", f"No such track: {', '.join(unknown)}.", name)
+    top_k = asked.top_k or asked.num_recommendations or DEFAULT_TOP_K
+    found = recommender.recommend(asked.text, top_k, asked.mood, asked.liked, asked.disliked)
+    response = RecommendResponse(tracks=found.to_dict("records"), model=recommender.fingerprints["model"])
+    return Answer(200, response.model_dump_json())
+
+
+def health() -> Answer:
+    """The process is alive."""
+    return Answer(200, json.dumps({"status": "alive"}))
+
+
+def ready(recommender: Recommender) -> Answer:
+    """The model and the index are loaded and answer; their fingerprints."""
+    recommender.recommend("ready?", 1)
+    return Answer(200, json.dumps({"status": "ready", "tracks": len(recommender.tracks), **recommender.fingerprints}))
+
+
+def openapi() -> Answer:
+    """The contract as OpenAPI 3.1, from the models that validate."""
+    schemas = {}
+    for model in (RecommendRequest, RecommendResponse, ErrorResponse):
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= schema.pop("$defs", {}) | {model.__name__: schema}
+    error = {"description": "What was wrong.", "content": _content("ErrorResponse")}
+    answers = {"200": {"description": "The best tracks, best first.", "content": _content("RecommendResponse")}}
+    answers |= {str(status): error for status in (400, 401, 405, 413, 415, 429, 503)}
+    plain = {"get": {"responses": {"200": {"description": "OK", "content": {"application/json": {}}}}}}
+    document = {
+        "openapi": "3.1.0",
+        "info": {"title": "Text-to-music recommendation", "version": "1"},
+        "paths": {
+            "/recommend": {
+                "post": {
+                    "summary": "Type how you feel, get songs.",
+                    "requestBody": {"required": True, "content": _content("RecommendRequest")},
+                    "responses": answers,
+                }
+            },
+            **dict.fromkeys(("/health", "/ready", "/openapi.json"), plain),
+        },
+        "components": {"schemas": schemas},
+    }
+    return Answer(200, json.dumps(document))
+
+
+def _content(schema: str) -> dict:
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+
+
+def _invalid(error: ValidationError) -> Answer:
+    """The first thing that was wrong, in words."""
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else None
+    if first["type"] == "missing":
+        return failure(400, "missing_field", f"The field {name!r} is required.", name)
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(RecommendRequest.model_fields)
+        return failure(400, "unknown_field", f"There is no field {name!r}; there are {known}.", name)
+    if name is None and first["type"] == "model_type":
+        return failure(400, "not_an_object", "The body must be a JSON object with a field 'text'.")
+    message = first["msg"].removeprefix("Value error, ")
+    return failure(400, "invalid_value", f"{name}: {message}." if name else f"{message}.", name or "top_k")

@@ -1,0 +1,351 @@
+"""Run the workbook: notebooks 01 to 05 through papermill, with one parameter file.
+
+    python -m lib.workbook params/quick.yaml --set epochs=2 batch_size=32
+
+Only notebooks whose own text, parameters, code or input files changed since the last run are run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import difflib
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import distributions
+from pathlib import Path
+
+import nbformat
+import papermill
+import yaml
+from nbclient.exceptions import DeadKernelError
+from papermill.engines import NBClientEngine, papermill_engines
+from papermill.exceptions import PapermillExecutionError
+
+from lib import report
+from lib.runs import ROOT, STAGES, WorkbookError, fingerprint, folder, read_json, resolve, shown, write_json
+
+NOTEBOOKS = ROOT / "notebooks"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 with the two repairs that a parameter file needs: 3e-5 is a number, and a key given twice an error."""
+
+    def construct_mapping(self, node, deep=False):
+        names = [key.value for key, _ in node.value]
+        for key, _ in node.value:
+            if names.count(key.value) > 1:
+                raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} is given twice", problem_mark=key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def read_parameters(file: Path, overrides: list[str]) -> dict:
+    """Parameters of a YAML file, with `key=value` overrides on top, checked against what the notebooks declare.
+
+    Raises:
+        WorkbookError: the file is missing or not flat YAML; a key is unknown or its value of the wrong type.
+    """
+    if not file.is_file():
+        near = ", ".join(shown(p) for p in sorted((ROOT / "params").glob("*.yaml")))
+        raise WorkbookError(f"{file}: no such parameter file. There are {near}.")
+    try:
+        given = yaml.load(file.read_text(encoding="utf-8"), _Loader) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise WorkbookError(f"{file}: not valid YAML: {_yaml_problem(error)}") from error
+    if not isinstance(given, dict):
+        raise WorkbookError(f"{file}: expected lines of `key: value`, found {type(given).__name__}.")
+    sources = dict.fromkeys(given, str(file))
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise WorkbookError(f"--set {override}: write key=value.")
+        given[key], sources[key] = yaml.load(value, _Loader), f"--set {override}"
+    known = {key: default for notebook in STAGES for key, default in declared(notebook).items()}
+    for key, value in given.items():
+        _check(key, value, known, sources[key])
+    return known | given
+
+
+def declared(notebook: str) -> dict:
+    """The parameters that a notebook declares in its cell tagged `parameters`, with their defaults."""
+    found = papermill.inspect_notebook(str(NOTEBOOKS / f"{notebook}.ipynb"))
+    return {name: ast.literal_eval(about["default"]) for name, about in found.items()}
+
+
+def run(parameters: dict, parameter_file: str, fresh: bool = False) -> dict:
+    """Run every stage that is not up to date, in order, and keep run.json truthful throughout.
+
+    Returns:
+        The contents of run.json.
+
+    Raises:
+        WorkbookError: a notebook failed, or another process is at work in the folder.
+        KeyboardInterrupt: Ctrl-C or SIGTERM.
+    """
+    where = folder(parameters["run_dir"])
+    with _only_one(where):
+        record = _record(where, parameters, parameter_file, fresh)
+        try:
+            for number, notebook in enumerate(STAGES, 1):
+                _bring_up_to_date(where, notebook, parameters, record, f"{number}/{len(STAGES)}")
+            _write_report(where, record)
+            record["status"] = "done"
+        except BaseException as error:
+            record["status"] = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
+            record["error"] = str(error) or type(error).__name__
+            raise
+        finally:
+            record["finished"] = _now()
+            record.pop("pid")
+            write_json(where / "run.json", record)
+    return record
+
+
+def stage_key(where: Path, notebook: str, parameters: dict) -> str:
+    """What a stage's result depends on, as one SHA-256: notebook, parameters, code, input files."""
+    cells = nbformat.read(NOTEBOOKS / f"{notebook}.ipynb", 4).cells
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    own = {name: parameters[name] for name in declared(notebook)}
+    external = [resolve(own["catalogue"])] if own.get("catalogue") else []
+    files = [*_modules(code), *(where / name for name in STAGES[notebook].reads), *external]
+    parts = [code, json.dumps(own, sort_keys=True), *(fingerprint(f) if f.exists() else "missing" for f in files)]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; 0 when the run is complete, 1 with one line on what stopped it."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.workbook",
+        description=__doc__.split("\n\n")[0],
+        epilog="Stopped or failed, it resumes where it was: call it again.",
+    )
+    parser.add_argument("params", nargs="?", default="params/quick.yaml", help="parameter file (default: %(default)s)")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="override single parameters")
+    parser.add_argument("--fresh", action="store_true", help="run every notebook, whether or not it is up to date")
+    parser.add_argument("--traceback", action="store_true", help="show the whole traceback of an error")
+    args = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        record = run(read_parameters(resolve(args.params), args.set), args.params, args.fresh)
+        print(report.summary(resolve(record["parameters"]["run_dir"])))
+        return 0
+    except KeyboardInterrupt:
+        said = "stopped; call it again to go on from the notebook that was running."
+    except (WorkbookError, OSError) as error:
+        said = str(error)
+    if args.traceback:
+        traceback.print_exc()
+    print(f"error: {said}", file=sys.stderr)
+    return 1
+
+
+class _NamedCells(NBClientEngine):
+    """Papermill's own engine, with the heading above the current cell on the progress bar."""
+
+    at = ("", 0)  # heading and number of the cell being run: what a failure names
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man, kernel_name, **kwargs):
+        start, cells = nb_man.cell_start, nb_man.nb.cells
+        done = threading.Event()
+
+        def cell_start(cell, cell_index=None, **more):
+            headings = [
+                c.source.lstrip("# ").splitlines()[0]
+                for c in cells[: cell_index + 1]
+                if c.source.startswith("#") and c.cell_type == "markdown"
+            ]
+            cls.at = (headings[-1] if headings else "", cell_index + 1)
+            nb_man.pbar.set_postfix_str(cls.at[0])
+            start(cell, cell_index, **more)
+
+        def tick():
+            while not done.wait(1) and nb_man.pbar is not None:
+                nb_man.pbar.refresh()
+
+        nb_man.cell_start = cell_start
+        threading.Thread(target=tick, daemon=True).start()
+        try:
+            quiet = [
+                "--log-level=CRITICAL"
+            ]  # of the kernel's own chatter in the terminal; cells' errors are in the notebook
+            return super().execute_managed_notebook(nb_man, kernel_name, extra_arguments=quiet, **kwargs)
+        finally:
+            done.set()
+
+
+papermill_engines.register("workbook", _NamedCells)
+
+
+def _bring_up_to_date(where: Path, notebook: str, parameters: dict, record: dict, number: str) -> None:
+    stages = record["stages"]
+    key = stage_key(where, notebook, parameters)
+    made = {name: where / name for name in (*STAGES[notebook].writes, f"{notebook}.ipynb")}
+    before = stages.get(notebook, {})
+    if before.get("key") == key and before.get("outputs") == _fingerprints(made):
+        print(f"[{number}] {notebook}: up to date", flush=True)
+        return
+    stages[notebook] = {"status": "running", "started": _now()}
+    write_json(where / "run.json", record)
+    started = time.monotonic()
+    try:
+        _execute(where, notebook, parameters, number)
+    except BaseException as error:
+        stopped = isinstance(error, KeyboardInterrupt)
+        stages[notebook] |= {"status": "stopped" if stopped else "failed", "error": str(error) or "stopped"}
+        raise
+    seconds = round(time.monotonic() - started, 1)
+    if not sys.stderr.isatty():
+        print(f"[{number}] {notebook}: {seconds:.0f} s", flush=True)
+    stages[notebook] |= {"status": "done", "key": key, "seconds": seconds, "outputs": _fingerprints(made)}
+    write_json(where / "run.json", record)
+
+
+def _execute(where: Path, notebook: str, parameters: dict, number: str) -> None:
+    """Run one notebook; what is half-executed has the name NOTEBOOK.partial.ipynb and stays when it fails."""
+    partial = where / f"{notebook}.partial.ipynb"
+    own = {name: parameters[name] for name in declared(notebook)}
+    bar = {"desc": f"[{number}] {notebook}", "disable": not sys.stderr.isatty(), "dynamic_ncols": True}
+    try:
+        papermill.execute_notebook(
+            str(NOTEBOOKS / f"{notebook}.ipynb"),
+            str(partial),
+            own,
+            engine_name="workbook",
+            progress_bar=bar,
+            cwd=str(NOTEBOOKS),
+        )
+    except (PapermillExecutionError, DeadKernelError, OSError) as error:
+        heading, cell = _NamedCells.at
+        what = f"{error.ename}: {error.evalue}" if isinstance(error, PapermillExecutionError) else _died(error)
+        raise WorkbookError(f"{notebook}, cell {cell} ({heading}): {what}\n  read it in {shown(partial)}") from error
+    partial.replace(where / f"{notebook}.ipynb")
+
+
+def _died(error: Exception) -> str:
+    return "the kernel died (out of memory, or killed)" if isinstance(error, DeadKernelError) else str(error)
+
+
+def _write_report(where: Path, record: dict) -> None:
+    outputs = [stage["outputs"] for stage in record["stages"].values()]
+    made_from = hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()
+    if record.get("report") != made_from or not (where / "report.html").exists():
+        report.write(where, list(STAGES))
+        record["report"] = made_from
+
+
+@contextmanager
+def _only_one(where: Path):
+    """Hold the folder: two runs at once would write over each other. The lock goes when the process goes."""
+    with (where / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise WorkbookError(
+                f"another run is at work in {shown(where)}: wait for it, or choose another run_dir."
+            ) from error
+        yield
+
+
+def _record(where: Path, parameters: dict, parameter_file: str, fresh: bool) -> dict:
+    """run.json as it stands at the start: what was done before is kept, what was running then was interrupted."""
+    before = read_json(where / "run.json") if (where / "run.json").exists() else {}
+    stages = {} if fresh else before.get("stages", {})
+    for stage in stages.values():
+        if stage["status"] == "running":
+            stage["status"] = "interrupted"
+    record = {
+        "status": "running",
+        "pid": os.getpid(),
+        "started": _now(),
+        "parameter_file": parameter_file,
+        "parameters": parameters,
+        "code": _revision(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "stages": stages,
+        "report": before.get("report"),
+        "packages": {d.name: d.version for d in sorted(distributions(), key=lambda d: d.name.lower())},
+    }
+    write_json(where / "run.json", record)
+    return record
+
+
+def _modules(code: str) -> list[Path]:
+    """The files of lib that the code imports, and those that they import in turn."""
+    found, waiting = {}, [code]
+    while waiting:
+        for node in ast.walk(ast.parse(re.sub(r"^[%!].*$", "", waiting.pop(), flags=re.M))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "lib":
+                names = [node.module[4:]] if node.module != "lib" else [alias.name for alias in node.names]
+                for file in (ROOT / "lib" / f"{name}.py" for name in names if name not in found):
+                    found[file.stem] = file
+                    waiting.append(file.read_text(encoding="utf-8"))
+    if "moods" in found:
+        found["moods.yaml"] = ROOT / "lib" / "moods.yaml"
+    return [found[name] for name in sorted(found)]
+
+
+def _check(key: str, value, known: dict, source: str) -> None:
+    if key not in known:
+        close = difflib.get_close_matches(key, known, 1)
+        near = f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(sorted(known))}."
+        raise WorkbookError(f"{source}: no notebook has a parameter {key!r}.{near}")
+    wanted = type(known[key])
+    fits = type(value) is wanted or (wanted is float and type(value) is int)
+    if not fits:
+        names = {
+            int: "a whole number",
+            float: "a number",
+            str: "a text",
+            bool: "true or false",
+            list: "a list",
+            dict: "a mapping",
+        }
+        raise WorkbookError(f"{source}: {key} is {value!r}, but must be {names[wanted]}, such as {known[key]!r}.")
+
+
+def _yaml_problem(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    problem = getattr(error, "problem", None) or str(error)
+    tab = " (a tab: indent with spaces)" if "\\t" in problem else ""
+    return f"{where}{problem}{tab}."
+
+
+def _fingerprints(files: dict[str, Path]) -> dict[str, str]:
+    return {name: fingerprint(path) if path.exists() else "missing" for name, path in files.items()}
+
+
+def _revision() -> str:
+    """The commit, with "+" where files differ from it; "unknown" outside a checkout."""
+    git = ["git", "-C", str(ROOT)]
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    dirty = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=False).stdout.strip()
+    return (commit + ("+" if dirty else "")) if commit else "unknown"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

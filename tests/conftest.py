@@ -1,0 +1,34 @@
+"""One small real run, made once by the real runner, for every test that needs a run."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from lib import runs, workbook
+
+SMALL = ["n_tracks=400", "n_requests=300", "n_pairs=128", "debug_tracks=200", "min_per_mood=5"]
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory) -> Path:
+    """Notebooks 01 to 05 with quick.yaml made small."""
+    where = tmp_path_factory.mktemp("runs") / "small"
+    code = workbook.main([str(runs.ROOT / "params/quick.yaml"), "--set", f"run_dir={where}", *SMALL])
+    assert code == 0
+    return where
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of real data that lies beside a development checkout; it is not part of the product."""
+    path = runs.ROOT.parent / "shared"
+    if not path.is_dir():
+        pytest.skip("the real data of ../shared is not here")
+    return path
+
+
+@pytest.fixture
+def python() -> str:
+    """The interpreter that runs the tests."""
+    return sys.executable

@@ -1,0 +1,239 @@
+"""The real gateway over HTTP: the seed's two examples, every rule of the contract, and how it starts and stops."""
+
+import json
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+from lib import api, runs
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start(python: str, run, port: int) -> subprocess.Popen:
+    return subprocess.Popen(
+        [python, "-m", "lib.gateway", "--run", str(run), "--port", str(port)],
+        cwd="/",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+class Service:
+    def __init__(self, port: int):
+        self.url = f"http://127.0.0.1:{port}"
+
+    def __call__(self, path="/recommend", body=None, method=None, kind="application/json"):
+        """Status, parsed body and headers of a request."""
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        headers = {"Content-Type": kind} if data is not None else {}
+        request = urllib.request.Request(self.url + path, data, headers, method=method)
+        try:
+            answer = urllib.request.urlopen(request, timeout=20)
+        except urllib.error.HTTPError as error:
+            answer = error
+        with answer:
+            text = answer.read().decode()
+            return answer.status, json.loads(text) if "json" in answer.headers["Content-Type"] else text, answer.headers
+
+
+@pytest.fixture(scope="module")
+def service(small_run, request):
+    import sys
+
+    port = free_port()
+    started = time.monotonic()
+    process = start(sys.executable, small_run, port)
+    ask = Service(port)
+    while time.monotonic() - started < 30:
+        try:
+            if ask("/ready")[0] == 200:
+                break
+        except OSError:
+            pass
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.3)
+    else:
+        process.kill()
+        pytest.fail(f"not ready within 30 s: {process.communicate()}")
+    yield ask
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=10)
+    assert process.returncode == 0
+
+
+def check_tracks(answer: dict, n: int) -> None:
+    assert [list(t) for t in answer["tracks"]] == [["id", "title", "artist", "mood", "score", "match"]] * n
+    scores = [t["score"] for t in answer["tracks"]]
+    assert scores == sorted(scores, reverse=True) and all(-1 <= s <= 1 for s in scores)
+    assert len(answer["model"]) == 64
+
+
+def test_the_seeds_first_example(service):
+    status, answer, headers = service(body={"text": "Uplifting EDM track with hype vocals and a build-up structure"})
+    assert status == 200 and headers["Content-Type"] == "application/json"
+    check_tracks(answer, 5)
+
+
+def test_the_seeds_second_example(service):
+    status, answer, _ = service(body={"text": "Jazzy lo-fi beats for studying", "num_recommendations": 3})
+    assert status == 200
+    check_tracks(answer, 3)
+
+
+def test_songs_fit_the_request(service, small_run):
+    """Opposite requests get tracks from opposite sides of the valence–arousal plane."""
+    import pandas as pd
+
+    tracks = pd.read_parquet(small_run / "tracks.parquet").set_index("id")
+    energy = {}
+    for text in ("high-energy pumping workout music", "calm relaxing music to fall asleep"):
+        _, answer, _ = service(body={"text": text, "top_k": 10})
+        energy[text] = tracks.loc[[t["id"] for t in answer["tracks"]], "energy"].mean()
+    loud, quiet = energy.values()
+    assert loud > quiet + 0.2, energy
+
+
+@pytest.mark.parametrize(
+    "text", ["  trimmed  ", "悲しいピアノ", "أغنية هادئة", "🎵🔥", "'; print(1) #\n\"\\", "x" * 1000]
+)
+def test_any_text_is_answered(service, text):
+    status, answer, _ = service(body={"text": text})
+    assert status == 200
+    check_tracks(answer, 5)
+
+
+def test_charset_is_understood(service):
+    assert service(body={"text": "sad piano", "top_k": 1}, kind="application/json; charset=utf-8")[0] == 200
+
+
+def test_mood_liked_and_disliked(service):
+    _, answer, _ = service(body={"text": "music", "mood": "calm"})
+    assert {t["mood"] for t in answer["tracks"]} == {"calm"}
+    first, second = (t["id"] for t in answer["tracks"][:2])
+    status, moved, _ = service(body={"text": "music", "mood": "calm", "liked": [first], "disliked": [second]})
+    assert status == 200 and not {first, second} & {t["id"] for t in moved["tracks"]}
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "field"),
+    [
+        ({}, "missing_field", "text"),
+        ({"text": "   "}, "invalid_value", "text"),
+        ({"text": "x" * 1001}, "invalid_value", "text"),
+        ({"text": 3}, "invalid_value", "text"),
+        ({"text": "\ud800"}, "not_json", None),
+        ({"text": "a", "top_k": 0}, "invalid_value", "top_k"),
+        ({"text": "a", "top_k": 11}, "invalid_value", "top_k"),
+        ({"text": "a", "top_k": "3"}, "invalid_value", "top_k"),
+        ({"text": "a", "top_k": 3.0}, "invalid_value", "top_k"),
+        ({"text": "a", "top_k": True}, "invalid_value", "top_k"),
+        ({"text": "a", "top_k": 3, "num_recommendations": 4}, "invalid_value", "top_k"),
+        ({"text": "a", "mood": "polka"}, "unknown_mood", "mood"),
+        ({"text": "a", "liked": ["nobody"]}, "unknown_track", "liked"),
+        ({"text": "a", "topk": 3}, "unknown_field", "topk"),
+        (["a"], "not_an_object", None),
+        (b"{not json", "not_json", None),
+        (b"", "not_json", None),
+    ],
+)
+def test_bad_requests_are_400_and_say_why(service, body, code, field):
+    status, answer, headers = service(body=body)
+    assert (status, headers["Content-Type"]) == (400, "application/json")
+    assert list(answer) == ["error"] and list(answer["error"]) == ["code", "message", "field"]
+    assert (answer["error"]["code"], answer["error"]["field"]) == (code, field), answer
+
+
+def test_both_counts_may_agree(service):
+    assert len(service(body={"text": "a", "top_k": 2, "num_recommendations": 2})[1]["tracks"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "code"),
+    [
+        ({"path": "/nothing"}, 404, "not_found"),
+        ({"path": "/recommend"}, 405, "method_not_allowed"),
+        ({"body": b"text=a", "kind": "application/x-www-form-urlencoded"}, 415, "unsupported_media_type"),
+        ({"body": {"text": "a" * 70_000}}, 413, "too_large"),
+    ],
+)
+def test_other_errors_are_json_too(service, how, status, code):
+    got, answer, headers = service(**how)
+    assert got == status and answer["error"]["code"] == code and headers["Content-Type"] == "application/json"
+
+
+def test_health_ready_metrics_and_openapi(service):
+    assert service("/health")[1] == {"status": "alive"}
+    _, ready, _ = service("/ready")
+    assert ready["status"] == "ready" and ready["tracks"] == 400 and len(ready["model"]) == len(ready["index"]) == 64
+    assert "recommend_requests_total{" in service("/metrics")[1]
+    _, document, _ = service("/openapi.json")
+    assert document["openapi"] == "3.1.0"
+    assert set(document["components"]["schemas"]["RecommendRequest"]["properties"]) == set(
+        api.RecommendRequest.model_fields
+    )
+
+
+def test_a_taken_port_is_said(python, small_run):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        _out, said = (process := start(python, small_run, taken.getsockname()[1])).communicate(timeout=30)
+    assert process.returncode == 1 and "Address already in use" in said and "make serve PORT=" in said
+
+
+def test_a_run_that_is_not_there_is_said(python, tmp_path):
+    _out, said = (process := start(python, tmp_path, free_port())).communicate(timeout=30)
+    assert process.returncode == 1 and "has no model" in said and "Traceback" not in said
+
+
+def test_a_notebook_that_fails_at_start_ends_the_process(python, small_run, tmp_path):
+    import shutil
+
+    broken = tmp_path / "broken"
+    shutil.copytree(small_run, broken)
+    (broken / "index" / "vectors.npy").write_bytes(b"half")
+    process = start(python, broken, free_port())
+    _out, said = process.communicate(timeout=60)
+    assert process.returncode == 1 and "failed while its kernel was started" in said, said
+
+
+def test_stock_kernel_gateway_serves_the_notebook_too(python, small_run):
+    import papermill
+
+    seeded = small_run / "stock.ipynb"
+    papermill.execute_notebook(
+        str(runs.ROOT / "notebooks/08_serve.ipynb"), str(seeded), {"run_dir": str(small_run)}, prepare_only=True
+    )
+    port = free_port()
+    options = [
+        "--KernelGatewayApp.api=kernel_gateway.notebook_http",
+        f"--KernelGatewayApp.seed_uri={seeded}",
+        "--KernelGatewayApp.ip=127.0.0.1",
+    ]
+    process = subprocess.Popen(
+        [python, "-m", "kernel_gateway", *options, f"--KernelGatewayApp.port={port}"], stderr=subprocess.DEVNULL
+    )
+    try:
+        ask, deadline = Service(port), time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                status, answer, _ = ask(body={"text": "Jazzy lo-fi beats for studying", "num_recommendations": 3})
+                break
+            except OSError:
+                time.sleep(0.5)
+        assert status == 200
+        check_tracks(answer, 3)
+    finally:
+        process.terminate()
+        process.wait(timeout=15)

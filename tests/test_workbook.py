@@ -1,0 +1,321 @@
+"""The batch runner: parameters refused before anything runs, runs that fail, stop, die and resume."""
+
+import ast
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from lib import report, runs, workbook
+
+FIRST, SECOND = "01_first", "02_second"
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch) -> Path:
+    """A workbook of two small notebooks in a folder of its own; returns the run's folder."""
+    monkeypatch.setattr(workbook, "NOTEBOOKS", tmp_path / "notebooks")
+    stages = {FIRST: runs.Stage((), ("a.json",)), SECOND: runs.Stage(("a.json",), ("b.json",))}
+    monkeypatch.setattr(workbook, "STAGES", stages)
+    monkeypatch.setattr(report, "summary", lambda run: "summary")
+    notebook(tmp_path, FIRST, 'n = 1  # a number\nrun_dir = ""', write("a.json", "n"))
+    notebook(tmp_path, SECOND, 'word = "x"  # a text\nrun_dir = ""', write("b.json", "word"))
+    (tmp_path / "p.yaml").write_text(f"run_dir: {tmp_path / 'run'}\n")
+    return tmp_path / "run"
+
+
+def write(name: str, value: str) -> str:
+    return f"import pathlib\npathlib.Path(run_dir, '{name}').write_text(str({value}))"
+
+
+def notebook(tmp_path: Path, name: str, parameters: str, code: str) -> None:
+    v4 = nbformat.v4
+    cells = [
+        v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}),
+        v4.new_markdown_cell("## The work"),
+        v4.new_code_cell(code),
+    ]
+    made = v4.new_notebook(
+        cells=cells, metadata={"kernelspec": {"name": "python3", "language": "python", "display_name": "Python 3"}}
+    )
+    (tmp_path / "notebooks").mkdir(exist_ok=True)
+    nbformat.write(made, tmp_path / "notebooks" / f"{name}.ipynb")
+
+
+def run(where: Path, *more: str) -> int:
+    return workbook.main([str(where.parent / "p.yaml"), *more])
+
+
+def record(where: Path) -> dict:
+    return json.loads((where / "run.json").read_text())
+
+
+# parameter files
+
+
+def refused(tmp_path, text: str, *sets: str) -> str:
+    file = tmp_path / "bad.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(runs.WorkbookError) as error:
+        workbook.read_parameters(file, list(sets))
+    assert str(file) in str(error.value) or "--set" in str(error.value)
+    return str(error.value)
+
+
+def test_bad_parameter_files_are_refused_by_name(tmp_path):
+    assert "(a tab: indent with spaces)" in refused(tmp_path, "seed: 7\n\tepochs: 3\n")
+    assert "'seed' is given twice" in refused(tmp_path, "seed: 7\nseed: 8\n")
+    assert "'epoch'. Did you mean 'epochs'" in refused(tmp_path, "epoch: 3\n")
+    assert "epochs is 'three', but must be a whole number" in refused(tmp_path, "epochs: three\n")
+    assert "epochs is True" in refused(tmp_path, "epochs: true\n")
+    assert "lr is 'fast', but must be a number" in refused(tmp_path, "", "lr=fast")
+    assert "write key=value" in refused(tmp_path, "", "lr")
+    assert "expected lines of `key: value`" in refused(tmp_path, "- a\n- b\n")
+
+
+def test_a_missing_parameter_file_names_those_there_are(tmp_path, capsys):
+    assert workbook.main([str(tmp_path / "none.yaml")]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "params/quick.yaml" in said
+
+
+def test_numbers_are_read_as_people_write_them():
+    quick = runs.ROOT / "params/quick.yaml"
+    assert workbook.read_parameters(quick, ["lr=3e-5"])["lr"] == 3e-5
+    assert workbook.read_parameters(quick, ["lr=1"])["lr"] == 1
+
+
+def test_every_parameter_file_of_ours_is_valid():
+    for file in (runs.ROOT / "params").glob("*.yaml"):
+        assert workbook.read_parameters(file, [])["run_dir"] == f"outputs/{'own' if 'own' in file.stem else file.stem}"
+
+
+def test_gpu_yaml_has_the_seeds_values():
+    gpu = workbook.read_parameters(runs.ROOT / "params/gpu.yaml", [])
+    assert [gpu[k] for k in ("base_model", "batch_size", "epochs", "lr", "warmup")] == [
+        "all-mpnet-base-v2",
+        64,
+        15,
+        3e-5,
+        500,
+    ]
+
+
+def test_notebooks_agree_on_shared_parameters():
+    defaults = {}
+    for stage in runs.STAGES:
+        for name, value in workbook.declared(stage).items():
+            assert defaults.setdefault(name, value) == value, (stage, name)
+
+
+# the notebooks' form
+
+
+def test_notebooks_say_what_the_runner_says():
+    for name, stage in runs.STAGES.items():
+        table = nbformat.read(runs.ROOT / "notebooks" / f"{name}.ipynb", 4).cells[0].source
+        reads, writes = table.splitlines()[-1].strip("| ").split(" | ")
+        for said, meant in ((reads, stage.reads), (writes, stage.writes)):
+            assert all(f"`{file}" in said for file in meant) and said.count("`") - said.count(
+                "`catalogue`"
+            ) * 2 == 2 * len(meant)
+
+
+def test_notebooks_keep_to_the_house_rules():
+    for file in (runs.ROOT / "notebooks").glob("*.ipynb"):
+        cells = [c for c in nbformat.read(file, 4).cells if c.cell_type == "code"]
+        assert sum("parameters" in c.metadata.get("tags", []) for c in cells) == 1
+        for cell in cells:
+            tags = cell.metadata.get("tags", [])
+            assert len(cell.source.splitlines()) <= 15 and not any(
+                isinstance(n, ast.FunctionDef) for n in ast.parse(cell.source).body
+            )
+            assert not cell.outputs or "nbval-check-output" in tags, (
+                f"{file.name} is committed with outputs that nothing compares"
+            )
+
+
+# running, and running again
+
+
+def test_a_run_passes_each_notebook_only_its_own_parameters(tiny, capsys):
+    assert run(tiny, "--set", "n=5") == 0
+    assert (tiny / "a.json").read_text() == "5" and (tiny / "b.json").read_text() == "x"
+    injected = [
+        c.source
+        for c in nbformat.read(tiny / f"{SECOND}.ipynb", 4).cells
+        if "injected-parameters" in c.metadata.get("tags", [])
+    ]
+    assert "word" in injected[0] and "n =" not in injected[0]
+    assert record(tiny)["status"] == "done" and (tiny / "report.html").stat().st_size > 1000
+
+
+def test_nothing_changed_runs_nothing(tiny, capsys):
+    assert run(tiny) == 0
+    before = (tiny / f"{FIRST}.ipynb").stat().st_mtime_ns
+    assert run(tiny) == 0
+    assert capsys.readouterr().out.count("up to date") == 2 and (tiny / f"{FIRST}.ipynb").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [(["--set", "word=y"], [SECOND]), (["--set", "n=2"], [FIRST, SECOND]), (["--fresh"], [FIRST, SECOND])],
+)
+def test_only_what_changed_runs_again(tiny, capsys, change, expected):
+    run(tiny)
+    capsys.readouterr()
+    assert run(tiny, *change) == 0
+    out = capsys.readouterr().out
+    assert [name for name in (FIRST, SECOND) if f"{name}: up to date" not in out] == expected
+
+
+def test_a_damaged_output_is_made_again(tiny, capsys):
+    run(tiny)
+    (tiny / "b.json").write_text("broken")
+    assert run(tiny) == 0 and (tiny / "b.json").read_text() == "x"
+
+
+def test_a_failing_cell_is_named_and_the_run_resumes(tiny, capsys):
+    notebook(tiny.parent, SECOND, 'word = "x"  # a text\nrun_dir = ""', "1 / 0")
+    assert run(tiny) == 1
+    said = capsys.readouterr().err
+    assert (
+        "error: 02_second, cell" in said
+        and "(The work): ZeroDivisionError: division by zero" in said
+        and "Traceback" not in said
+    )
+    now = record(tiny)
+    assert (
+        now["status"] == "failed"
+        and now["stages"][SECOND]["status"] == "failed"
+        and now["stages"][FIRST]["status"] == "done"
+    )
+    assert (
+        "ZeroDivisionError" in (tiny / f"{SECOND}.partial.ipynb").read_text()
+        and not (tiny / f"{SECOND}.ipynb").exists()
+    )
+    notebook(tiny.parent, SECOND, 'word = "x"  # a text\nrun_dir = ""', write("b.json", "word"))
+    assert run(tiny) == 0 and "01_first: up to date" in capsys.readouterr().out
+    assert not (tiny / f"{SECOND}.partial.ipynb").exists() and "error" not in record(tiny)
+
+
+def test_a_killed_kernel_is_named(tiny, capsys):
+    notebook(
+        tiny.parent,
+        SECOND,
+        'word = "x"  # a text\nrun_dir = ""',
+        "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)",
+    )
+    assert run(tiny) == 1
+    assert "02_second" in (said := capsys.readouterr().err) and "kernel died" in said
+    assert record(tiny)["stages"][SECOND]["status"] == "failed"
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from lib import report, runs, workbook
+workbook.NOTEBOOKS = Path(sys.argv[1]).parent / "notebooks"
+workbook.STAGES = {"01_first": runs.Stage((), ("a.json",)), "02_second": runs.Stage(("a.json",), ("b.json",))}
+report.summary = lambda run: "summary"
+sys.exit(workbook.main(sys.argv[1:]))
+"""
+
+
+def start(tiny: Path, python: str) -> subprocess.Popen:
+    """The runner as a process of its own, caught while the second notebook sleeps."""
+    notebook(tiny.parent, SECOND, 'word = "x"  # a text\nrun_dir = ""', "import time\ntime.sleep(60)")
+    process = subprocess.Popen(
+        [python, "-c", DRIVER, str(tiny.parent / "p.yaml")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    for _ in range(300):
+        time.sleep(0.1)
+        partial = tiny / f"{SECOND}.partial.ipynb"
+        if partial.exists() and '"running"' in partial.read_text() and "sleep" in partial.read_text():
+            return process
+    process.kill()
+    raise AssertionError(process.communicate())
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_says_so_and_resumes(tiny, python, capsys, sent):
+    process = start(tiny, python)
+    os.kill(process.pid, sent)
+    _out, said = process.communicate(timeout=30)
+    assert process.returncode == 1 and "error: stopped" in said and "Traceback" not in said, said
+    now = record(tiny)
+    assert (now["status"], now["stages"][SECOND]["status"], now["stages"][FIRST]["status"]) == (
+        "stopped",
+        "stopped",
+        "done",
+    )
+    notebook(tiny.parent, SECOND, 'word = "x"  # a text\nrun_dir = ""', write("b.json", "word"))
+    assert run(tiny) == 0 and "01_first: up to date" in capsys.readouterr().out
+
+
+def test_a_killed_run_is_seen_and_resumes(tiny, python, capsys):
+    process = start(tiny, python)
+    busy = run(tiny)
+    assert busy == 1 and "another run is at work" in capsys.readouterr().err
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert record(tiny)["status"] == "running" and record(tiny)["pid"] == process.pid
+    notebook(tiny.parent, SECOND, 'word = "x"  # a text\nrun_dir = ""', write("b.json", "word"))
+    assert run(tiny) == 0 and "01_first: up to date" in capsys.readouterr().out
+    assert record(tiny)["status"] == "done"
+
+
+# a folder that cannot be written, a disk that is full
+
+
+def test_outputs_that_cannot_be_written(tiny, capsys):
+    (tiny.parent / "file").write_text("in the way")
+    assert run(tiny, "--set", f"run_dir={tiny.parent / 'file' / 'run'}") == 1
+    said = capsys.readouterr().err
+    assert "cannot write to" in said and "Choose a folder you may write to" in said
+
+
+def test_a_full_disk(tiny, capsys):
+    disk = tiny.parent / "disk"
+    disk.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True, check=False
+    ).returncode:
+        pytest.skip("a small tmpfs cannot be mounted here (not root)")
+    try:
+        (disk / "kept.json").write_text("{}")
+        notebook(
+            tiny.parent,
+            FIRST,
+            'n = 1\nrun_dir = ""',
+            "from lib import runs\nruns.write_json(runs.resolve(run_dir) / 'a.json', 'x' * 200_000)",
+        )
+        assert run(tiny, "--set", f"run_dir={disk}") == 1
+        said = capsys.readouterr().err
+        assert "No space left on device" in said and "Free some space" in said and "Traceback" not in said
+        assert (disk / "kept.json").read_text() == "{}" and not (disk / "a.json").exists()
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+# the real thing
+
+
+def test_the_small_run_left_what_a_run_leaves(small_run):
+    now = record(small_run)
+    assert now["status"] == "done" and all(stage["seconds"] > 0 for stage in now["stages"].values())
+    for stage in runs.STAGES.values():
+        assert all((small_run / name).exists() for name in stage.writes)
+    assert "torch" in now["packages"] and now["parameters"]["n_tracks"] == 400
+    page = (small_run / "report.html").read_text()
+    assert "nDCG@10" in page and page.count("data:image/png;base64") >= 6 and "papermill" not in page[:2000]
+    assert not list(small_run.glob("*.tmp")) and not list(small_run.glob(".*.tmp"))
