@@ -15,6 +15,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from platformdirs import user_cache_path
 from sentence_transformers import SentenceTransformer
+from transformers.utils.logging import disable_progress_bar
 
 from lib.runs import WorkbookError, atomic, fingerprint, resolve
 
@@ -80,6 +81,7 @@ def load(path: Path | str, max_length: int | None = None) -> SentenceTransformer
         path: a folder, such as a run's model/.
         max_length: cut texts at this many tokens; None keeps the model's own limit.
     """
+    disable_progress_bar()  # a bar for reading 100 tensors in 10 ms is noise in a notebook
     model = SentenceTransformer(str(path), device=device())
     if max_length:
         model.max_seq_length = min(max_length, model.max_seq_length or max_length)

@@ -48,7 +48,8 @@ class JSONErrors(RequestHandler):
         """Answer an error as {"error": {"code", "message", "field"}}; what broke is in the log, not in the answer."""
         message = kwargs.get("message") or self._reason
         error = {"code": CODES.get(status_code, "internal"), "message": message, "field": None}
-        self.set_header("Content-Type", "application/json")
+        for name, value in {"Content-Type": "application/json", **kwargs.get("headers", {})}.items():
+            self.set_header(name, value)
         self.finish(json.dumps({"error": error}))
 
 
@@ -58,14 +59,14 @@ class CellHandler(JSONErrors, NotebookAPIHandler):
     async def _handle_request(self):
         refused = self._refusal()
         if refused:
-            return self.send_error(refused[0], message=refused[1])
+            status, message, headers = refused
+            return self.send_error(status, message=message, headers=headers)
         client, kernel = await self.kernel_pool.acquire()
         try:
             answer, info = await asyncio.wait_for(self._run_cells(client, kernel), TIME_LIMIT)
         except TimeoutError:
             await self.settings["kernel_manager"].interrupt_kernel(kernel)
-            self.set_header("Retry-After", "1")
-            return self.send_error(503, message=f"No answer within {TIME_LIMIT:g} s.")
+            return self.send_error(503, message=f"No answer within {TIME_LIMIT:g} s.", headers={"Retry-After": "1"})
         except CodeExecutionError as error:
             logging.error("%s %s: the cell raised %s", self.request.method, self.request.path, str(error).strip())
             return self.send_error(500, message="The service failed to answer; its log says why.")
@@ -76,20 +77,19 @@ class CellHandler(JSONErrors, NotebookAPIHandler):
         self.set_status(info.get("status", 200))
         self.finish(answer)
 
-    def _refusal(self) -> tuple[int, str] | None:
-        """What can be refused without a kernel: status and message."""
+    def _refusal(self) -> tuple[int, str, dict] | None:
+        """What can be refused without a kernel: status, message, headers."""
         request = self.request
         if request.method not in self.sources:
-            self.set_header("Allow", ", ".join(self.sources))
-            return 405, f"{request.path} takes {', '.join(self.sources)}."
+            methods = ", ".join(self.sources)
+            return 405, f"{request.path} takes {methods}.", {"Allow": methods}
         if not self.kernel_pool.managed_pool_initialized.done():
-            self.set_header("Retry-After", "5")
-            return 503, "The service is starting."
+            return 503, "The service is starting.", {"Retry-After": "5"}
         if len(request.body) > BODY_LIMIT:
-            return 413, f"The body is over {BODY_LIMIT // 1024} KiB."
+            return 413, f"The body is over {BODY_LIMIT // 1024} KiB.", {}
         kind = request.headers.get("Content-Type", "").split(";")[0].strip().lower()
         if request.method == "POST" and kind != "application/json":
-            return 415, "Send JSON, with the header Content-Type: application/json."
+            return 415, "Send JSON, with the header Content-Type: application/json.", {}
         return None
 
     async def _run_cells(self, client, kernel) -> tuple[str, dict]:
@@ -182,13 +182,13 @@ def serve(run_dir: str, ip: str, port: int, kernels: int) -> None:
     print(f"Loading {shown(run)} …", flush=True)
     app = KernelGatewayApp.instance(
         config=Config({"KernelManager": {"transport": "ipc"}}),
-        api="lib.gateway",
+        api=__name__,
         ip=ip,
         port=port,
         port_retries=0,
         seed_uri=str(seeded),
         prespawn_count=kernels,
-        log_level="WARNING",
+        log_level="WARN",
     )
     app.initialize([])
     app.start()

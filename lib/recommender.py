@@ -59,8 +59,7 @@ class Recommender:
         query = embed(self.model, [text])[0]
         query = query + LIKED * self._mean(liked) - DISLIKED * self._mean(disliked)
         scores = self.vectors @ (query / np.linalg.norm(query))
-        allowed = np.ones(len(scores), dtype=bool) if mood is None else (self.tracks["mood"] == mood).to_numpy()
-        allowed[[self.row[track] for track in known]] = False
+        allowed = ~self.tracks["id"].isin(known) & ((self.tracks["mood"] == mood) | (mood is None))
         rows = np.flatnonzero(allowed)
         best = rows[np.argsort(-scores[rows], kind="stable")[:top_k]]
         found = self.tracks.loc[best, SHOWN].assign(score=scores[best].astype(float).round(4))

@@ -172,6 +172,10 @@ def test_other_errors_are_json_too(service, how, status, code):
     assert got == status and answer["error"]["code"] == code and headers["Content-Type"] == "application/json"
 
 
+def test_a_refused_method_says_which_are_allowed(service):
+    assert service("/recommend")[2]["Allow"] == "POST"
+
+
 def test_health_ready_metrics_and_openapi(service):
     assert service("/health")[1] == {"status": "alive"}
     _, ready, _ = service("/ready")
