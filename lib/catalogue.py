@@ -82,7 +82,7 @@ def read(file: Path) -> pd.DataFrame:
         byte = error.object[error.start]
         raise WorkbookError(
             f"{file}: not UTF-8 text (byte 0x{byte:02x} at {error.start}). If it is a table saved as Latin-1, "
-            f"convert it: iconv -f latin1 -t utf-8 {file.name} > utf8.csv. If it is another kind of file, name one that is a table."
+            f"convert it: iconv -f latin1 -t utf-8 {file.name} > utf8.csv. If it is no table at all, name one that is."
         ) from error
     except Exception as error:  # each reader has errors of its own; all mean that the file is not what its name says
         raise WorkbookError(f"{file}: cannot be read as {kind}: {str(error).splitlines()[0]}.") from error

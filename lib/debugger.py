@@ -37,7 +37,7 @@ def health(vectors: np.ndarray) -> dict[str, float]:
 
 
 def pair_similarities(vectors: np.ndarray, moods: pd.Series, seed: int, most: int = 20_000) -> pd.DataFrame:
-    """Cosine similarity of pairs of tracks with known moods, a sample of `most` of them. -> columns similarity, pair."""
+    """Cosine similarity of at most `most` random pairs of tracks with known moods. -> columns similarity, pair."""
     known = np.flatnonzero(moods != "")
     first, second = np.triu_indices(len(known), 1)
     if len(first) > most:

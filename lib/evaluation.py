@@ -128,7 +128,8 @@ def verdict(metrics: dict) -> str:
     base, tuned = (encoders[name]["retrieval"]["nDCG@10"]["mean"] for name in ("base", "tuned"))
     return (
         f"{said}: nDCG@10 on {metrics['requests']} held-out requests goes from {base:.3f} to {tuned:.3f} "
-        f"({change['mean']:+.3f}, 95 % interval {change['low']:+.3f} to {change['high']:+.3f}); words alone (BM25) have {words:.3f}."
+        f"({change['mean']:+.3f}, 95 % interval {change['low']:+.3f} to {change['high']:+.3f}); "
+        f"words alone (BM25) have {words:.3f}."
     )
 
 

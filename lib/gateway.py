@@ -11,7 +11,6 @@ import json
 import logging
 import socket
 import sys
-import time
 
 import papermill
 from kernel_gateway.base.handlers import NotFoundHandler
@@ -178,7 +177,6 @@ def serve(run_dir: str, ip: str, port: int, kernels: int) -> None:
     with atomic(seeded) as temporary:
         notebook = papermill.execute_notebook(str(NOTEBOOK), None, {"run_dir": str(run)}, prepare_only=True)
         temporary.write_text(json.dumps(notebook), encoding="utf-8")
-    started = time.monotonic()
     print(f"Loading {shown(run)} …", flush=True)
     app = KernelGatewayApp.instance(
         config=Config({"KernelManager": {"transport": "ipc"}}),
@@ -192,15 +190,9 @@ def serve(run_dir: str, ip: str, port: int, kernels: int) -> None:
     )
     app.initialize([])
     app.start()
-    if app.personality.error is not None:
-        raise WorkbookError(
-            f"{shown(NOTEBOOK)} failed while its kernel was started ({time.monotonic() - started:.0f} s): {_seed_error(app.personality.error)}"
-        )
-
-
-def _seed_error(error: Exception) -> str:
-    content = error.args[1] if len(error.args) > 1 and isinstance(error.args[1], dict) else {}
-    return f"{content['ename']}: {content['evalue']}" if "ename" in content else repr(error)
+    if error := app.personality.error:
+        said = next((f"{a['ename']}: {a['evalue']}" for a in error.args if isinstance(a, dict) and "ename" in a), error)
+        raise WorkbookError(f"{shown(NOTEBOOK)} failed while its kernel was started: {said}")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -48,7 +48,7 @@ class Genre:
     vocal: float
 
 
-def load(path: Path = Path(__file__).with_name("moods.yaml")) -> tuple[dict[str, Mood], dict[str, Genre]]:
+def load(path: Path) -> tuple[dict[str, Mood], dict[str, Genre]]:
     """Read the moods and genres, by name, in the file's order."""
     data = yaml.safe_load(path.read_text(encoding="utf-8"))
     moods = {name: Mood(name=name, **fields) for name, fields in data["moods"].items()}
@@ -56,7 +56,7 @@ def load(path: Path = Path(__file__).with_name("moods.yaml")) -> tuple[dict[str,
     return moods, genres
 
 
-MOODS, GENRES = load()
+MOODS, GENRES = load(Path(__file__).with_name("moods.yaml"))
 _PLANE = np.array([(mood.valence, mood.arousal) for mood in MOODS.values()])
 _WORD_TO_MOOD = {word.casefold(): mood.name for mood in MOODS.values() for word in mood.words["train"]}
 _ANY_WORD = re.compile(r"\b(" + "|".join(map(re.escape, sorted(_WORD_TO_MOOD, key=len, reverse=True))) + r")\b", re.I)

@@ -1,4 +1,4 @@
-"""The pictures. Each takes a table, puts its finding into the title, and uses colours that colour-blind readers tell apart."""
+"""The pictures: each takes a table, says its finding in the title, in colours that colour-blind readers tell apart."""
 
 from __future__ import annotations
 

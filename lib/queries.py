@@ -15,7 +15,7 @@ TEMPLATES = {
     "train": (
         "{word} {genre}",
         "{word} music",
-        "a {word} song",
+        "{word} songs please",
         "something {phrase}",
         "{word} music for {activity}",
         "{genre} for {activity}",
@@ -34,9 +34,9 @@ TEMPLATES = {
     "test": (
         "Looking for {genre} with a {word} vibe",
         "I'm in the mood for {word} tunes",
-        "Could you find songs {phrase}?",
-        "What should be playing during {activity}?",
-        "my {activity} playlist needs {word} stuff",
+        "Could you find one {phrase}?",
+        "What goes well with {activity}?",
+        "Build a playlist around {activity}, {word} if possible",
         "give us {word} instrumentals in a {genre} style",
         "anything but {opposite}: make it {word}",
         "Find recordings described as {tags}",

@@ -109,7 +109,7 @@ def atomic(path: Path):
             temporary.rename(path)
             shutil.rmtree(old)
         else:
-            os.replace(temporary, path)
+            temporary.replace(path)
     except OSError as error:
         if error.errno is None:
             raise

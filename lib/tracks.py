@@ -33,17 +33,17 @@ DESCRIPTIONS = (
 SILENT_DESCRIPTIONS = (
     "This {tempo_word} {genre} song pairs {instrument} with {instrument2}, with {sound} and {vocals}.",
     "{Instrument} and {instrument2} over {sound}. {Vocals}.",
-    "{artist}, from {place}. {genre}, {tempo_word} tempo, {instrument}.",
+    "{artist}, from {place}. {genre}, {tempo_word}, {instrument}.",
     "A {genre} recording made in {place}: {instrument}, {instrument2}, {sound}.",
 )
 TAGS = (
-    "{genre}, {word}, {instrument}, {vocals}, {tempo_word} tempo, {sound}",
+    "{genre}, {word}, {instrument}, {vocals}, {tempo_word}, {sound}",
     "{word}, {word2}, {instrument}, {instrument2}, {sound}, {genre}",
     "{tempo_word}, {genre}, {sound}, {sound2}, {instrument}, {vocals}, {word}",
     "{vocals}, {instrument}, {sound}, {word}, {activity}",
 )
 SILENT_TAGS = (
-    "{genre}, {instrument}, {instrument2}, {tempo_word} tempo, {vocals}",
+    "{genre}, {instrument}, {instrument2}, {tempo_word}, {vocals}",
     "{sound}, {sound2}, {instrument}, {tempo_word}, {genre}",
 )
 TITLES = ("{title}", "{title} {title2}", "The {title}", "{title} in {place}", "{title} Again", "{title} & {title2}")

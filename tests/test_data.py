@@ -78,7 +78,7 @@ def test_features_follow_moods(made):
 def test_texts_have_no_empty_slot(made):
     for column in ("title", "artist", "description", "tags", "text"):
         assert made[column].str.len().min() > 1
-        assert not made[column].str.contains(r"[{}]|nan|None").any()
+        assert not made[column].str.contains(r"[{}]|\b(?:nan|None)\b").any()
     assert not made["description"].str.contains(r"\ba [aeio]", flags=re.I).mean() > 0.05
 
 
