@@ -48,8 +48,7 @@ def failures(results: list[dict]) -> Figure:
     axes.barh(table["rule"], table["failures"], color=colors)
     for i, count in enumerate(table["failures"]):
         axes.text(count, i, f" {count:,}", va="center", fontsize=9)
-    axes.set(xlabel="failing rows (orange: errors, grey: warnings)")
-    axes.margins(x=0.12)
+    axes.set(xlabel="failing rows (orange: errors, grey: warnings)", xlim=(0, max(1, table["failures"].max()) * 1.12))
     failed = int((table["failures"] > 0).sum())
     axes.set_title(f"{len(table) - failed} of {len(table)} rules hold" + (f", {failed} do not" if failed else ""))
     return figure
@@ -83,12 +82,13 @@ def similarity(table: pd.DataFrame, gap: dict[str, float]) -> Figure:
     return figure
 
 
-def umap(points: dict[str, np.ndarray], moods: pd.Series, kept: dict[str, float]) -> Figure:
+def umap(points: dict[str, np.ndarray], moods: pd.Series, kept: dict[str, float], gap: dict[str, float]) -> Figure:
     """UMAP of each encoder's vectors, coloured by the eight commonest moods.
 
     Args:
         points: encoder -> (n, 2).
         kept: encoder -> trustworthiness of the picture, 0 to 1.
+        gap: encoder -> how often a same-mood pair is the closer one, 0 to 1.
     """
     shown = moods[moods != ""].value_counts().index[:8]
     colors = dict(zip(shown, sns.color_palette("colorblind", 8), strict=False))
@@ -107,7 +107,9 @@ def umap(points: dict[str, np.ndarray], moods: pd.Series, kept: dict[str, float]
                 alpha=0.8,
             )
         axes.set(xticks=[], yticks=[], xlabel="UMAP 1", ylabel="UMAP 2")
-        axes.set_title(f"{name} (trustworthiness {kept[name]:.2f})")
+        axes.set_title(
+            f"{name}: same mood is nearer {gap[name]:.0%} of the time (trustworthiness {kept[name]:.2f})", fontsize=10
+        )
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=8, frameon=False, markerscale=1.6)
     figure.tight_layout(rect=(0, 0.05, 1, 1))
@@ -129,6 +131,7 @@ def seed_histogram(tests: dict[str, dict]) -> Figure:
         axes.axvline(edge, color="#333333", linestyle="--", linewidth=1)
         axes.text(edge + 0.005, 0.98, label, rotation=90, va="top", fontsize=8, transform=axes.get_xaxis_transform())
     axes.set(xlabel="cosine similarity to the request", ylabel="tracks")
+    axes.yaxis.get_major_locator().set_params(integer=True)
     axes.legend(loc="upper left")
     strong = {name: test["bands"]["strong"] for name, test in tests.items()}
     axes.set_title("Tracks above 0.7: " + ", ".join(f"{count} {name}" for name, count in strong.items()))
@@ -145,9 +148,9 @@ def retrieval(encoders: dict[str, dict], said: str) -> Figure:
         error = np.abs([[v["mean"] - v["low"] for v in values], [v["high"] - v["mean"] for v in values]])
         axes.bar(at, mean, 0.25, yerr=error, color=color, label=name, capsize=3)
         for x, v in zip(at, values, strict=True):
-            axes.text(x, v["high"] + 0.01, f"{v['mean']:.2f}", ha="center", fontsize=9)
+            axes.text(x, v["high"] + 0.01, f"{v['mean']:.3f}", ha="center", fontsize=9)
     axes.set(xticks=range(len(measures)), xticklabels=measures, ylabel="on held-out requests (bars: 95 % interval)")
-    axes.margins(y=0.15)
+    axes.margins(y=0.25)
     axes.legend(ncols=3, loc="upper right")
     axes.set_title(said)
     return figure

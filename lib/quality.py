@@ -26,7 +26,7 @@ class Rule(NamedTuple):
 
 
 RULES = (
-    Rule("id is unique", "error", "Judgements and answers name tracks by id.", ("id",), lambda s: ~s.duplicated()),
+    Rule("id is unique", "error", "Answers name tracks by id.", ("id",), lambda s: ~s.duplicated()),
     Rule(
         "text is there",
         "error",
@@ -99,15 +99,15 @@ def check(
     missing = (tracks.isna() | (tracks == "")).mean()
     heard = requests.groupby("text")["split"].nunique()
     tables = (
-        ("expected moods are there", "error", "Nothing can be learnt of a mood that is not there.",
+        ("expected moods are there", "error", "A mood that is absent cannot be learnt.",
          [{"mood": m} for m in expected_moods if m not in counts]),
         (f"moods have {min_per_mood} tracks", "warning", "Too few tracks to learn or to test a mood.",
          [{"mood": m, "tracks": int(k)} for m, k in counts.items() if m and k < min_per_mood]),
         (f"columns are at most {max_missing:.0%} empty", "warning", "What is mostly missing cannot be used.",
          [{"column": c, "missing": round(float(v), 3)} for c, v in missing.items() if v > max_missing]),
-        ("no request is in two splits", "error", "A test request seen in training flatters the model.",
+        ("no request is in two splits", "error", "A test seen in training flatters.",
          [{"text": t} for t in heard[heard > 1].index]),
-        ("every split has requests", "error", "Without them there is nothing to train on or to test with.",
+        ("every split has requests", "error", "Nothing to train on, or to test with.",
          [{"split": s} for s in ("train", "dev", "test") if s not in set(requests["split"])]),
     )  # fmt: skip
     return found + [_result(name, severity, why, len(rows), rows[:FIRST]) for name, severity, why, rows in tables]

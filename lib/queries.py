@@ -149,4 +149,5 @@ def _judgements(table: pd.DataFrame, tracks: pd.DataFrame, split: str) -> tuple[
         return [[target] for target in table["target"]], [[GRADES["exact"]] for _ in table["target"]]
     ids = tracks["id"].to_numpy()
     graded = [judge(request, tracks) for request in table.itertuples()]
-    return [ids[g > 0].tolist() for g in graded], [g[g > 0].tolist() for g in graded]
+    best_first = [np.argsort(-g, kind="stable")[: (g > 0).sum()] for g in graded]
+    return [ids[b].tolist() for b in best_first], [g[b].tolist() for g, b in zip(graded, best_first, strict=True)]

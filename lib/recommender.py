@@ -78,7 +78,9 @@ def build_index(run: Path, model: SentenceTransformer, tracks: pd.DataFrame, pro
     with atomic(run / "index") as temporary:
         temporary.mkdir()
         np.save(temporary / "vectors.npy", vectors)
-        tracks[[*SHOWN, "text"]].to_parquet(temporary / "tracks.parquet", index=False)
+        opening = tracks["text"].str[:60].str.strip() + "…"  # what to show of a track that has no title
+        shown_tracks = tracks[[*SHOWN, "text"]].assign(title=tracks["title"].where(tracks["title"] != "", opening))
+        shown_tracks.to_parquet(temporary / "tracks.parquet", index=False)
         about = {"model": fingerprint(run / "model"), "tracks": len(tracks), "dimension": vectors.shape[1]}
         write_json(temporary / "index.json", about)
 

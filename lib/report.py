@@ -44,7 +44,8 @@ def summary(run: Path) -> str:
     example = metrics["example"]
     lines += ["", metrics["verdict"], "", f'"{example["text"]}"']
     for track in example["tracks"]:
-        lines.append(f"  {track['score']:.2f}  {track['title']} — {track['artist']}  [{track['mood']}]")
+        name = " — ".join(filter(None, (track["title"], track["artist"])))
+        lines.append(f"  {track['score']:.2f}  {name}  [{track['mood'] or 'mood unknown'}]")
     lines += [
         "",
         f"The whole run as a page: {shown(run / 'report.html')}",

@@ -56,6 +56,7 @@ def train(
         The loss over time: columns step, epoch, loss.
     """
     set_seed(seed)
+    model.model_card_data.generate_widget_examples = False  # we write our own card
     steps = max(1, len(pairs) // batch_size) * epochs
     with tempfile.TemporaryDirectory() as scratch:
         arguments = SentenceTransformerTrainingArguments(
@@ -66,7 +67,7 @@ def train(
             warmup_steps=min(warmup, steps // 10),
             batch_sampler="no_duplicates",
             bf16=device() == "cuda",
-            logging_steps=max(1, steps // 40),
+            logging_steps=max(1, steps // 20),
             save_strategy="no",
             report_to="none",
             seed=seed,

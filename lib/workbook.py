@@ -81,6 +81,8 @@ def read_parameters(file: Path, overrides: list[str]) -> dict:
     known = {key: default for notebook in STAGES for key, default in declared(notebook).items()}
     for key, value in given.items():
         _check(key, value, known, sources[key])
+    if given.get("catalogue") and not resolve(given["catalogue"]).is_file():
+        raise WorkbookError(f"{sources['catalogue']}: catalogue: there is no file {resolve(given['catalogue'])}.")
     return known | given
 
 
@@ -124,8 +126,8 @@ def stage_key(where: Path, notebook: str, parameters: dict) -> str:
     cells = nbformat.read(NOTEBOOKS / f"{notebook}.ipynb", 4).cells
     code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
     own = {name: parameters[name] for name in declared(notebook)}
-    external = [resolve(own["catalogue"])] if own.get("catalogue") else []
-    files = [*_modules(code), *(where / name for name in STAGES[notebook].reads), *external]
+    external = [resolve(own[name]) for name in ("catalogue", "base_model") if own.get(name)]
+    files = [*_modules(code), ROOT / "constraints.txt", *(where / name for name in STAGES[notebook].reads), *external]
     parts = [code, json.dumps(own, sort_keys=True), *(fingerprint(f) if f.exists() else "missing" for f in files)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
@@ -236,7 +238,7 @@ def _execute(where: Path, notebook: str, parameters: dict, number: str) -> None:
     except (PapermillExecutionError, DeadKernelError, OSError) as error:
         heading, cell = _NamedCells.at
         what = f"{error.ename}: {error.evalue}" if isinstance(error, PapermillExecutionError) else _died(error)
-        raise WorkbookError(f"{notebook}, cell {cell} ({heading}): {what}\n  read it in {shown(partial)}") from error
+        raise WorkbookError(f"{notebook}, cell {cell} ({heading}): {what} (read {shown(partial)})") from error
     partial.replace(where / f"{notebook}.ipynb")
 
 

@@ -1,6 +1,6 @@
 """Execute the notebooks as they are and keep only the outputs that nbval compares (cells tagged nbval-check-output).
 
-    python tests/refresh_notebooks.py        after a change that is meant to change them; read the diff
+python tests/refresh_notebooks.py        after a change that is meant to change them; read the diff
 """
 
 import nbformat

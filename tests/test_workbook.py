@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 
-from lib import report, runs, workbook
+from lib import recommender, report, runs, workbook
 
 FIRST, SECOND = "01_first", "02_second"
 
@@ -84,13 +85,17 @@ def test_a_missing_parameter_file_names_those_there_are(tmp_path, capsys):
     assert said.count("\n") == 1 and "params/quick.yaml" in said
 
 
+def test_a_missing_catalogue_is_refused_before_anything_runs(tmp_path):
+    assert "catalogue: there is no file" in refused(tmp_path, "catalogue: nowhere.csv\n")
+
+
 def test_numbers_are_read_as_people_write_them():
     quick = runs.ROOT / "params/quick.yaml"
     assert workbook.read_parameters(quick, ["lr=3e-5"])["lr"] == 3e-5
     assert workbook.read_parameters(quick, ["lr=1"])["lr"] == 1
 
 
-def test_every_parameter_file_of_ours_is_valid():
+def test_every_parameter_file_of_ours_is_valid(shared):
     for file in (runs.ROOT / "params").glob("*.yaml"):
         assert workbook.read_parameters(file, [])["run_dir"] == f"outputs/{'own' if 'own' in file.stem else file.stem}"
 
@@ -319,3 +324,25 @@ def test_the_small_run_left_what_a_run_leaves(small_run):
     page = (small_run / "report.html").read_text()
     assert "nDCG@10" in page and page.count("data:image/png;base64") >= 6 and "papermill" not in page[:2000]
     assert not list(small_run.glob("*.tmp")) and not list(small_run.glob(".*.tmp"))
+
+
+REAL = {
+    "spotify-moods.csv": ["columns={title: name, duration_ms: length}"],
+    "musiccaps-dev.csv": ["columns={id: ytid, description: caption, tags: aspect_list}"],
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_real_catalogue_runs_from_import_to_answer(shared, tmp_path, name):
+    """01 to 05 on tracks that people released and described; the answer to a calm request is calmer than to a loud one."""
+    size = ["max_tracks=300", "n_requests=150", "n_pairs=64", "batch_size=16", "debug_tracks=150", "expected_moods=[]"]
+    sets = [f"run_dir={tmp_path / 'run'}", f"catalogue={shared / 'data' / name}", *REAL[name], *size]
+    assert workbook.main([str(runs.ROOT / "params/quick.yaml"), "--set", *sets]) == 0
+    songs = recommender.open_run(tmp_path / "run")
+    calm, loud = (
+        songs.recommend(text, 10) for text in ("calm quiet gentle music", "loud aggressive distorted guitars")
+    )
+    assert len(calm) == len(loud) == 10 and len(set(calm["id"]) & set(loud["id"])) <= 2
+    if name == "spotify-moods.csv":
+        energy = pd.read_parquet(tmp_path / "run/tracks.parquet").set_index("id")["energy"]
+        assert energy[loud["id"]].mean() > energy[calm["id"]].mean() + 0.2
