@@ -32,8 +32,8 @@ serve: $(READY)  ## POST /recommend from RUN=outputs/quick on PORT=8080 (makes t
 	@test -d $(RUN)/index || test $(RUN) != outputs/quick || $(MAKE) --no-print-directory run PARAMS=params/quick.yaml
 	@$(BIN)/python -m lib.gateway --run $(RUN) --ip $(IP) --port $(PORT)
 
-lab: $(READY)  ## JupyterLab on the notebooks
-	@$(BIN)/jupyter lab --notebook-dir .
+lab: $(READY)  ## JupyterLab on the notebooks (LAB="--no-browser --port 8889" for its own options)
+	@$(BIN)/jupyter lab --notebook-dir . $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB)
 
 lock: $(READY)  ## write constraints.txt from what is installed
 	@{ sed -n 1p constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > constraints.new && mv constraints.new constraints.txt

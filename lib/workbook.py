@@ -186,9 +186,7 @@ class _NamedCells(NBClientEngine):
         nb_man.cell_start = cell_start
         threading.Thread(target=tick, daemon=True).start()
         try:
-            quiet = [
-                "--log-level=CRITICAL"
-            ]  # of the kernel's own chatter in the terminal; cells' errors are in the notebook
+            quiet = ["--log-level=CRITICAL"]  # the kernel's own chatter; what a cell raises is in the notebook
             return super().execute_managed_notebook(nb_man, kernel_name, extra_arguments=quiet, **kwargs)
         finally:
             done.set()
