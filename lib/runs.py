@@ -16,6 +16,7 @@ from typing import NamedTuple
 import pandas as pd
 
 ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = ROOT / "notebooks"
 
 
 class Stage(NamedTuple):
@@ -75,7 +76,7 @@ def start(run_dir: str | Path, *names: str) -> Path:
         maker = _maker(name)
         if not (run / name).exists():
             print(f"{shown(run)} has no {name}: running {maker} first …", flush=True)
-            notebook, out = ROOT / "notebooks" / f"{maker}.ipynb", run / f"{maker}.ipynb"
+            notebook, out = NOTEBOOKS / f"{maker}.ipynb", run / f"{maker}.ipynb"
             command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", str(notebook.parent)]
             subprocess.run([*command, "-p", "run_dir", str(run), str(notebook), str(out)], check=True)
     need(run, *names)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import difflib
 import fcntl
 import hashlib
 import json
@@ -29,70 +28,16 @@ from pathlib import Path
 
 import nbformat
 import papermill
-import yaml
 from nbclient.exceptions import DeadKernelError
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
-from lib import report
-from lib.runs import ROOT, STAGES, WorkbookError, fingerprint, folder, read_json, resolve, shown, write_json
-
-NOTEBOOKS = ROOT / "notebooks"
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 with the two repairs that a parameter file needs: 3e-5 is a number, and a key given twice an error."""
-
-    def construct_mapping(self, node, deep=False):
-        names = [key.value for key, _ in node.value]
-        for key, _ in node.value:
-            if names.count(key.value) > 1:
-                raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} is given twice", problem_mark=key.start_mark)
-        return super().construct_mapping(node, deep)
+from lib import parameters, report, runs
+from lib.parameters import declared
+from lib.runs import ROOT, WorkbookError, fingerprint, folder, read_json, resolve, shown, write_json
 
 
-_Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
-def read_parameters(file: Path, overrides: list[str]) -> dict:
-    """Parameters of a YAML file, with `key=value` overrides on top, checked against what the notebooks declare.
-
-    Raises:
-        WorkbookError: the file is missing or not flat YAML; a key is unknown or its value of the wrong type.
-    """
-    if not file.is_file():
-        near = ", ".join(shown(p) for p in sorted((ROOT / "params").glob("*.yaml")))
-        raise WorkbookError(f"{file}: no such parameter file. There are {near}.")
-    try:
-        given = yaml.load(file.read_text(encoding="utf-8"), _Loader) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise WorkbookError(f"{file}: not valid YAML: {_yaml_problem(error)}") from error
-    if not isinstance(given, dict):
-        raise WorkbookError(f"{file}: expected lines of `key: value`, found {type(given).__name__}.")
-    sources = dict.fromkeys(given, str(file))
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals:
-            raise WorkbookError(f"--set {override}: write key=value.")
-        given[key], sources[key] = yaml.load(value, _Loader), f"--set {override}"
-    known = {key: default for notebook in STAGES for key, default in declared(notebook).items()}
-    for key, value in given.items():
-        _check(key, value, known, sources[key])
-    if given.get("catalogue") and not resolve(given["catalogue"]).is_file():
-        raise WorkbookError(f"{sources['catalogue']}: catalogue: there is no file {resolve(given['catalogue'])}.")
-    return known | given
-
-
-def declared(notebook: str) -> dict:
-    """The parameters that a notebook declares in its cell tagged `parameters`, with their defaults."""
-    found = papermill.inspect_notebook(str(NOTEBOOKS / f"{notebook}.ipynb"))
-    return {name: ast.literal_eval(about["default"]) for name, about in found.items()}
-
-
-def run(parameters: dict, parameter_file: str, fresh: bool = False) -> dict:
+def run(values: dict, parameter_file: str, fresh: bool = False) -> dict:
     """Run every stage that is not up to date, in order, and keep run.json truthful throughout.
 
     Returns:
@@ -102,12 +47,12 @@ def run(parameters: dict, parameter_file: str, fresh: bool = False) -> dict:
         WorkbookError: a notebook failed, or another process is at work in the folder.
         KeyboardInterrupt: Ctrl-C or SIGTERM.
     """
-    where = folder(parameters["run_dir"])
+    where = folder(values["run_dir"])
     with _only_one(where):
-        record = _record(where, parameters, parameter_file, fresh)
+        record = _record(where, values, parameter_file, fresh)
         try:
-            for number, notebook in enumerate(STAGES, 1):
-                _bring_up_to_date(where, notebook, parameters, record, f"{number}/{len(STAGES)}")
+            for number, notebook in enumerate(runs.STAGES, 1):
+                _bring_up_to_date(where, notebook, values, record, f"{number}/{len(runs.STAGES)}")
             _write_report(where, record)
             record["status"] = "done"
         except BaseException as error:
@@ -121,13 +66,18 @@ def run(parameters: dict, parameter_file: str, fresh: bool = False) -> dict:
     return record
 
 
-def stage_key(where: Path, notebook: str, parameters: dict) -> str:
+def stage_key(where: Path, notebook: str, values: dict) -> str:
     """What a stage's result depends on, as one SHA-256: notebook, parameters, code, input files."""
-    cells = nbformat.read(NOTEBOOKS / f"{notebook}.ipynb", 4).cells
+    cells = nbformat.read(runs.NOTEBOOKS / f"{notebook}.ipynb", 4).cells
     code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
-    own = {name: parameters[name] for name in declared(notebook)}
+    own = {name: values[name] for name in declared(notebook)}
     external = [resolve(own[name]) for name in ("catalogue", "base_model") if own.get(name)]
-    files = [*_modules(code), ROOT / "constraints.txt", *(where / name for name in STAGES[notebook].reads), *external]
+    files = [
+        *_modules(code),
+        ROOT / "constraints.txt",
+        *(where / name for name in runs.STAGES[notebook].reads),
+        *external,
+    ]
     parts = [code, json.dumps(own, sort_keys=True), *(fingerprint(f) if f.exists() else "missing" for f in files)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
@@ -146,7 +96,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        record = run(read_parameters(resolve(args.params), args.set), args.params, args.fresh)
+        record = run(parameters.read(resolve(args.params), args.set), args.params, args.fresh)
         print(report.summary(resolve(record["parameters"]["run_dir"])))
         return 0
     except KeyboardInterrupt:
@@ -195,10 +145,10 @@ class _NamedCells(NBClientEngine):
 papermill_engines.register("workbook", _NamedCells)
 
 
-def _bring_up_to_date(where: Path, notebook: str, parameters: dict, record: dict, number: str) -> None:
+def _bring_up_to_date(where: Path, notebook: str, values: dict, record: dict, number: str) -> None:
     stages = record["stages"]
-    key = stage_key(where, notebook, parameters)
-    made = {name: where / name for name in (*STAGES[notebook].writes, f"{notebook}.ipynb")}
+    key = stage_key(where, notebook, values)
+    made = {name: where / name for name in (*runs.STAGES[notebook].writes, f"{notebook}.ipynb")}
     before = stages.get(notebook, {})
     if before.get("key") == key and before.get("outputs") == _fingerprints(made):
         print(f"[{number}] {notebook}: up to date", flush=True)
@@ -207,7 +157,7 @@ def _bring_up_to_date(where: Path, notebook: str, parameters: dict, record: dict
     write_json(where / "run.json", record)
     started = time.monotonic()
     try:
-        _execute(where, notebook, parameters, number)
+        _execute(where, notebook, values, number)
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt)
         stages[notebook] |= {"status": "stopped" if stopped else "failed", "error": str(error) or "stopped"}
@@ -219,19 +169,19 @@ def _bring_up_to_date(where: Path, notebook: str, parameters: dict, record: dict
     write_json(where / "run.json", record)
 
 
-def _execute(where: Path, notebook: str, parameters: dict, number: str) -> None:
+def _execute(where: Path, notebook: str, values: dict, number: str) -> None:
     """Run one notebook; what is half-executed has the name NOTEBOOK.partial.ipynb and stays when it fails."""
     partial = where / f"{notebook}.partial.ipynb"
-    own = {name: parameters[name] for name in declared(notebook)}
+    own = {name: values[name] for name in declared(notebook)}
     bar = {"desc": f"[{number}] {notebook}", "disable": not sys.stderr.isatty(), "dynamic_ncols": True}
     try:
         papermill.execute_notebook(
-            str(NOTEBOOKS / f"{notebook}.ipynb"),
+            str(runs.NOTEBOOKS / f"{notebook}.ipynb"),
             str(partial),
             own,
             engine_name="workbook",
             progress_bar=bar,
-            cwd=str(NOTEBOOKS),
+            cwd=str(runs.NOTEBOOKS),
         )
     except (PapermillExecutionError, DeadKernelError, OSError) as error:
         heading, cell = _NamedCells.at
@@ -248,7 +198,7 @@ def _write_report(where: Path, record: dict) -> None:
     outputs = [stage["outputs"] for stage in record["stages"].values()]
     made_from = hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()
     if record.get("report") != made_from or not (where / "report.html").exists():
-        report.write(where, list(STAGES))
+        report.write(where, list(runs.STAGES))
         record["report"] = made_from
 
 
@@ -265,7 +215,7 @@ def _only_one(where: Path):
         yield
 
 
-def _record(where: Path, parameters: dict, parameter_file: str, fresh: bool) -> dict:
+def _record(where: Path, values: dict, parameter_file: str, fresh: bool) -> dict:
     """run.json as it stands at the start: what was done before is kept, what was running then was interrupted."""
     before = read_json(where / "run.json") if (where / "run.json").exists() else {}
     stages = {} if fresh else before.get("stages", {})
@@ -277,7 +227,7 @@ def _record(where: Path, parameters: dict, parameter_file: str, fresh: bool) -> 
         "pid": os.getpid(),
         "started": _now(),
         "parameter_file": parameter_file,
-        "parameters": parameters,
+        "parameters": values,
         "code": _revision(),
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -302,33 +252,6 @@ def _modules(code: str) -> list[Path]:
     if "moods" in found:
         found["moods.yaml"] = ROOT / "lib" / "moods.yaml"
     return [found[name] for name in sorted(found)]
-
-
-def _check(key: str, value, known: dict, source: str) -> None:
-    if key not in known:
-        close = difflib.get_close_matches(key, known, 1)
-        near = f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(sorted(known))}."
-        raise WorkbookError(f"{source}: no notebook has a parameter {key!r}.{near}")
-    wanted = type(known[key])
-    fits = type(value) is wanted or (wanted is float and type(value) is int)
-    if not fits:
-        names = {
-            int: "a whole number",
-            float: "a number",
-            str: "a text",
-            bool: "true or false",
-            list: "a list",
-            dict: "a mapping",
-        }
-        raise WorkbookError(f"{source}: {key} is {value!r}, but must be {names[wanted]}, such as {known[key]!r}.")
-
-
-def _yaml_problem(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-    problem = getattr(error, "problem", None) or str(error)
-    tab = " (a tab: indent with spaces)" if "\\t" in problem else ""
-    return f"{where}{problem}{tab}."
 
 
 def _fingerprints(files: dict[str, Path]) -> dict[str, str]:

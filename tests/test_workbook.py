@@ -12,7 +12,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from lib import recommender, report, runs, workbook
+from lib import parameters, recommender, report, runs, workbook
 
 FIRST, SECOND = "01_first", "02_second"
 
@@ -20,9 +20,9 @@ FIRST, SECOND = "01_first", "02_second"
 @pytest.fixture
 def tiny(tmp_path, monkeypatch) -> Path:
     """A workbook of two small notebooks in a folder of its own; returns the run's folder."""
-    monkeypatch.setattr(workbook, "NOTEBOOKS", tmp_path / "notebooks")
+    monkeypatch.setattr(runs, "NOTEBOOKS", tmp_path / "notebooks")
     stages = {FIRST: runs.Stage((), ("a.json",)), SECOND: runs.Stage(("a.json",), ("b.json",))}
-    monkeypatch.setattr(workbook, "STAGES", stages)
+    monkeypatch.setattr(runs, "STAGES", stages)
     monkeypatch.setattr(report, "summary", lambda run: "summary")
     notebook(tmp_path, FIRST, 'n = 1  # a number\nrun_dir = ""', write("a.json", "n"))
     notebook(tmp_path, SECOND, 'word = "x"  # a text\nrun_dir = ""', write("b.json", "word"))
@@ -34,10 +34,10 @@ def write(name: str, value: str) -> str:
     return f"import pathlib\npathlib.Path(run_dir, '{name}').write_text(str({value}))"
 
 
-def notebook(tmp_path: Path, name: str, parameters: str, code: str) -> None:
+def notebook(tmp_path: Path, name: str, declared: str, code: str) -> None:
     v4 = nbformat.v4
     cells = [
-        v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}),
+        v4.new_code_cell(declared, metadata={"tags": ["parameters"]}),
         v4.new_markdown_cell("## The work"),
         v4.new_code_cell(code),
     ]
@@ -63,7 +63,7 @@ def refused(tmp_path, text: str, *sets: str) -> str:
     file = tmp_path / "bad.yaml"
     file.write_text(text, encoding="utf-8")
     with pytest.raises(runs.WorkbookError) as error:
-        workbook.read_parameters(file, list(sets))
+        parameters.read(file, list(sets))
     assert str(file) in str(error.value) or "--set" in str(error.value)
     return str(error.value)
 
@@ -91,17 +91,17 @@ def test_a_missing_catalogue_is_refused_before_anything_runs(tmp_path):
 
 def test_numbers_are_read_as_people_write_them():
     quick = runs.ROOT / "params/quick.yaml"
-    assert workbook.read_parameters(quick, ["lr=3e-5"])["lr"] == 3e-5
-    assert workbook.read_parameters(quick, ["lr=1"])["lr"] == 1
+    assert parameters.read(quick, ["lr=3e-5"])["lr"] == 3e-5
+    assert parameters.read(quick, ["lr=1"])["lr"] == 1
 
 
 def test_every_parameter_file_of_ours_is_valid(shared):
     for file in (runs.ROOT / "params").glob("*.yaml"):
-        assert workbook.read_parameters(file, [])["run_dir"] == f"outputs/{'own' if 'own' in file.stem else file.stem}"
+        assert parameters.read(file, [])["run_dir"] == f"outputs/{'own' if 'own' in file.stem else file.stem}"
 
 
 def test_gpu_yaml_has_the_seeds_values():
-    gpu = workbook.read_parameters(runs.ROOT / "params/gpu.yaml", [])
+    gpu = parameters.read(runs.ROOT / "params/gpu.yaml", [])
     assert [gpu[k] for k in ("base_model", "batch_size", "epochs", "lr", "warmup")] == [
         "all-mpnet-base-v2",
         64,
@@ -114,7 +114,7 @@ def test_gpu_yaml_has_the_seeds_values():
 def test_notebooks_agree_on_shared_parameters():
     defaults = {}
     for stage in runs.STAGES:
-        for name, value in workbook.declared(stage).items():
+        for name, value in parameters.declared(stage).items():
             assert defaults.setdefault(name, value) == value, (stage, name)
 
 
@@ -225,8 +225,8 @@ DRIVER = """
 import sys
 from pathlib import Path
 from lib import report, runs, workbook
-workbook.NOTEBOOKS = Path(sys.argv[1]).parent / "notebooks"
-workbook.STAGES = {"01_first": runs.Stage((), ("a.json",)), "02_second": runs.Stage(("a.json",), ("b.json",))}
+runs.NOTEBOOKS = Path(sys.argv[1]).parent / "notebooks"
+runs.STAGES = {"01_first": runs.Stage((), ("a.json",)), "02_second": runs.Stage(("a.json",), ("b.json",))}
 report.summary = lambda run: "summary"
 sys.exit(workbook.main(sys.argv[1:]))
 """

@@ -1,0 +1,93 @@
+"""Parameter files: flat YAML, checked against what the notebooks declare before anything runs."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import re
+from pathlib import Path
+
+import papermill
+import yaml
+
+from lib import runs
+from lib.runs import ROOT, WorkbookError, resolve, shown
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 with the two repairs that a parameter file needs: 3e-5 is a number, and a key given twice an error."""
+
+    def construct_mapping(self, node, deep=False):
+        names = [key.value for key, _ in node.value]
+        for key, _ in node.value:
+            if names.count(key.value) > 1:
+                raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} is given twice", problem_mark=key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {k: list(v) for k, v in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def read(file: Path, overrides: list[str]) -> dict:
+    """Parameters of a YAML file, with `key=value` overrides on top, checked against what the notebooks declare.
+
+    Raises:
+        WorkbookError: the file is missing or not flat YAML; a key is unknown or its value of the wrong type.
+    """
+    if not file.is_file():
+        near = ", ".join(shown(p) for p in sorted((ROOT / "params").glob("*.yaml")))
+        raise WorkbookError(f"{file}: no such parameter file. There are {near}.")
+    try:
+        given = yaml.load(file.read_text(encoding="utf-8"), _Loader) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise WorkbookError(f"{file}: not valid YAML: {_yaml_problem(error)}") from error
+    if not isinstance(given, dict):
+        raise WorkbookError(f"{file}: expected lines of `key: value`, found {type(given).__name__}.")
+    sources = dict.fromkeys(given, str(file))
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise WorkbookError(f"--set {override}: write key=value.")
+        given[key], sources[key] = yaml.load(value, _Loader), f"--set {override}"
+    known = {key: default for notebook in runs.STAGES for key, default in declared(notebook).items()}
+    for key, value in given.items():
+        _check(key, value, known, sources[key])
+    if given.get("catalogue") and not resolve(given["catalogue"]).is_file():
+        raise WorkbookError(f"{sources['catalogue']}: catalogue: there is no file {resolve(given['catalogue'])}.")
+    return known | given
+
+
+def declared(notebook: str) -> dict:
+    """The parameters that a notebook declares in its cell tagged `parameters`, with their defaults."""
+    found = papermill.inspect_notebook(str(runs.NOTEBOOKS / f"{notebook}.ipynb"))
+    return {name: ast.literal_eval(about["default"]) for name, about in found.items()}
+
+
+def _check(key: str, value, known: dict, source: str) -> None:
+    if key not in known:
+        close = difflib.get_close_matches(key, known, 1)
+        near = f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(sorted(known))}."
+        raise WorkbookError(f"{source}: no notebook has a parameter {key!r}.{near}")
+    wanted = type(known[key])
+    fits = type(value) is wanted or (wanted is float and type(value) is int)
+    if not fits:
+        names = {
+            int: "a whole number",
+            float: "a number",
+            str: "a text",
+            bool: "true or false",
+            list: "a list",
+            dict: "a mapping",
+        }
+        raise WorkbookError(f"{source}: {key} is {value!r}, but must be {names[wanted]}, such as {known[key]!r}.")
+
+
+def _yaml_problem(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    problem = getattr(error, "problem", None) or str(error)
+    tab = " (a tab: indent with spaces)" if "\\t" in problem else ""
+    return f"{where}{problem}{tab}."
