@@ -16,9 +16,12 @@ from lib.tracks import FEATURES, finish
 TEXTS = ("title", "artist", "album", "genre", "mood", "description", "tags")
 NUMBERS = (*FEATURES, "tempo", "loudness", "duration_ms", "popularity")
 KNOWN = ("id", *TEXTS, *NUMBERS, "explicit", "release_date")
+# Everything in a CSV is read as text: 0012 is an id and not 12, and a song may be called "None".
+AS_TEXT = {"dtype": str, "keep_default_na": False}
+MISSING = ("", "na", "nan", "n/a", "none", "null")
 READERS = {
-    ".csv": pd.read_csv,
-    ".tsv": lambda path, **how: pd.read_csv(path, sep="\t", **how),
+    ".csv": lambda path: pd.read_csv(path, **AS_TEXT),
+    ".tsv": lambda path: pd.read_csv(path, sep="\t", **AS_TEXT),
     ".jsonl": lambda path: pd.read_json(path, lines=True),
     ".parquet": pd.read_parquet,
 }
@@ -111,13 +114,12 @@ def _mapped(raw: pd.DataFrame, columns: dict[str, str], file: Path) -> pd.DataFr
 def _read_numbers(table: pd.DataFrame, reason: pd.Series, duration_scale: int) -> None:
     """Numbers in place; a row with a number that cannot be gets a reason. Missing numbers stay missing."""
     for name in NUMBERS:
-        given = table[name]
+        given = table[name].astype("string").fillna("").str.strip()
         table[name] = pd.to_numeric(given, errors="coerce").replace([np.inf, -np.inf], np.nan).astype(float)
-        wrong = given.notna() & table[name].isna() & (given.astype(str).str.strip() != "")
-        _because(reason, wrong, name + " " + given.astype(str) + " is not a number")
+        _because(reason, table[name].isna() & ~given.str.lower().isin(MISSING), name + " " + given + " is not a number")
         if name in FEATURES:
             outside = ~table[name].between(0, 1) & table[name].notna()
-            _because(reason, outside, name + " " + given.astype(str) + " is outside 0 to 1")
+            _because(reason, outside, name + " " + given + " is outside 0 to 1")
     table["duration_ms"] *= duration_scale
     _because(reason, table["duration_ms"] <= 0, "duration is not above 0")
     table["explicit"] = table["explicit"].map(lambda v: str(v).strip().lower() in ("true", "1", "1.0", "yes"))

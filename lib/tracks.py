@@ -87,10 +87,10 @@ def generate(n: int, seed: int) -> pd.DataFrame:
 
 def finish(table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     """Add the text that the encoder reads and the split (70 % train, 10 % dev, 20 % test); order the columns."""
-    table = table.assign(
-        text=document(table),
-        split=rng.choice(["train", "dev", "test"], len(table), p=[0.7, 0.1, 0.2]),
-    )
+    order, dev, test = rng.permutation(len(table)), max(1, len(table) // 10), max(1, len(table) // 5)
+    split = np.full(len(table), "train", dtype=object)
+    split[order[:dev]], split[order[dev : dev + test]] = "dev", "test"
+    table = table.assign(text=document(table), split=split)
     return table.reindex(columns=list(COLUMNS))
 
 

@@ -187,6 +187,17 @@ def test_rows_are_left_out_with_reasons(tmp_path):
     assert "no title" in reasons[5] and "duration" in reasons[6]
 
 
+def test_text_stays_as_it_was_written(tmp_path):
+    kept, _ = read(csv(tmp_path, 'id,title,artist\n0012,None,NA\n0013,1999,"a ""b"", c"\n0014,007,null\n'))
+    assert kept["id"].tolist() == ["0012", "0013", "0014"] and kept["title"].tolist() == ["None", "1999", "007"]
+    assert kept["artist"].tolist() == ["NA", 'a "b", c', "null"]
+
+
+def test_every_split_has_tracks_however_few_there_are(tmp_path):
+    kept, _ = read(csv(tmp_path, "title\n" + "\n".join("abcde")))
+    assert kept["split"].value_counts().to_dict() == {"train": 3, "dev": 1, "test": 1}
+
+
 def test_a_thousand_columns(tmp_path):
     header = ",".join(["title", *(f"c{i}" for i in range(1000))])
     kept, _ = read(csv(tmp_path, header + "\n" + ",".join(["A"] + ["1"] * 1000) + "\n"))
