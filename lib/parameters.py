@@ -13,6 +13,8 @@ import yaml
 from lib import runs
 from lib.runs import ROOT, WorkbookError, resolve, shown
 
+KINDS = {int: "whole number", float: "number", str: "text", bool: "true/false", list: "list", dict: "mapping"}
+
 
 class _Loader(yaml.SafeLoader):
     """YAML 1.1 with the two repairs that a parameter file needs: 3e-5 is a number, and a key given twice an error."""
@@ -74,15 +76,7 @@ def _check(key: str, value, known: dict, source: str) -> None:
     wanted = type(known[key])
     fits = type(value) is wanted or (wanted is float and type(value) is int)
     if not fits:
-        names = {
-            int: "a whole number",
-            float: "a number",
-            str: "a text",
-            bool: "true or false",
-            list: "a list",
-            dict: "a mapping",
-        }
-        raise WorkbookError(f"{source}: {key} is {value!r}, but must be {names[wanted]}, such as {known[key]!r}.")
+        raise WorkbookError(f"{source}: {key} is {value!r}, but must be a {KINDS[wanted]}, such as {known[key]!r}.")
 
 
 def _yaml_problem(error: Exception) -> str:

@@ -91,7 +91,8 @@ def umap(points: dict[str, np.ndarray], moods: pd.Series, kept: dict[str, float]
         gap: encoder -> how often a same-mood pair is the closer one, 0 to 1.
     """
     shown = moods[moods != ""].value_counts().index[:8]
-    colors = dict(zip(shown, sns.color_palette("colorblind", 8), strict=False))
+    palette = sns.color_palette("colorblind", 10)
+    colors = dict(zip(shown, [*palette[:7], palette[9]], strict=False))  # without the grey: the other moods have it
     markers = dict(zip(shown, "osD^vPX*", strict=False))
     figure, panels = plt.subplots(1, len(points), figsize=(6 * len(points), 5.4), squeeze=False)
     for axes, (name, xy) in zip(panels[0], points.items(), strict=True):

@@ -27,57 +27,15 @@ class Rule(NamedTuple):
 
 RULES = (
     Rule("id is unique", "error", "Answers name tracks by id.", ("id",), lambda s: ~s.duplicated()),
-    Rule(
-        "text is there",
-        "error",
-        "A track without text cannot be found by text.",
-        ("text",),
-        lambda s: s.str.strip() != "",
-    ),
-    Rule(
-        "feature within 0 to 1",
-        "error",
-        "A feature on another scale breaks moods.",
-        FEATURES,
-        lambda s: s.between(0, 1),
-    ),
+    Rule("text is there", "error", "No text, not to be found.", ("text",), lambda s: s.str.strip() != ""),
+    Rule("feature within 0 to 1", "error", "Moods need this scale.", FEATURES, lambda s: s.between(0, 1)),
     Rule("mood is known", "warning", "Tracks without a mood teach no mood.", ("mood",), lambda s: s != ""),
-    Rule(
-        "text stands once",
-        "warning",
-        "Equal texts cannot be told apart.",
-        ("text",),
-        lambda s: ~s.duplicated(keep=False),
-    ),
+    Rule("text stands once", "warning", "Equals cannot be ranked.", ("text",), lambda s: ~s.duplicated(keep=False)),
     Rule("text is not cut", "warning", "Encoders read about 200 words.", ("text",), lambda s: s.str.count(" ") < 200),
-    Rule(
-        "text is undamaged",
-        "warning",
-        "Wrongly decoded letters are noise.",
-        ("text",),
-        lambda s: ~s.str.contains("\ufffd|Ã©|â€™"),
-    ),
-    Rule(
-        "tempo within 30 to 250 BPM",
-        "warning",
-        "Outside it, tempo was misread.",
-        ("tempo",),
-        lambda s: s.between(30, 250),
-    ),
-    Rule(
-        "duration within 10 s to 2 h",
-        "warning",
-        "Seconds for milliseconds?",
-        ("duration_ms",),
-        lambda s: s.between(1e4, 7.2e6),
-    ),
-    Rule(
-        "date is not in the future",
-        "warning",
-        "A date of a later day was misread.",
-        ("release_date",),
-        lambda s: s <= str(date.today()),
-    ),
+    Rule("text is undamaged", "warning", "Misread letters.", ("text",), lambda s: ~s.str.contains("\ufffd|Ã©|â€™")),
+    Rule("tempo within 30 to 250 BPM", "warning", "Misread tempo?", ("tempo",), lambda s: s.between(30, 250)),
+    Rule("duration within 10 s to 2 h", "warning", "Not ms?", ("duration_ms",), lambda s: s.between(1e4, 7.2e6)),
+    Rule("date is not in the future", "warning", "Misread?", ("release_date",), lambda s: s <= str(date.today())),
 )
 
 
