@@ -56,7 +56,7 @@ def train(
         The loss over time: columns step, epoch, loss.
     """
     set_seed(seed)
-    model.model_card_data.generate_widget_examples = False  # we write our own card
+    model.model_card_data.widget = [{}]  # not empty, so that the trainer makes no examples: we write our own card
     steps = max(1, len(pairs) // batch_size) * epochs
     with tempfile.TemporaryDirectory() as scratch:
         arguments = SentenceTransformerTrainingArguments(
