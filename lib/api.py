@@ -102,15 +102,8 @@ def recommend(recommender: Recommender, request: str) -> Answer:
         request: Kernel Gateway's REQUEST, a JSON text whose "body" is the HTTP body, parsed or as text.
     """
     body = json.loads(request)["body"]
-    if isinstance(body, str):
-        try:
-            body = json.loads(body)
-            body_text = json.dumps(body, ensure_ascii=False)
-            body_text.encode()
-        except ValueError as error:
-            return failure(400, "not_json", f"The body is not JSON: {error}.")
     try:
-        asked = RecommendRequest.model_validate(body)
+        asked = RecommendRequest.model_validate_json(body if isinstance(body, str) else json.dumps(body))
     except ValidationError as error:
         return _invalid(error)
     if asked.mood is not None and asked.mood not in recommender.moods:
@@ -172,6 +165,8 @@ def _invalid(error: ValidationError) -> Answer:
     """The first thing that was wrong, in words."""
     first = error.errors()[0]
     name = str(first["loc"][0]) if first["loc"] else None
+    if first["type"] == "json_invalid":
+        return failure(400, "not_json", f"The body is not JSON: {first['ctx']['error']}.")
     if first["type"] == "missing":
         return failure(400, "missing_field", f"The field {name!r} is required.", name)
     if first["type"] == "extra_forbidden":

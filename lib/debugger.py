@@ -49,10 +49,10 @@ def pair_similarities(vectors: np.ndarray, moods: pd.Series, seed: int, most: in
     return pd.DataFrame({"similarity": similarity, "pair": np.where(same, "same mood", "other mood")})
 
 
-def mood_gap(pairs: pd.DataFrame) -> float:
-    """How often a same-mood pair is the closer one of two: the area under the ROC curve. NaN with a single mood."""
+def mood_gap(pairs: pd.DataFrame) -> float | None:
+    """How often a same-mood pair is the closer one of two: the area under the ROC curve. None with under two moods."""
     same = pairs["pair"] == "same mood"
-    return float(roc_auc_score(same, pairs["similarity"])) if same.nunique() == 2 else float("nan")
+    return float(roc_auc_score(same, pairs["similarity"])) if same.nunique() == 2 else None
 
 
 def project(vectors: np.ndarray, seed: int) -> np.ndarray:

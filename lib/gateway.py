@@ -29,6 +29,7 @@ NOTEBOOK = ROOT / "notebooks" / "08_serve.ipynb"
 BODY_LIMIT = 64 * 1024
 TIME_LIMIT = 5.0  # seconds that a request may take in its kernel
 CODES = {
+    400: "not_json",
     401: "unauthorized",
     404: "not_found",
     405: "method_not_allowed",
@@ -89,11 +90,15 @@ class CellHandler(JSONErrors, NotebookAPIHandler):
         kind = request.headers.get("Content-Type", "").split(";")[0].strip().lower()
         if request.method == "POST" and kind != "application/json":
             return 415, "Send JSON, with the header Content-Type: application/json.", {}
+        try:
+            request.body.decode()
+        except UnicodeDecodeError as error:
+            return 400, f"The body is not UTF-8: {error.reason} at byte {error.start}.", {}
         return None
 
     async def _run_cells(self, client, kernel) -> tuple[str, dict]:
         bundle = {
-            "body": self.request.body.decode("utf-8", errors="replace"),
+            "body": self.request.body.decode(),
             "args": parse_args(self.request.query_arguments),
             "path": self.path_kwargs,
             "headers": headers_to_dict(self.request.headers),
@@ -109,7 +114,7 @@ class CellHandler(JSONErrors, NotebookAPIHandler):
     async def get(self, **_):
         await self._handle_request()
 
-    post = put = delete = get
+    post = put = delete = options = get
 
     def on_finish(self):
         REQUESTS.labels(self.request.path, self.get_status()).inc()
@@ -195,12 +200,18 @@ def serve(run_dir: str, ip: str, port: int, kernels: int) -> None:
         raise WorkbookError(f"{shown(NOTEBOOK)} failed while its kernel was started: {said}")
 
 
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: a whole number from 1 to 65535")
+    return int(text)
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command line; 0 after a clean stop, 1 with one line on what was wrong."""
     parser = argparse.ArgumentParser(prog="python -m lib.gateway", description=__doc__.splitlines()[0])
     parser.add_argument("--run", default="outputs/quick", help="the run to serve (default: %(default)s)")
     parser.add_argument("--ip", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8080, help="port to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=_port, default=8080, help="port to listen on (default: %(default)s)")
     parser.add_argument("--kernels", type=int, default=1, help="notebook kernels, each answers one request at a time")
     args = parser.parse_args(argv)
     try:

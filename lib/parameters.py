@@ -15,6 +15,15 @@ from lib.runs import ROOT, WorkbookError, resolve, shown
 
 KINDS = {int: "whole number", float: "number", str: "text", bool: "true/false", list: "list", dict: "mapping"}
 
+# What a value must lie between, ends included: beyond these a stage cannot do its work, or fails obscurely.
+RANGES = {
+    **dict.fromkeys(("seed", "max_tracks", "min_per_mood", "warmup"), (0, 2**31)),
+    **dict.fromkeys(("n_tracks", "n_requests"), (100, 10**8)),
+    **dict.fromkeys(("request_share", "max_missing"), (0, 1)),
+    **{"n_pairs": (20, 10**8), "batch_size": (2, 10**5), "epochs": (1, 1000), "lr": (1e-8, 0.1)},
+    **{"max_length": (8, 8192), "debug_tracks": (20, 10**6)},
+}
+
 
 class _Loader(yaml.SafeLoader):
     """YAML 1.1 with the two repairs that a parameter file needs: 3e-5 is a number, and a key given twice an error."""
@@ -77,6 +86,9 @@ def _check(key: str, value, known: dict, source: str) -> None:
     fits = type(value) is wanted or (wanted is float and type(value) is int)
     if not fits:
         raise WorkbookError(f"{source}: {key} is {value!r}, but must be a {KINDS[wanted]}, such as {known[key]!r}.")
+    if key in RANGES and not RANGES[key][0] <= value <= RANGES[key][1]:
+        lowest, highest = RANGES[key]
+        raise WorkbookError(f"{source}: {key} is {value!r}, but must lie between {lowest:g} and {highest:g}.")
 
 
 def _yaml_problem(error: Exception) -> str:

@@ -64,7 +64,7 @@ def loss(history: pd.DataFrame) -> Figure:
     return figure
 
 
-def similarity(table: pd.DataFrame, gap: dict[str, float]) -> Figure:
+def similarity(table: pd.DataFrame, gap: dict[str, float | None]) -> Figure:
     """Cosine similarities within a mood and between moods, an encoder a panel.
 
     Args:
@@ -74,15 +74,20 @@ def similarity(table: pd.DataFrame, gap: dict[str, float]) -> Figure:
     figure, panels = plt.subplots(1, len(gap), figsize=(5.2 * len(gap), 3.8), sharex=True, squeeze=False)
     for axes, (name, area) in zip(panels[0], gap.items(), strict=True):
         part = table[table["encoder"] == name]
-        sns.histplot(part, x="similarity", hue="pair", hue_order=["same mood", "other mood"], palette=[TUNED, OTHER],
-                     stat="density", common_norm=False, bins=50, element="step", alpha=0.35, ax=axes)  # fmt: skip
+        if len(part):  # seaborn cannot colour the hues of nothing
+            sns.histplot(part, x="similarity", hue="pair", hue_order=["same mood", "other mood"],
+                         palette=[TUNED, OTHER], stat="density", common_norm=False, bins=50, element="step",
+                         alpha=0.35, ax=axes)  # fmt: skip
         axes.set(xlabel="cosine similarity of two tracks", ylabel="density")
-        axes.set_title(f"{name}: the same-mood pair is closer {area:.0%} of the time")
+        said = "under two moods to compare" if area is None else f"the same-mood pair is closer {area:.0%} of the time"
+        axes.set_title(f"{name}: {said}")
     figure.tight_layout()
     return figure
 
 
-def umap(points: dict[str, np.ndarray], moods: pd.Series, kept: dict[str, float], gap: dict[str, float]) -> Figure:
+def umap(
+    points: dict[str, np.ndarray], moods: pd.Series, kept: dict[str, float], gap: dict[str, float | None]
+) -> Figure:
     """UMAP of each encoder's vectors, coloured by the eight commonest moods.
 
     Args:
@@ -108,9 +113,8 @@ def umap(points: dict[str, np.ndarray], moods: pd.Series, kept: dict[str, float]
                 alpha=0.8,
             )
         axes.set(xticks=[], yticks=[], xlabel="UMAP 1", ylabel="UMAP 2")
-        axes.set_title(
-            f"{name}: same mood is nearer {gap[name]:.0%} of the time (trustworthiness {kept[name]:.2f})", fontsize=10
-        )
+        said = "under two moods" if gap[name] is None else f"same mood is nearer {gap[name]:.0%} of the time"
+        axes.set_title(f"{name}: {said} (trustworthiness {kept[name]:.2f})", fontsize=10)
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=8, frameon=False, markerscale=1.6)
     figure.tight_layout(rect=(0, 0.05, 1, 1))

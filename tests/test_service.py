@@ -145,6 +145,8 @@ def test_mood_liked_and_disliked(service):
         (["a"], "not_an_object", None),
         (b"{not json", "not_json", None),
         (b"", "not_json", None),
+        (b"[" * 10_000 + b"]" * 10_000, "not_json", None),
+        (b'{"text": "\xff"}', "not_json", None),
     ],
 )
 def test_bad_requests_are_400_and_say_why(service, body, code, field):
@@ -194,6 +196,11 @@ def test_a_taken_port_is_said(python, small_run):
         taken.listen()
         _out, said = (process := start(python, small_run, taken.getsockname()[1])).communicate(timeout=30)
     assert process.returncode == 1 and "Address already in use" in said and "make serve PORT=" in said
+
+
+def test_a_port_that_is_none_is_said(python, small_run):
+    _out, said = (process := start(python, small_run, 99999)).communicate(timeout=30)
+    assert process.returncode == 2 and "'99999' is not a port: a whole number from 1 to 65535" in said
 
 
 def test_a_run_that_is_not_there_is_said(python, tmp_path):

@@ -75,6 +75,8 @@ def test_bad_parameter_files_are_refused_by_name(tmp_path):
     assert "epochs is 'three', but must be a whole number" in refused(tmp_path, "epochs: three\n")
     assert "epochs is True" in refused(tmp_path, "epochs: true\n")
     assert "lr is 'fast', but must be a number" in refused(tmp_path, "", "lr=fast")
+    assert "batch_size is 0, but must lie between 2 and" in refused(tmp_path, "batch_size: 0\n")
+    assert "lr is nan, but must lie between 1e-08 and 0.1" in refused(tmp_path, "lr: .nan\n")
     assert "write key=value" in refused(tmp_path, "", "lr")
     assert "expected lines of `key: value`" in refused(tmp_path, "- a\n- b\n")
 
@@ -92,7 +94,7 @@ def test_a_missing_catalogue_is_refused_before_anything_runs(tmp_path):
 def test_numbers_are_read_as_people_write_them():
     quick = runs.ROOT / "params/quick.yaml"
     assert parameters.read(quick, ["lr=3e-5"])["lr"] == 3e-5
-    assert parameters.read(quick, ["lr=1"])["lr"] == 1
+    assert parameters.read(quick, ["max_missing=1"])["max_missing"] == 1
 
 
 def test_every_parameter_file_of_ours_is_valid(shared):
