@@ -8,7 +8,7 @@ SET    ?=
 BIN    := .venv/bin
 READY  := .venv/.ready
 
-.PHONY: help run test serve lab lock clean
+.PHONY: help run test bench serve lab lock clean
 help:  ## list the commands
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' Makefile
 
@@ -27,6 +27,9 @@ test: $(READY)  ## lint, unit tests, every notebook, the service
 	$(BIN)/ruff format --check .
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --nbval-lax --nbval-sanitize-with tests/sanitize.cfg --nbval-cell-timeout 600 notebooks
+
+bench: $(READY)  ## the benchmarks: seconds, peak memory and ratios to a baseline in the same run
+	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/bench.py
 
 serve: $(READY)  ## POST /recommend from RUN=outputs/quick on PORT=8080 (makes the quick run if it is missing)
 	@test -d $(RUN)/index || test $(RUN) != outputs/quick || $(MAKE) --no-print-directory run PARAMS=params/quick.yaml

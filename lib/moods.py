@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import yaml
 
 SPLITS = ("train", "dev", "test")
@@ -20,7 +21,7 @@ NEAR = 0.45
 
 @dataclass(frozen=True)
 class Mood:
-    """One mood: its point on the plane, and its words by split, so that what is tested was never taught."""
+    """One mood: its point on the plane and its vocabulary; what requests may say of it is set apart by split."""
 
     name: str
     valence: float
@@ -29,6 +30,11 @@ class Mood:
     words: dict[str, list[str]]
     phrases: dict[str, list[str]]
     activities: dict[str, list[str]]
+    critics: list[str]
+    listeners: list[str]
+    playlists: list[str]
+    times: list[str]
+    instruments: list[str]
     vocals: list[str]
     sound: list[str]
     titles: list[str]
@@ -36,53 +42,55 @@ class Mood:
 
 @dataclass(frozen=True)
 class Genre:
-    """One genre: its instruments, tempo (BPM), the moods it leans to, and three shares between 0 and 1."""
+    """One genre: tempo (BPM), typical length (minutes), years, instruments, moods, artists, shares from 0 to 1."""
 
     name: str
     family: str
     tempo: tuple[float, float]
-    instruments: list[str]
-    moods: list[str]
+    minutes: float
+    years: tuple[int, int]
+    language: str
     acoustic: float
     danceable: float
     vocal: float
+    instruments: list[str]
+    moods: list[str]
+    artists: list[str]
 
 
-def load(path: Path) -> tuple[dict[str, Mood], dict[str, Genre]]:
-    """Read the moods and genres, by name, in the file's order."""
-    data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    moods = {name: Mood(name=name, **fields) for name, fields in data["moods"].items()}
-    genres = {name: Genre(name=name, **fields) for name, fields in data["genres"].items()}
-    return moods, genres
-
-
-MOODS, GENRES = load(Path(__file__).with_name("moods.yaml"))
-_PLANE = np.array([(mood.valence, mood.arousal) for mood in MOODS.values()])
+_DATA = yaml.safe_load(Path(__file__).with_name("moods.yaml").read_text(encoding="utf-8"))
+LANGUAGES: dict[str, str] = _DATA["languages"]
+MOODS = {name: Mood(name=name, **fields) for name, fields in _DATA["moods"].items()}
+GENRES = {name: Genre(name=name, **fields) for name, fields in _DATA["genres"].items()}
+PLANE = np.array([(mood.valence, mood.arousal) for mood in MOODS.values()])
 _WORD_TO_MOOD = {word.casefold(): mood.name for mood in MOODS.values() for word in mood.words["train"]}
-_ANY_WORD = re.compile(r"\b(" + "|".join(map(re.escape, sorted(_WORD_TO_MOOD, key=len, reverse=True))) + r")\b", re.I)
+_ANY_WORD = re.compile(r"\b(" + "|".join(map(re.escape, sorted(_WORD_TO_MOOD, key=len, reverse=True))) + r")\b")
 
 
-def distance(first: str, second: str) -> float:
-    """Distance of two moods on the plane (0 to 2.83); NaN if either is not in moods.yaml."""
-    if first not in MOODS or second not in MOODS:
-        return float("nan")
-    a, b = MOODS[first], MOODS[second]
-    return float(np.hypot(a.valence - b.valence, a.arousal - b.arousal))
+def distances() -> np.ndarray:
+    """Distance of every two moods on the plane, 0 to 2.83, in the file's order. -> (moods, moods)."""
+    return np.linalg.norm(PLANE[:, None] - PLANE[None], axis=2)
 
 
 def near(mood: str) -> list[str]:
     """The other moods within `NEAR` of `mood`; none for a mood that is not in moods.yaml."""
-    return [other for other in MOODS if other != mood and distance(mood, other) <= NEAR]
+    if mood not in MOODS:
+        return []
+    row = distances()[list(MOODS).index(mood)]
+    return [other for other, far in zip(MOODS, row, strict=True) if other != mood and far <= NEAR]
 
 
-def from_features(valence: np.ndarray, energy: np.ndarray) -> np.ndarray:
-    """The nearest mood on the plane for audio features between 0 and 1. (n,), (n,) -> (n,) names."""
-    points = np.stack([valence, energy], axis=1) * 2 - 1
-    nearest = np.linalg.norm(points[:, None] - _PLANE[None], axis=2).argmin(axis=1)
-    return np.array(list(MOODS))[nearest]
+def opposite(mood: str) -> str:
+    """The mood farthest from `mood` on the plane."""
+    return list(MOODS)[int(distances()[list(MOODS).index(mood)].argmax())]
 
 
-def from_text(text: str) -> str | None:
-    """The mood whose words `text` uses most (the first one on a tie), or None where it uses none."""
-    found = [_WORD_TO_MOOD[word.casefold()] for word in _ANY_WORD.findall(text)]
-    return max(found, key=found.count) if found else None
+def words_of(texts: pd.Series, moods: list[str]) -> np.ndarray:
+    """How many of each mood's words stand in each text. (n,) -> (n, moods) of int."""
+    column = {mood: i for i, mood in enumerate(moods)}
+    counts = np.zeros((len(texts), len(moods)), dtype=int)
+    for row, text in enumerate(texts.str.casefold()):
+        for word in _ANY_WORD.findall(text):
+            if (mood := _WORD_TO_MOOD[word]) in column:
+                counts[row, column[mood]] += 1
+    return counts

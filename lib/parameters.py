@@ -19,9 +19,9 @@ KINDS = {int: "whole number", float: "number", str: "text", bool: "true/false", 
 RANGES = {
     **dict.fromkeys(("seed", "max_tracks", "min_per_mood", "warmup"), (0, 2**31)),
     **dict.fromkeys(("n_tracks", "n_requests"), (100, 10**8)),
-    **dict.fromkeys(("request_share", "max_missing"), (0, 1)),
+    **dict.fromkeys(("request_share", "max_missing", "max_constant", "max_artist"), (0, 1)),
     **{"n_pairs": (20, 10**8), "batch_size": (2, 10**5), "epochs": (1, 1000), "lr": (1e-8, 0.1)},
-    **{"max_length": (8, 8192), "debug_tracks": (20, 10**6)},
+    **{"max_length": (8, 8192), "debug_tracks": (20, 10**6), "max_words": (3, 10**5), "max_drift": (0, 100)},
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -11,6 +13,8 @@ from matplotlib.figure import Figure
 from lib.moods import MOODS
 
 BASE, TUNED, OTHER = "#999999", "#0072B2", "#E69F00"  # Okabe and Ito (2008)
+PALETTE = [TUNED, OTHER, "#009E73", "#CC79A7"]
+PAIRED = ("energy", "valence", "acousticness", "danceability")
 sns.set_theme(style="whitegrid", rc={"figure.dpi": 110, "axes.titlesize": 12, "axes.titlelocation": "left"})
 
 
@@ -40,18 +44,121 @@ def plane(tracks: pd.DataFrame) -> Figure:
     return figure
 
 
-def failures(results: list[dict]) -> Figure:
-    """Failing rows of each rule."""
-    table = pd.DataFrame(results).iloc[::-1]
-    colors = np.where(table["severity"] == "error", OTHER, BASE)
-    figure, axes = plt.subplots(figsize=(8, 0.32 * len(table) + 1))
-    axes.barh(table["rule"], table["failures"], color=colors)
-    for i, count in enumerate(table["failures"]):
-        axes.text(count, i, f" {count:,}", va="center", fontsize=9)
-    axes.set(xlabel="failing rows (orange: errors, grey: warnings)", xlim=(0, max(1, table["failures"].max()) * 1.12))
-    failed = int((table["failures"] > 0).sum())
-    axes.set_title(f"{len(table) - failed} of {len(table)} rules hold" + (f", {failed} do not" if failed else ""))
+def pairs(tracks: pd.DataFrame, moods: list[str]) -> Figure:
+    """Pair plot of four audio features, with up to four moods told apart."""
+    shown = tracks[tracks["mood"].isin(moods[:4])].dropna(subset=PAIRED)
+    shown = shown.sample(min(600, len(shown)), random_state=0)
+    hues = [mood for mood in moods[:4] if mood in set(shown["mood"])]
+    look = {"palette": PALETTE[: len(hues)], "markers": list("osD^")[: len(hues)], "height": 1.7, "corner": True}
+    dots = {"s": 12, "alpha": 0.6, "linewidth": 0}
+    grid = sns.pairplot(shown, vars=list(PAIRED), hue="mood", hue_order=hues, plot_kws=dots, **look)
+    correlation = tracks[["energy", "acousticness"]].corr().iloc[0, 1]
+    grid.figure.suptitle(f"Features move together: energy against acousticness {correlation:+.2f}", y=1.02)
+    return grid.figure
+
+
+def tails(tables: dict[str, pd.DataFrame]) -> Figure:
+    """Long tails, a catalogue a line: durations, popularity, and how many tracks each artist has."""
+    figure, panels = plt.subplots(1, 3, figsize=(12, 3.6))
+    for (name, table), color in reversed(list(zip(tables.items(), (TUNED, OTHER), strict=False))):
+        minutes = table["duration_ms"].dropna() / 60_000
+        popularity = table["popularity"].dropna()
+        counts = np.sort(table.loc[table["artist"] != "", "artist"].value_counts().to_numpy())[::-1]
+        if len(minutes):
+            panels[0].hist(minutes.clip(upper=15), bins=45, density=True, histtype="step", color=color, label=name)
+        if len(popularity):
+            panels[1].hist(popularity, bins=25, density=True, histtype="step", color=color, label=name)
+        if len(counts):
+            panels[2].loglog(np.arange(1, len(counts) + 1), counts, color=color, marker=".", label=name)
+    panels[0].set(xlabel="minutes (15 and more together)", ylabel="density")
+    panels[1].set(xlabel="popularity (0 to 100)", ylabel="density")
+    panels[2].set(xlabel="artist's rank", ylabel="tracks of the artist")
+    first = next(iter(tables.values()))
+    longest, typical = first["duration_ms"].quantile([0.99, 0.5]) / 60_000
+    half, few = first["popularity"].median(), 100 * counts[: max(1, len(counts) // 10)].sum() / max(1, counts.sum())
+    panels[0].set_title(
+        f"Half last {typical:.1f} min, 1 % over {longest:.0f}" if longest == longest else "No durations"
+    )
+    panels[1].set_title(f"Half are below popularity {half:.0f}" if half == half else "No popularity")
+    panels[2].set_title(f"A tenth of the artists have {few:.0f} % of the tracks")
+    panels[2].legend()
+    figure.tight_layout()
     return figure
+
+
+def distances(table: pd.DataFrame) -> Figure:
+    """Distance of each feature between two catalogues, from `tracks.distances_to`."""
+    figure, axes = plt.subplots(figsize=(7, 0.35 * len(table) + 1))
+    ordered = table.sort_values("distance", ascending=False).iloc[::-1]
+    axes.barh(ordered["feature"], ordered["distance"], color=TUNED)
+    for i, value in enumerate(ordered["distance"]):
+        axes.text(value, i, f" {value:.2f}", va="center", fontsize=9)
+    axes.set(
+        xlabel="Wasserstein distance, in standard deviations of the real feature",
+        xlim=(0, 1.15 * table["distance"].max()),
+    )
+    axes.set_title(
+        f"Synthetic against real: {ordered['feature'].iloc[-1]} is farthest off, {ordered['feature'].iloc[0]} nearest"
+    )
+    return figure
+
+
+def failures(results: list[dict]) -> Figure | None:
+    """Failing rows of each rule that fails; None if none does."""
+    failed = pd.DataFrame([result for result in results if not result["passed"]]).iloc[::-1]
+    if failed.empty:
+        return None
+    figure, axes = plt.subplots(figsize=(8, 0.32 * len(failed) + 1))
+    axes.barh(failed["rule"], failed["failures"], color=np.where(failed["severity"] == "error", OTHER, BASE))
+    for i, count in enumerate(failed["failures"]):
+        axes.text(count, i, f" {count:,}", va="center", fontsize=9)
+    axes.set(xlabel="failing rows (orange: errors, grey: warnings)", xlim=(0, failed["failures"].max() * 1.12))
+    axes.set_title(f"{len(results) - len(failed)} of {len(results)} rules hold, {len(failed)} do not")
+    return figure
+
+
+def broken(results: list[dict], failing: pd.DataFrame, tracks: pd.DataFrame) -> Figure | None:
+    """A picture for each rule that failed: where its rows lie in their column, or what failed. None if none did."""
+    failed = [result for result in results if not result["passed"]]
+    if not failed:
+        return None
+    rows = -(-len(failed) // 3)
+    figure, panels = plt.subplots(rows, 3, figsize=(13, 3.2 * rows), squeeze=False)
+    for axes, result in zip(panels.flat, failed, strict=False):
+        bad = tracks.loc[failing.loc[failing["rule"] == result["rule"], "row"].astype(int)]
+        _broken(axes, result, bad, tracks)
+        axes.set_title("\n".join(wrap(f"{result['rule']}: {result['failures']:,} do not", 38)), fontsize=10)
+    for axes in panels.flat[len(failed) :]:
+        axes.axis("off")
+    figure.tight_layout()
+    return figure
+
+
+def _broken(axes, result: dict, bad: pd.DataFrame, tracks: pd.DataFrame) -> None:
+    column = result["column"]
+    if len(bad) and column in tracks and pd.api.types.is_numeric_dtype(tracks[column]):
+        edges = np.histogram_bin_edges(tracks[column].dropna(), 40)
+        axes.hist(
+            [tracks[column].dropna(), bad[column].dropna()], edges, color=[BASE, OTHER], histtype="stepfilled", log=True
+        )
+        axes.set(xlabel=f"{column} (orange: failing)", ylabel="tracks")
+    elif len(bad) and column in tracks and column not in ("mood", "genre"):
+        words = [table[column].str.count(" ").add(1).clip(upper=150) for table in (tracks, bad)]
+        axes.hist(
+            words, np.histogram_bin_edges(words[0].dropna(), 40), color=[BASE, OTHER], histtype="stepfilled", log=True
+        )
+        axes.set(xlabel=f"words in {column} (orange: failing)", ylabel="tracks")
+    else:
+        things = (
+            result["rows"] if result["rows"] and "row" not in result["rows"][0] else bad["genre"].value_counts().head(8)
+        )
+        if isinstance(things, pd.Series):
+            labels, sizes = list(things.index), things.to_numpy()
+        else:
+            labels = [str(next(iter(thing.values())))[:28] for thing in things]
+            sizes = [next((v for v in reversed(thing.values()) if isinstance(v, int | float)), 1) for thing in things]
+        axes.barh([label or "(none)" for label in labels][::-1], list(sizes)[::-1], color=OTHER)
+        axes.tick_params(axis="y", labelsize=8)
 
 
 def loss(history: pd.DataFrame) -> Figure:
