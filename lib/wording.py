@@ -26,7 +26,7 @@ class Register(NamedTuple):
 
 REGISTERS = {
     "editorial": Register(
-        0.25,
+        0.2,
         (
             (
                 "{Critic}, this {genre} track from {year} sets {instrument} against {sound}.",
@@ -63,13 +63,13 @@ REGISTERS = {
         ),
     ),
     "plain": Register(
-        0.25,
+        0.2,
         (
             (
                 "{A_tempo} {genre} song with {instrument}, {instrument2} and {vocals}.",
                 "The song is {genre}: {instrument} over {sound}, {tempo_word}, {vocals}.",
                 "{Instrument}, {instrument2} and {sound}, with {vocals}.",
-                "{Instrument} plays the melody and {instrument2} keeps it moving, with {vocals}.",
+                "{Instrument} up front and {instrument2} to keep it moving, with {vocals}.",
                 "A recording of {genre} with {sound} and {sound2}. {Vocals}.",
             ),
             (
@@ -86,6 +86,42 @@ REGISTERS = {
                 "{Instrument} and {instrument2}. {Vocals}.",
                 "A recording of {genre}: {instrument} leads, {instrument2} follows.",
             ),
+        ),
+    ),
+    "long": Register(
+        0.2,
+        (
+            (
+                "{A_tempo} {genre} piece, mostly {instrument}.",
+                "We hear {instrument} and {instrument2}, {tempo_word}, in the style of {decade} {genre}.",
+                "{Vocals}, and behind it {instrument}.",
+                "A {genre} recording from {place}. {Instrument} starts alone, then {instrument2} joins.",
+            ),
+            (
+                " In the background there is {sound}; later {sound2}.",
+                " {Sound} gives it its colour, and {instrument2} fills the gaps.",
+                " One also notices {sound}, {sound2} and {vocals}.",
+                " The arrangement adds {sound}. There is {vocals}.",
+            ),
+            (
+                " The whole is {word} and {word2}.",
+                " It leaves {a_word} impression.",
+                " Everything about it is {word}.",
+                " {Word} and {word2} from start to finish.",
+            ),
+            (
+                " It would suit {activity}.",
+                " One can imagine it at {activity}, or {time}.",
+                " People play it {time}.",
+                "",
+            ),
+        ),
+        (
+            (
+                "{A_tempo} {genre} piece, mostly {instrument}.",
+                "We hear {instrument} and {instrument2}, {tempo_word}, in the style of {decade} {genre}.",
+            ),
+            (" {Instrument2} answers. There is {vocals}.", " It was recorded in {place} in {year}, with {vocals}."),
         ),
     ),
     "listener": Register(
@@ -120,7 +156,7 @@ REGISTERS = {
         ),
     ),
     "tags": Register(
-        0.1,
+        0.08,
         (
             (
                 "{word}, {genre}, {instrument}, {sound}, {tempo_word}",
@@ -132,7 +168,7 @@ REGISTERS = {
         (("{genre}, {instrument}, {instrument2}, {tempo_word}", "{genre} / {decade} / {instrument}"),),
     ),
     "metadata": Register(
-        0.2,
+        0.12,
         (
             (
                 "{Genre}, {year}. {bpm} BPM, {keyname}. {Word}.",
@@ -171,9 +207,9 @@ ADJECTIVES = (
     "Concrete", "Early", "Amber", "Crooked", "Famous", "Marble", "Lost", "Neon",
 )  # fmt: skip
 NOUNS = (
-    "Lantern", "Wolf", "Harbour", "Engine", "Sparrow", "Mirror", "Satellite", "Orchard", "Tiger", "Signal",
-    "River", "Kingdom", "Window", "Ghost", "Arrow", "Garden", "Thief", "Comet", "Needle", "Circus", "Mountain",
-    "Pilot", "Canyon", "Violet", "Sailor", "Clock", "Heron", "Furnace", "Saint", "Ladder", "Atlas", "Fox",
+    "Lantern", "Hawk", "Harbour", "Engine", "Sparrow", "Mirror", "Satellite", "Orchard", "Tiger", "Signal",
+    "River", "Kingdom", "Window", "Ghost", "Arrow", "Garden", "Rider", "Comet", "Needle", "Carousel", "Mountain",
+    "Pilot", "Canyon", "Violet", "Sailor", "Clock", "Heron", "Furnace", "Saint", "Ladder", "Meteor", "Otter",
     "Elevator", "Cathedral", "Island", "Dancer", "Prophet", "Bicycle", "Magnolia", "Anchor",
 )  # fmt: skip
 
