@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import ast
 import difflib
+import gzip
+import itertools
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,12 +32,15 @@ UNITS = {
 DESCRIBABLE = ("mood", "genre", "decade", "language", "features", "key")
 MISSING = ("", "na", "nan", "n/a", "none", "null", "<na>")
 # Everything in a text file is read as text: 0012 is an id and not 12, and a song may be called "None".
-AS_TEXT = {"dtype": str, "keep_default_na": False, "chunksize": CHUNK}
+AS_TEXT = {"dtype": str, "keep_default_na": False, "index_col": False, "chunksize": CHUNK}
 READERS = {
     ".csv": lambda path: pd.read_csv(path, **AS_TEXT),
     ".tsv": lambda path: pd.read_csv(path, sep="\t", **AS_TEXT),
-    ".jsonl": lambda path: pd.read_json(path, lines=True, dtype=False, convert_dates=False, chunksize=CHUNK),
-    ".parquet": lambda path: (b.to_pandas() for b in pq.ParquetFile(path).iter_batches(CHUNK)),
+    ".jsonl": lambda path: _json_lines(path),
+    ".parquet": lambda path: (
+        batch.to_pandas(integer_object_nulls=True, ignore_metadata=True)
+        for batch in pq.ParquetFile(path).iter_batches(CHUNK)
+    ),
 }
 
 
@@ -78,8 +85,12 @@ def import_catalogue(
     left_out = pd.concat(left, ignore_index=True)
     if kept.empty:
         raise WorkbookError(f"{file}: no row can be used; the first reason: row 1, {left_out['reason'].iloc[0]}.")
-    moods = {theirs.casefold(): ours for theirs, ours in rename_moods.items()}
-    kept["mood"] = kept["mood"].str.casefold().map(lambda mood: moods.get(mood, mood))
+    kept["mood"] = kept["mood"].str.casefold()
+    renamed = {theirs.strip().casefold(): ours for theirs, ours in rename_moods.items()}
+    if absent := sorted(set(renamed) - set(kept["mood"])):
+        near = _near(absent[0], set(kept["mood"]) - {""})
+        raise WorkbookError(f"rename_moods: {file} has no mood {absent[0]!r}{near}.")
+    kept["mood"] = kept["mood"].map(lambda mood: renamed.get(mood, mood))
     return kept.drop(columns="draw").reset_index(drop=True), left_out
 
 
@@ -99,6 +110,7 @@ def complete(
     """
     if unknown := sorted(set(describe_from) - set(DESCRIBABLE)):
         raise WorkbookError(f"describe_from: {', '.join(unknown)} is not one of {', '.join(DESCRIBABLE)}.")
+    inference.check(infer_moods, infer_from)
     table = table.assign(mood2="", mood_weight=1.0, mood_source="given", mood_confidence=1.0)
     unknown = table["mood"] == ""
     if unknown.any():
@@ -107,7 +119,8 @@ def complete(
         table.loc[unknown, ["mood", "mood_source", "mood_confidence"]] = found.to_numpy()
         table = table.astype({"mood": "str", "mood_source": "str", "mood_confidence": float})
     silent = table["description"] == ""
-    table.loc[silent, "description"] = _described(table[silent], describe_from)
+    worded, tags = _described(table[silent], describe_from), table.loc[silent, "tags"]
+    table.loc[silent, "description"] = worded + np.where((worded != "") & (tags != ""), ", ", "") + tags
     return finish(table, np.random.default_rng(seed))
 
 
@@ -117,7 +130,7 @@ def read(file: Path) -> Iterator[pd.DataFrame]:
     Raises:
         WorkbookError: with the file, what is wrong with it, and what to do.
     """
-    kind = file.with_suffix("").suffix if file.suffix == ".gz" else file.suffix
+    kind = (file.with_suffix("").suffix if file.suffix == ".gz" else file.suffix).lower()
     if kind not in READERS:
         raise WorkbookError(f"{file}: do not know the ending {kind!r}; use one of {', '.join(READERS)} (or .csv.gz).")
     if not file.is_file():
@@ -152,6 +165,12 @@ def _mapped(raw: pd.DataFrame, columns: dict[str, str], file: Path) -> pd.DataFr
             have = ", ".join(map(str, raw.columns[:20]))
             raise WorkbookError(f"{file}: has no column {theirs!r}{_near(theirs, raw.columns)}. It has: {have}.")
     wanted = {ours: columns.get(ours, ours) for ours in KNOWN}
+    if twice := sorted(set(raw.columns[raw.columns.duplicated()]) & set(wanted.values())):
+        raise WorkbookError(f"{file}: the column {twice[0]!r} is there twice. Rename one of the two.")
+    if len(raw.columns) == 1 and (mark := re.search(r"[;|\t]", str(raw.columns[0]))):
+        raise WorkbookError(
+            f"{file}: its columns are parted by {mark[0]!r}. Save it with commas, or as .tsv with tabs."
+        )
     if not any(wanted[name] in raw.columns for name in ("title", "description", "tags")):
         raise WorkbookError(
             f"{file}: none of title, description and tags is there, so no track has a text. "
@@ -166,6 +185,7 @@ def _read_texts(table: pd.DataFrame, reason: pd.Series, seen: np.ndarray) -> np.
     """Texts and ids in place. `seen`: hashes of the ids in earlier chunks; returned with this chunk's."""
     for name in TEXTS:
         table[name] = _as_text(table[name]).str.split().str.join(" ").astype("str")
+    table["mood"] = table["mood"].where(~table["mood"].str.lower().isin([*MISSING, "unknown"]), "")
     listed = table["tags"].str.startswith("[")
     table.loc[listed, "tags"] = table.loc[listed, "tags"].map(_unlisted)
     given = _as_text(table["id"]).str.strip()
@@ -191,18 +211,41 @@ def _read_numbers(table: pd.DataFrame, reason: pd.Series, scale: dict[str, float
     table["explicit"] = (
         _as_text(table["explicit"]).str.strip().str.lower().isin(["true", "1", "1.0", "yes", "explicit"])
     )
-    date = _as_text(table["release_date"]).str.strip().str.extract(r"^(\d{4}(?:-\d{2}){0,2})")[0]
-    table["release_date"] = (date + date.str.len().map({4: "-01-01", 7: "-01", 10: ""})).astype("str")
+    given = _as_text(table["release_date"]).str.strip()
+    date = given.str.extract(r"^(\d{4}(?:-\d{2}){0,2})(?:[T ].*|\.0)?$")[0]
+    whole = date + date.str.len().map({4: "-01-01", 7: "-01", 10: ""})
+    # What is no date stays as it is, for notebook 02 to name its row.
+    table["release_date"] = whole.where(whole.notna() | given.str.lower().isin(MISSING), given).astype("str")
 
 
 def _as_text(column: pd.Series) -> pd.Series:
+    """Any column as text; lists (JSON's and Parquet's) as words with commas."""
+    if column.dtype == object:
+        joined = [
+            ", ".join(str(x) for x in v if x is not None) if isinstance(v, list | np.ndarray) else v for v in column
+        ]
+        column = pd.Series(joined, column.index, dtype=object)
     return column.astype("string").fillna("").astype("str")
 
 
 def _seconds(durations: pd.Series) -> pd.Series:
-    """3:45 as 225."""
-    parts = durations.str.extract(r"^(\d+):(\d\d)$").astype(float)
-    return parts[0] * 60 + parts[1]
+    """3:45 as 225, 1:03:45 as 3825."""
+    hours, minutes, seconds = (
+        durations.str.extract(r"^(?:(\d+):)?(\d+):(\d\d)$")
+        .astype(float)
+        .pipe(lambda parts: (parts[i] for i in range(3)))
+    )
+    return hours.fillna(0) * 3600 + minutes * 60 + seconds
+
+
+def _json_lines(path: Path) -> Iterator[pd.DataFrame]:
+    """An object a line, its values as they are: a number is an id without ".0", also where another one is null."""
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
+        rows = (json.loads(line) for line in lines if line.strip())
+        while chunk := list(itertools.islice(rows, CHUNK)):
+            if not all(isinstance(row, dict) for row in chunk):
+                raise ValueError("a line is not a JSON object; one {…} a line is needed")
+            yield pd.DataFrame(chunk, dtype=object)
 
 
 def _unlisted(text: str) -> str:

@@ -39,7 +39,7 @@ def infer(table: pd.DataFrame, among: list[str], evidence: list[str], model, see
     Raises:
         WorkbookError: `among` names a mood that is not in moods.yaml, or `evidence` a kind that there is not.
     """
-    _check(among, evidence)
+    check(among, evidence)
     moods = [name for name in MOODS if not among or name in among]
     score = np.zeros((len(table), len(moods)))
     source = pd.Series("", index=table.index, dtype="str")
@@ -69,7 +69,8 @@ def infer(table: pd.DataFrame, among: list[str], evidence: list[str], model, see
     )
 
 
-def _check(among: list[str], evidence: list[str]) -> None:
+def check(among: list[str], evidence: list[str]) -> None:
+    """Raise WorkbookError if a mood or a kind of evidence is not one that there is."""
     for name, given, known in (("infer_moods", among, MOODS), ("infer_from", evidence, EVIDENCE)):
         if unknown := sorted(set(given) - set(known)):
             raise WorkbookError(f"{name}: {', '.join(unknown)} is not one of {', '.join(known)}.")

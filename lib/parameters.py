@@ -86,6 +86,9 @@ def _check(key: str, value, known: dict, source: str) -> None:
     fits = type(value) is wanted or (wanted is float and type(value) is int)
     if not fits:
         raise WorkbookError(f"{source}: {key} is {value!r}, but must be a {KINDS[wanted]}, such as {known[key]!r}.")
+    inside = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
+    if wrong := [item for item in inside if not isinstance(item, str)]:
+        raise WorkbookError(f"{source}: {key} holds {wrong[0]!r}; everything in it must be text.")
     if key in RANGES and not RANGES[key][0] <= value <= RANGES[key][1]:
         lowest, highest = RANGES[key]
         raise WorkbookError(f"{source}: {key} is {value!r}, but must lie between {lowest:g} and {highest:g}.")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable
 from datetime import date
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -78,8 +80,9 @@ def rules(limits: Limits) -> tuple[Rule, ...]:
              lambda s: s.isin(range(12))),
         Rule("mode is 0 or 1", "warning", "Minor is 0, major 1.", ("mode",), lambda s: s.isin([0, 1])),
         Rule("date is a date", "warning", "Not a day of a calendar.", ("release_date",),
-             lambda s: s.str.fullmatch(DATE) & (s.isin(["", None]) | pd.to_datetime(s, errors="coerce").notna())),
-        Rule("date is not in the future", "warning", "Misread?", ("release_date",), lambda s: s <= TODAY),
+             lambda s: s.str.fullmatch(DATE) & _is_day(s)),
+        Rule("date is not in the future", "warning", "Misread?", ("release_date",),
+             lambda s: ~s.str.fullmatch(DATE) | (s <= TODAY)),
     )  # fmt: skip
 
 
@@ -127,6 +130,22 @@ def profile(tracks: pd.DataFrame) -> dict:
         shares = tracks[name].value_counts(normalize=True).head(50).round(4)
         out[name] = {"labels": shares.index.tolist(), "shares": shares.tolist()}
     return out
+
+
+def reference_profile(folder: Path, named: bool) -> dict | None:
+    """The profile in a run's quality.json: of the run that a parameter names, else of what was checked there before.
+
+    Raises:
+        WorkbookError: a run was named and has no profile.
+    """
+    try:
+        return json.loads((folder / "quality.json").read_text(encoding="utf-8"))["profile"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if named:
+            raise WorkbookError(
+                f"reference: {folder} is no run's folder with a quality.json that has a profile."
+            ) from error
+        return None
 
 
 def drift(tracks: pd.DataFrame, reference: dict) -> dict[str, float]:
@@ -240,6 +259,10 @@ def _result(rule: Rule, failing: pd.DataFrame) -> dict:
     rows = [{k: v for k, v in row.items() if v != ""} for row in failing.head(FIRST).to_dict("records")]
     return {"rule": rule.name, "severity": rule.severity, "why": rule.why, "failures": len(failing), "rows": rows,
             "passed": failing.empty, "column": rule.columns[0] if len(rule.columns) == 1 else None}  # fmt: skip
+
+
+def _is_day(dates: pd.Series) -> pd.Series:
+    return pd.to_datetime(dates, format="%Y-%m-%d", errors="coerce").notna()
 
 
 def _plain(texts: pd.Series) -> pd.Series:

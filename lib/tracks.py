@@ -142,14 +142,14 @@ def distances_to(made: pd.DataFrame, real: pd.DataFrame) -> pd.DataFrame:
 
 def decades(dates: pd.Series) -> np.ndarray:
     """How people say the decade of a date: 80s, 2010s, 1920s; "" where there is no date. (n,) of "1984-…" -> (n,)."""
-    return _DECADES[pd.to_numeric(dates.str[:4], errors="coerce").fillna(0).astype(int).clip(0, 2999)]
+    return _DECADES[pd.to_numeric(dates.str[:4], errors="coerce").fillna(0).astype(int).clip(0, 2100)]
 
 
 # From a year to its decade, by looking it up: a million rows a call.
 _DECADES = np.array(
     [
-        f"{year % 100 // 10}0s" if 1930 <= year < 2000 else f"{year // 10}0s" if year >= 1000 else ""
-        for year in range(3000)
+        f"{year % 100 // 10}0s" if 1930 <= year < 2000 else f"{year // 10}0s" if 1000 <= year < 2100 else ""
+        for year in range(2101)
     ],
     dtype=object,
 )

@@ -379,6 +379,54 @@ def test_a_file_cut_short_is_said(tmp_path):
     assert "cannot be read as .parquet" in refused(tmp_path / "c.parquet")
 
 
+def test_tags_alone_are_a_text(tmp_path):
+    kept, _ = read(csv(tmp_path, 'tags\n"piano, rain"\n"drums, loud"\n'))
+    assert kept["text"].tolist() == ["piano, rain", "drums, loud"]
+
+
+def test_a_comma_too_many_shifts_nothing(tmp_path):
+    kept, _ = read(csv(tmp_path, "title,artist,genre\nA,B,rock,\nC,D,folk,\n"))
+    assert kept["title"].tolist() == ["A", "C"] and kept["genre"].tolist() == ["rock", "folk"]
+
+
+def test_numbers_and_lists_of_json_and_parquet_stay_what_they_were(tmp_path):
+    lines = ['{"id": 7, "title": 1980, "artist": ["X", "Y"], "tags": ["a", null, "b c"]}', '{"id": null, "title": "T"}']
+    (tmp_path / "c.jsonl").write_text("\n".join(lines))
+    table = pd.DataFrame({"id": pd.array([7, None], "Int64"), "title": ["1980", "T"], "artist": [["X", "Y"], None]})
+    table.assign(tags=[["a", "b c"], None]).set_index("title").to_parquet(tmp_path / "c.parquet")
+    for name in ("c.jsonl", "c.parquet"):
+        kept, _ = read(tmp_path / name)
+        assert kept["id"].tolist() == ["7", "row2"] and kept["title"].tolist() == ["1980", "T"]
+        assert kept["artist"][0] == "X, Y" and kept["tags"][0] == "a, b c"
+    (tmp_path / "c.jsonl").write_text("[1, 2]\n")
+    assert "one {…} a line is needed" in refused(tmp_path / "c.jsonl")
+
+
+def test_a_mood_that_says_nothing_is_none_given(tmp_path):
+    kept, _ = read(csv(tmp_path, "title,mood\nA calm song,N/A\nB,Unknown\nC,party\n"))
+    assert kept["mood"].tolist() == ["calm", "", "party"] and kept["mood_source"].tolist() == ["words", "none", "given"]
+
+
+def test_what_is_no_date_is_left_for_the_quality_rule(tmp_path):
+    kept, _ = read(
+        csv(tmp_path, "title,release_date\nA,12/05/1984\nB,473385600000\nC,1999-05-06T10:00\nD,1984.0\nE,\n")
+    )
+    dates = ["12/05/1984", "473385600000", "1999-05-06", "1984-01-01"]
+    assert kept["release_date"].tolist()[:4] == dates
+    rule = next(r for r in quality.rules(quality.Limits()) if r.name == "date is a date")
+    assert quality._row_rule(rule, kept)[1]["row"].tolist() == [0, 1]
+
+
+def test_other_mistakes_are_said(tmp_path):
+    file = csv(tmp_path, "title,mood\nA,calm\n")
+    assert "has no mood 'clam' (did you mean 'calm'?)" in refused(file, rename_moods={"clam": "sad"})
+    assert "infer_from: word is not one of" in refused(file, infer_from=["word"])
+    assert "parted by ';'" in refused(csv(tmp_path, "title;artist\nA;B\n"))
+    (tmp_path / "C.CSV").write_text("title,length\nA,1:02:03\n")
+    kept, _ = read(tmp_path / "C.CSV", columns={"duration_ms": "length"}, units={"duration_ms": "m:ss"})
+    assert kept["duration_ms"].tolist() == [3_723_000]
+
+
 ANY_TEXT = st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=20)
 CELL = st.one_of(
     ANY_TEXT, st.floats().map(str), st.integers().map(str), st.sampled_from(["", "nan", "0.5", "1999", "[1,"])
@@ -560,6 +608,13 @@ def test_table_rules_find_their_defects(made, asked, rule, spoil, how, failures)
 def test_a_profile_does_not_drift_from_itself(made):
     assert max(quality.drift(made, quality.profile(made)).values()) < 1e-3
     assert max(quality.drift(tracks.generate(2000, seed=9), quality.profile(made)).values()) < 0.25
+
+
+def test_a_reference_that_is_none_is_said(tmp_path):
+    (tmp_path / "quality.json").write_text("[]")
+    assert quality.reference_profile(tmp_path, named=False) is None
+    with pytest.raises(runs.WorkbookError, match="is no run's folder"):
+        quality.reference_profile(tmp_path, named=True)
 
 
 def test_an_error_stops_and_names_the_row(made, asked):

@@ -77,6 +77,8 @@ def test_bad_parameter_files_are_refused_by_name(tmp_path):
     assert "lr is 'fast', but must be a number" in refused(tmp_path, "", "lr=fast")
     assert "batch_size is 0, but must lie between 2 and" in refused(tmp_path, "batch_size: 0\n")
     assert "lr is nan, but must lie between 1e-08 and 0.1" in refused(tmp_path, "lr: .nan\n")
+    assert "units holds ['s']; everything in it must be text" in refused(tmp_path, "units: {duration_ms: [s]}\n")
+    assert "infer_moods holds 3" in refused(tmp_path, "infer_moods: [calm, 3]\n")
     assert "write key=value" in refused(tmp_path, "", "lr")
     assert "expected lines of `key: value`" in refused(tmp_path, "- a\n- b\n")
 
