@@ -67,7 +67,7 @@ def import_catalogue(
     file = resolve(path)
     scale = _scales(units)
     rng = np.random.default_rng(seed)
-    kept, left, seen, first = pd.DataFrame(), [], np.array([], dtype=np.uint64), 0
+    kept, left, seen, first, heard = pd.DataFrame(), [], np.array([], dtype=np.uint64), 0, set()
     large = file.is_file() and file.stat().st_size > 10**8
     for raw in tqdm(read(file), desc="rows", unit_scale=CHUNK, unit="row", disable=not large):
         table = _mapped(raw, columns, file)
@@ -76,6 +76,7 @@ def import_catalogue(
         reason = pd.Series("", index=table.index, dtype="str")
         seen = _read_texts(table, reason, seen)
         _read_numbers(table, reason, scale, units)
+        heard |= set(table["mood"].str.casefold())
         left.append(pd.DataFrame({"row": table.index + 1, "id": table["id"], "reason": reason})[reason != ""])
         kept = pd.concat([kept, table[reason == ""].assign(draw=rng.random((reason == "").sum()))])
         if 0 < max_tracks < len(kept):
@@ -87,8 +88,8 @@ def import_catalogue(
         raise WorkbookError(f"{file}: no row can be used; the first reason: row 1, {left_out['reason'].iloc[0]}.")
     kept["mood"] = kept["mood"].str.casefold()
     renamed = {theirs.strip().casefold(): ours for theirs, ours in rename_moods.items()}
-    if absent := sorted(set(renamed) - set(kept["mood"])):
-        near = _near(absent[0], set(kept["mood"]) - {""})
+    if absent := sorted(set(renamed) - heard):
+        near = _near(absent[0], heard - {""})
         raise WorkbookError(f"rename_moods: {file} has no mood {absent[0]!r}{near}.")
     kept["mood"] = kept["mood"].map(lambda mood: renamed.get(mood, mood))
     return kept.drop(columns="draw").reset_index(drop=True), left_out
@@ -230,12 +231,8 @@ def _as_text(column: pd.Series) -> pd.Series:
 
 def _seconds(durations: pd.Series) -> pd.Series:
     """3:45 as 225, 1:03:45 as 3825."""
-    hours, minutes, seconds = (
-        durations.str.extract(r"^(?:(\d+):)?(\d+):(\d\d)$")
-        .astype(float)
-        .pipe(lambda parts: (parts[i] for i in range(3)))
-    )
-    return hours.fillna(0) * 3600 + minutes * 60 + seconds
+    parts = durations.str.extract(r"^(?:(\d+):)?(\d+):(\d\d)$").astype(float)
+    return parts[0].fillna(0) * 3600 + parts[1] * 60 + parts[2]
 
 
 def _json_lines(path: Path) -> Iterator[pd.DataFrame]:
@@ -262,7 +259,7 @@ def _because(reason: pd.Series, rows: pd.Series, why) -> None:
 
 
 def _described(table: pd.DataFrame, describe_from: list[str]) -> pd.Series:
-    """A plain description worded from what is known: "happy funk, 1980s, fast, high energy, danceable"."""
+    """A plain description worded from what is known: "happy funk, 80s, fast, high energy, danceable"."""
     out = pd.Series("", index=table.index, dtype="str")
     for name in (n for n in ("mood", "genre") if n in describe_from):
         out = (out + " " + table[name]).str.strip()

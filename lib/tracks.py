@@ -156,7 +156,7 @@ _DECADES = np.array(
 
 
 def _artists(k: int, seed: int, rng: np.random.Generator) -> pd.DataFrame:
-    """A table of artists: name, genre (its row), language, place, first year, and how well known they are (0 to 1)."""
+    """A table of artists: name, genre (its row), language, place, first year, fame (1 for the least known)."""
     genres = list(GENRES.values())
     genre = rng.permutation(np.arange(k) % len(genres))
     sung = np.array(["en" if g.language == "instrumental" else g.language for g in genres], dtype=object)[genre]
