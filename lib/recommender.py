@@ -10,12 +10,20 @@ import pandas as pd
 from sentence_transformers import SentenceTransformer
 
 from lib.encoder import embed, load
-from lib.evaluation import band
 from lib.runs import WorkbookError, atomic, fingerprint, need, read_json, shown, write_json
 
 # Rocchio's weights for tracks that were liked and disliked (Manning, Raghavan, Schütze 2008, section 9.1.1).
 LIKED, DISLIKED = 0.75, 0.15
 SHOWN = ["id", "title", "artist", "mood"]
+# The seed's bands, on cosine similarity; the lower edge of each.
+BANDS = {"strong": 0.7, "moderate": 0.5, "borderline": 0.4, "weak": -1.0}
+
+
+def band(score: float) -> str:
+    """strong above 0.7, moderate from 0.5, borderline from 0.4, weak below."""
+    if score > BANDS["strong"]:
+        return "strong"
+    return next((name for name in ("moderate", "borderline") if score >= BANDS[name]), "weak")
 
 
 @dataclass

@@ -1,101 +1,199 @@
-"""Fine-tuning: pairs of texts that mean the same track, and a symmetric in-batch contrastive loss over them.
+"""Fine-tuning with sentence-transformers' trainer: estimate, train, stop early, resume, track, save.
 
-The recipe: about a third of the pairs are (request, track), the rest are one track in two registers (prose and
-tags), so that the encoder learns moods without forgetting how people write. The loss ranks each text's partner
-above all others of the batch, in both directions (Multiple Negatives Ranking, Henderson et al. 2017).
+The loss ranks each text's partner above all others of its batch, in both directions (Multiple Negatives Ranking,
+Henderson et al. 2017). The tuned weights are then averaged with the base's (WiSE-FT, Wortsman et al. 2022), which
+gives back most of what fine-tuning forgets.
 """
 
 from __future__ import annotations
 
-import tempfile
+import hashlib
+import json
+import shutil
+import time
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import psutil
+import torch
+from accelerate.utils.memory import should_reduce_batch_size
 from datasets import Dataset
+from IPython import get_ipython
+from IPython.display import display
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
-from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-from transformers import set_seed
+from sentence_transformers.base.sampler import DefaultBatchSampler
+from sentence_transformers.sentence_transformer.losses import (
+    CachedMultipleNegativesRankingLoss,
+    MultipleNegativesRankingLoss,
+)
+from tqdm.auto import tqdm
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, set_seed
 
+from lib import plots_model
 from lib.encoder import device
-from lib.runs import WorkbookError, atomic
+from lib.evaluation import MAIN, RequestEvaluator
+from lib.runs import WorkbookError, atomic, read_json, write_json
+
+LOGS, EVALUATIONS = 40, 8  # how often the loss is logged, and the dev metric measured and a checkpoint kept
+LONG = 3600  # seconds of training on a CPU that deserve a warning
 
 
-def make_pairs(tracks: pd.DataFrame, requests: pd.DataFrame, n: int, request_share: float, seed: int) -> pd.DataFrame:
-    """Draw `n` training pairs from the training split only. -> columns kind, anchor, positive.
+class Recipe(NamedTuple):
+    """How to train.
 
-    Args:
-        request_share: share of (request, track) pairs, between 0 and 1; the rest pair two registers of a track.
-
-    Raises:
-        WorkbookError: the catalogue has fewer than two training tracks or no training requests.
+    Attributes:
+        epochs: passes over the pairs.
+        lr: peak learning rate; it falls linearly to 0.
+        warmup: steps over which it rises from 0; cut to a tenth of all steps where there are fewer.
+        patience: evaluations without a better dev metric before training stops.
+        keep_base: share of the base's weights in the average with the tuned ones, 0 to 1.
+        max_length: tokens read of a text; the encoder given has it already, here it is for the record.
+        seed: of the order of batches and of dropout.
     """
-    rng = np.random.default_rng(seed + 2)
-    tracks = tracks[tracks["split"] == "train"].set_index("id")
-    requests = requests[(requests["split"] == "train") & requests["target"].isin(tracks.index)]
-    if len(tracks) < 2 or requests.empty:
-        raise WorkbookError(
-            f"{len(tracks)} training tracks and {len(requests)} training requests: too few to train on."
-        )
-    asked = requests.iloc[rng.integers(0, len(requests), round(n * request_share))]
-    about = tracks.loc[asked["target"]]
-    by_request = pd.DataFrame({"kind": "request", "anchor": asked["text"].to_numpy(), "positive": _view(about, rng)})
-    registers = _registers(tracks.iloc[rng.integers(0, len(tracks), n - len(asked))], rng)
-    return pd.concat([by_request, registers]).sample(frac=1, random_state=seed).reset_index(drop=True)
+
+    epochs: int
+    lr: float
+    warmup: int
+    patience: int
+    keep_base: float
+    max_length: int
+    seed: int
+
+
+def precision() -> dict[str, bool]:
+    """The trainer's arguments for mixed precision: bf16 where the GPU has it, else fp16; neither off CUDA."""
+    if device() != "cuda":
+        return {}
+    return {"bf16": True} if torch.cuda.is_bf16_supported() else {"fp16": True}
+
+
+def estimate(model: SentenceTransformer, pairs: pd.DataFrame, epochs: int) -> dict[str, float]:
+    """Time and memory of a training on this device, from the forward and backward pass of two batches.
+
+    Returns:
+        steps, seconds (without evaluation and checkpoints), bytes (CUDA: allocated on the GPU; else: of this process).
+    """
+    first = list(pairs.groupby("batch"))[:6]
+    rows = sum(len(batch) for _, batch in first[:2])
+    model.train()
+    _step(model, first[0][1])  # warm-up
+    started = time.perf_counter()
+    for _, batch in first[:2]:
+        _step(model, batch)
+    seconds = (time.perf_counter() - started) / rows * len(pairs) * epochs
+    model.eval()
+    weights = sum(
+        p.numel() * p.element_size() for p in model.parameters()
+    )  # gradients and Adam's two moments: as much each
+    now = torch.cuda.max_memory_allocated() if device() == "cuda" else psutil.Process().memory_info().rss
+    return {"steps": pairs["batch"].nunique() * epochs, "seconds": seconds, "bytes": now + 3 * weights}
+
+
+def warning(estimated: dict[str, float]) -> str:
+    """What to tell someone about to train for hours on a CPU; "" if there is nothing to tell."""
+    if device() != "cpu" or estimated["seconds"] < LONG:
+        return ""
+    return (
+        f"WARNING: about {estimated['seconds'] / 3600:.0f} hours on this CPU. A GPU does it in minutes; without one, "
+        "stop now and take params/quick.yaml (about three minutes), or lower n_pairs and epochs. "
+        "Stopped trainings resume from their last checkpoint."
+    )
 
 
 def train(
-    model: SentenceTransformer, pairs: pd.DataFrame, *, batch_size: int, epochs: int, lr: float, warmup: int, seed: int
+    model: SentenceTransformer, pairs: pd.DataFrame, dev: RequestEvaluator, recipe: Recipe, checkpoints: Path
 ) -> pd.DataFrame:
-    """Fine-tune `model` in place on pairs of texts.
+    """Fine-tune `model` in place; it ends with the weights that were best on `dev`, averaged with those it came with.
+
+    A training that was killed goes on from the last whole checkpoint in `checkpoints` if it is of the same model, pairs
+    and recipe. An interrupt (Ctrl-C, or JupyterLab's stop button) ends it and keeps the best weights so far. Where
+    memory runs out, the batch is encoded in halves (and so on), with the same loss and the same effective batch.
 
     Args:
-        warmup: steps over which the learning rate rises from 0; cut to a tenth of all steps where there are fewer.
+        pairs: from `pairs.make_pairs`.
+        checkpoints: a folder for this training alone; `save` removes it.
 
     Returns:
-        The loss over time: columns step, epoch, loss.
+        History: columns step, loss (mean since the row before), and the dev metric where it was measured.
     """
-    set_seed(seed)
+    set_seed(recipe.seed)
+    base = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    last = _resumable(checkpoints, _signature(base, pairs, recipe))
+    steps = pairs["batch"].nunique() * recipe.epochs
+    bar = _Progress(steps)
     model.model_card_data.widget = [{}]  # not empty, so that the trainer makes no examples: we write our own card
-    steps = max(1, len(pairs) // batch_size) * epochs
-    with tempfile.TemporaryDirectory() as scratch:
-        arguments = SentenceTransformerTrainingArguments(
-            output_dir=scratch,
-            per_device_train_batch_size=batch_size,
-            num_train_epochs=epochs,
-            learning_rate=lr,
-            warmup_steps=min(warmup, steps // 10),
-            batch_sampler="no_duplicates",
-            bf16=device() == "cuda",
-            logging_steps=max(1, steps // 20),
-            save_strategy="no",
-            report_to="none",
-            seed=seed,
-            dataloader_pin_memory=device() == "cuda",
-        )
-        trainer = SentenceTransformerTrainer(
-            model=model,
-            args=arguments,
-            train_dataset=Dataset.from_pandas(pairs[["anchor", "positive"]]),
-            loss=MultipleNegativesRankingLoss(
-                model, directions=("query_to_doc", "doc_to_query"), partition_mode="per_direction"
-            ),
-        )
-        trainer.train()
-    history = pd.DataFrame([entry for entry in trainer.state.log_history if "loss" in entry])
-    return history.reindex(columns=["step", "epoch", "loss"])
+    trainer = _Trainer(
+        model=model,
+        args=_arguments(checkpoints, steps, recipe, pairs["batch"].to_numpy()),
+        train_dataset=Dataset.from_pandas(pairs[["anchor", "positive"]], preserve_index=False),
+        evaluator=dev,
+        loss=_loss(model, None),
+        callbacks=[bar, EarlyStoppingCallback(recipe.patience)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    try:
+        trainer.train(resume_from_checkpoint=last and str(last))
+    except KeyboardInterrupt:
+        best = trainer.state.best_model_checkpoint
+        print(f"\nInterrupted at step {trainer.state.global_step}: keeping the best so far ({best or 'this step'}).")
+        if best:
+            trainer._load_best_model()
+    finally:
+        bar.close()
+    tuned = model.state_dict()
+    model.load_state_dict({name: _mean(base[name], tuned[name], recipe.keep_base) for name in base})
+    model.eval()
+    return _history(trainer.state.log_history)
 
 
-def save(model: SentenceTransformer, folder: Path, card: str) -> None:
-    """Write the encoder so that `SentenceTransformer(folder)` opens it, with a model card; whole or not at all."""
-    with atomic(folder) as temporary:
+def save(model: SentenceTransformer, run: Path, card: str) -> None:
+    """Write the run's model/ so that `SentenceTransformer(run / "model")` opens it; whole or not at all.
+
+    With its card; the checkpoints that led to it are removed.
+    """
+    with atomic(run / "model") as temporary:
         model.save_pretrained(str(temporary), create_model_card=False)
         (temporary / "README.md").write_text(card, encoding="utf-8")
+    shutil.rmtree(run / "checkpoints", ignore_errors=True)
 
 
-def model_card(base: str, recipe: dict, data: dict[str, str]) -> str:
-    """The tuned encoder's card: what it came from, the recipe, the data's fingerprints and the limits."""
-    table = "\n".join(f"| {name} | {value} |" for name, value in {"base model": base, **recipe, **data}.items())
+def track(database: Path, name: str, params: dict, history: pd.DataFrame, figures: dict[str, float]) -> str:
+    """Record a training in MLflow's SQLite store, to compare with others in `mlflow ui`. -> the run's id there.
+
+    Args:
+        database: the store, such as outputs/mlflow.db; made where it is missing.
+        params: what it was trained with.
+        history: from `train`; each of its columns becomes a curve.
+        figures: what came of it.
+    """
+    from mlflow import MlflowClient  # here, since it takes seconds
+    from mlflow.entities import Metric, Param
+
+    client = MlflowClient(f"sqlite:///{database}")
+    found = client.get_experiment_by_name("fine-tuning")
+    experiment = found.experiment_id if found else client.create_experiment("fine-tuning", str(database.parent))
+    run = client.create_run(experiment, run_name=name).info.run_id
+    now = int(1000 * time.time())
+    curves = history.melt("step").dropna()
+    client.log_batch(
+        run,
+        metrics=[Metric(_plain(r.variable), r.value, now, int(r.step)) for r in curves.itertuples()]
+        + [Metric(_plain(name), value, now, 0) for name, value in figures.items()],
+        params=[Param(_plain(key), str(value)) for key, value in params.items()],
+    )
+    client.set_terminated(run)
+    return run
+
+
+def model_card(used: dict, data: dict[str, str], figures: dict[str, float]) -> str:
+    """The tuned encoder's card: what it came from, the recipe, the data's fingerprints, the figures and the limits."""
+    base = used["base_model"]
+    table = "\n".join(f"| {name} | {value} |" for name, value in (used | data).items())
+    measured = "\n".join(f"| {name} | {value:.3f} |" for name, value in figures.items())
     return f"""---
 library_name: sentence-transformers
 pipeline_tag: sentence-similarity
@@ -110,29 +208,164 @@ Encodes a listener's request or a track's description as a unit vector; their do
 | --- | --- |
 {table}
 
-**Limits.** Trained on text that a program wrote, in English. What it gains on held-out requests and what it
-loses elsewhere is in the run's `metrics.json`; read that before you rely on it.
+**Figures**, on dev requests whose wording training never saw:
+
+| metric | value |
+| --- | --- |
+{measured}
+
+These chose the checkpoint, so they flatter it. What it gains on test requests, and loses elsewhere, is in the run's
+`metrics.json`: read that before you rely on it.
+
+**Limits.** Trained on text that a program wrote, in English. It knows moods and genres by how they are described, not
+by their sound, and names of artists hardly at all.
 """
 
 
-def _view(tracks: pd.DataFrame, rng) -> np.ndarray:
-    """Each track in one of the ways a catalogue may give it: all of its text, its description, or its tags."""
-    views = np.stack([tracks["text"], tracks["description"], tracks["tags"]])
-    chosen = views[rng.integers(0, 3, len(tracks)), np.arange(len(tracks))]
-    return np.where(chosen == "", tracks["text"], chosen)
+class _Trainer(SentenceTransformerTrainer):
+    """The trainer, which halves the micro-batch when memory runs out and repeats the step."""
+
+    micro: int | None = None  # texts encoded at a time; None: the whole batch
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        try:
+            return super().training_step(model, dict(inputs), num_items_in_batch)
+        except RuntimeError as error:
+            if not should_reduce_batch_size(error):
+                raise
+        size = len(inputs["anchor_input_ids"])
+        self.micro = (self.micro or size) // 2
+        if self.micro < 1:
+            raise WorkbookError("Not even one pair fits into memory: lower max_length, or take a smaller base_model.")
+        tqdm.write(f"Out of memory: encoding {self.micro} texts at a time from here; the effective batch stays {size}.")
+        model.zero_grad(set_to_none=True)
+        if device() == "cuda":
+            torch.cuda.empty_cache()
+        self.loss = self.prepare_loss(_loss(self.model, self.micro), model)
+        return self.training_step(model, inputs, num_items_in_batch)
 
 
-def _registers(tracks: pd.DataFrame, rng) -> pd.DataFrame:
-    """The same track twice: prose and tags, or a few of its tags and prose; its name where it has no tags."""
-    card = tracks["title"] + " — " + tracks["artist"]
-    tags = tracks["tags"].where(tracks["tags"] != "", card)
-    few = tags.str.split(", ").map(lambda words: ", ".join(rng.permutation(words)[:3]))
-    prose = tracks["description"].where(tracks["description"] != "", tracks["text"])
-    whole = rng.random(len(tracks)) < 0.5
-    return pd.DataFrame(
-        {
-            "kind": np.where(whole, "prose and tags", "three tags and prose"),
-            "anchor": np.where(whole, prose, few),
-            "positive": np.where(whole, tags, prose),
-        }
+class _Progress(TrainerCallback):
+    """A progress bar with the loss and the dev metric; in a notebook also the curve, redrawn as it grows."""
+
+    def __init__(self, steps: int):
+        self.bar = tqdm(total=steps, desc="training", unit="step")
+        self.shown: dict[str, str] = {}
+        self.handle = display(display_id=True) if get_ipython() else None
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        names = {"loss": "loss", f"eval_{MAIN}": f"dev {MAIN}"}
+        self.shown |= {names[key]: f"{value:.3f}" for key, value in (logs or {}).items() if key in names}
+        self.bar.set_postfix(self.shown)
+        history = _history(state.log_history)
+        if self.handle and len(history) > 1:
+            figure = plots_model.training(history)
+            self.handle.update(figure)
+            plt.close(figure)
+
+    def close(self):
+        self.bar.close()
+
+
+def _arguments(folder: Path, steps: int, recipe: Recipe, batches: np.ndarray) -> SentenceTransformerTrainingArguments:
+    every = {"eval_strategy": "steps", "save_strategy": "steps"}
+    often = max(1, -(-steps // EVALUATIONS))
+    best = {"load_best_model_at_end": True, "metric_for_best_model": f"eval_{MAIN}", "greater_is_better": True}
+    return SentenceTransformerTrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=recipe.epochs,
+        learning_rate=recipe.lr,
+        warmup_steps=min(recipe.warmup, steps // 10),
+        batch_sampler=partial(_Batches, batches),
+        logging_steps=max(1, steps // LOGS),
+        eval_steps=often,
+        save_steps=often,
+        save_total_limit=2,
+        eval_on_start=True,
+        report_to="none",
+        disable_tqdm=True,
+        seed=recipe.seed,
+        dataloader_pin_memory=device() == "cuda",
+        **precision(),
+        **every,
+        **best,
     )
+
+
+class _Batches(DefaultBatchSampler):
+    """The batches as `make_pairs` made them, in another order each epoch."""
+
+    def __init__(self, batches: np.ndarray, dataset: Dataset, *, seed: int = 0, **_):
+        self.rows = [np.flatnonzero(batches == b).tolist() for b in np.unique(batches)]
+        self.seed, self.epoch = seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self):
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.rows))
+        return iter([self.rows[i] for i in order])
+
+
+def _loss(model, micro: int | None):
+    both = {"directions": ("query_to_doc", "doc_to_query"), "partition_mode": "per_direction"}
+    if micro is None:
+        return MultipleNegativesRankingLoss(model, **both)
+    return CachedMultipleNegativesRankingLoss(model, mini_batch_size=micro, **both)
+
+
+def _step(model: SentenceTransformer, batch: pd.DataFrame) -> None:
+    """A forward and a backward pass that leave the model as it was."""
+    features = [model.preprocess(batch[column].tolist()) for column in ("anchor", "positive")]
+    features = [{k: v.to(model.device) if hasattr(v, "to") else v for k, v in f.items()} for f in features]
+    with torch.autocast(device(), torch.bfloat16, enabled=precision().get("bf16", False)):
+        _loss(model, None)(features, None).backward()
+    model.zero_grad(set_to_none=True)
+
+
+def _signature(base: dict, pairs: pd.DataFrame, recipe: Recipe) -> str:
+    """What makes two trainings the same one."""
+    digest = hashlib.sha256(json.dumps(recipe._asdict()).encode())
+    digest.update(pairs.to_csv(index=False).encode())
+    for value in base.values():
+        digest.update(value.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _resumable(checkpoints: Path, signature: str) -> Path | None:
+    """The last whole checkpoint of the same training; the folder is emptied where there is none."""
+    whole = sorted(checkpoints.glob("checkpoint-*/trainer_state.json"), key=lambda p: int(p.parent.name.split("-")[1]))
+    same = (checkpoints / "of.json").is_file() and read_json(checkpoints / "of.json")["signature"] == signature
+    if whole and same:
+        print(f"Going on from {whole[-1].parent.name}.")
+        return whole[-1].parent
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    checkpoints.mkdir(parents=True)
+    write_json(checkpoints / "of.json", {"signature": signature})
+    return None
+
+
+def _history(log: list[dict]) -> pd.DataFrame:
+    """The trainer's log as a row a step; a step that was measured again after resuming is there once."""
+    rows: dict[int, dict] = {}
+    for entry in log:
+        row = rows.setdefault(entry["step"], {"step": entry["step"]})
+        row |= {"loss": entry["loss"]} if "loss" in entry else {}
+        row |= {f"dev {MAIN}": entry[f"eval_{MAIN}"]} if f"eval_{MAIN}" in entry else {}
+    table = pd.DataFrame(sorted(rows.values(), key=lambda row: row["step"]))
+    return table.reindex(columns=["step", "loss", f"dev {MAIN}"])
+
+
+def _mean(base: torch.Tensor, tuned: torch.Tensor, share: float) -> torch.Tensor:
+    return share * base + (1 - share) * tuned if base.is_floating_point() else tuned
+
+
+def _plain(name: str) -> str:
+    """A name that MLflow takes: letters, digits and a few signs."""
+    return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)

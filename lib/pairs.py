@@ -1,0 +1,203 @@
+"""What the encoder is taught: pairs of texts that belong together, in batches of one kind.
+
+Three kinds, each for what the others do not teach:
+
+- registers: a track in prose and in tags. Keeps the encoder good at text that nobody asked as a question.
+- requests: a request and a track that answers it.
+- moods: what a listener calls a mood, and how music of that mood sounds, without a word for the mood in it. A batch
+  has one pair of each mood, so that every other answer in it is a true negative.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+
+import numpy as np
+import pandas as pd
+
+from lib.moods import GENRES, MOODS, Mood, words_of
+from lib.runs import WorkbookError
+
+# How a listener names a mood, and how often (weights).
+ASKS = {
+    "{word} music": 4,
+    "{word}": 1.5,
+    "{word} song": 1,
+    "something {word}": 0.5,
+    "something {phrase}": 1,
+    "music for {activity}": 1,
+    "{word} {genre}": 1,
+}
+# Where an answer takes its parts from, and how often (weights).
+ANSWERS = {
+    "sound": 3,
+    "instruments": 1,
+    "vocals": 1,
+    "genre": 1,
+    "genre_instruments": 1,
+    "tempo": 0.6,
+    "activities": 0.6,
+    "said": 0.4,
+}
+
+
+def make_pairs(
+    tracks: pd.DataFrame,
+    requests: pd.DataFrame,
+    n: int,
+    *,
+    request_share: float,
+    mood_share: float,
+    batch_size: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Draw about `n` training pairs from the training split only.
+
+    Args:
+        request_share, mood_share: shares of request and of mood pairs, 0 to 1 together; the rest are registers.
+        batch_size: pairs in a batch of registers or of requests. A batch of moods has one of each mood.
+
+    Returns:
+        Columns batch (its number; batches are in random order), kind, anchor, positive. No text is twice in a batch.
+
+    Raises:
+        WorkbookError: the catalogue has fewer than two training tracks or no training requests; the shares exceed 1.
+    """
+    if request_share + mood_share > 1:
+        raise WorkbookError(f"request_share {request_share} and mood_share {mood_share} exceed 1 together.")
+    rng = np.random.default_rng(seed + 2)
+    tracks = tracks[tracks["split"] == "train"].set_index("id")
+    requests = requests[(requests["split"] == "train") & requests["target"].isin(tracks.index)]
+    if len(tracks) < 2 or requests.empty:
+        raise WorkbookError(
+            f"{len(tracks)} training tracks and {len(requests)} training requests: too few to train on."
+        )
+    asked, by_mood = round(n * request_share), round(n * mood_share)
+    registers = _registers(tracks.iloc[rng.integers(0, len(tracks), n - asked - by_mood)], rng)
+    answered = _requests(requests.iloc[rng.integers(0, len(requests), asked)], tracks, rng)
+    batches = [
+        *_batches(registers, batch_size),
+        *_batches(answered, batch_size),
+        *_mood_batches(round(by_mood / len(MOODS)), rng),
+    ]
+    order = rng.permutation(len(batches))
+    return pd.concat([batches[b].assign(batch=i) for i, b in enumerate(order)], ignore_index=True)
+
+
+def _registers(tracks: pd.DataFrame, rng) -> pd.DataFrame:
+    """The same track twice: prose and tags, or three of its tags and prose; its name where it has no tags."""
+    card = tracks["title"] + " — " + tracks["artist"]
+    tags = tracks["tags"].where(tracks["tags"] != "", card)
+    prose = tracks["description"].where(tracks["description"] != "", tracks["text"])
+    few = [_three(t, p, rng) for t, p in zip(tags, prose, strict=True)]
+    whole = rng.random(len(tracks)) < 0.4
+    return pd.DataFrame(
+        {
+            "kind": np.where(whole, "prose and tags", "three tags and prose"),
+            "anchor": np.where(whole, prose, few),
+            "positive": np.where(whole, tags, prose),
+        }
+    )
+
+
+def _three(tags: str, prose: str, rng) -> str:
+    """Three tags in random order, first those that the prose says too: what it does not say nobody could match."""
+    shuffled = rng.permutation(tags.split(", "))
+    return ", ".join(sorted(shuffled, key=lambda tag: tag.casefold() not in prose.casefold())[:3])
+
+
+def _requests(requests: pd.DataFrame, tracks: pd.DataFrame, rng) -> pd.DataFrame:
+    """A request and its track in one of the ways a catalogue may give it: all its text, its description, its tags."""
+    about = tracks.loc[requests["target"]]
+    views = np.stack([about["text"], about["description"], about["tags"], about["text"]])
+    chosen = views[rng.integers(0, 4, len(about)), np.arange(len(about))]
+    positive = np.where(chosen == "", about["text"], chosen)
+    return pd.DataFrame({"kind": "request", "anchor": requests["text"].to_numpy(), "positive": positive})
+
+
+def _mood_batches(n: int, rng) -> list[pd.DataFrame]:
+    """`n` batches of a pair for each mood."""
+    asks = [_asks(mood) for mood in MOODS.values()]
+    answers = [_answers(mood) for mood in MOODS.values()]
+    return [
+        pd.DataFrame(
+            {
+                "kind": "mood",
+                "anchor": [_ask(slots, rng) for slots in asks],
+                "positive": [_answer(sources, rng) for sources in answers],
+            }
+        )
+        for _ in range(n)
+    ]
+
+
+def _asks(mood: Mood) -> dict[str, list[str]]:
+    """What fills a slot of `ASKS`."""
+    leaning = [genre.name for genre in GENRES.values() if mood.name in genre.moods]
+    return {
+        "word": mood.words["train"],
+        "phrase": mood.phrases["train"],
+        "activity": mood.activities["train"],
+        "genre": leaning or ["music"],
+    }
+
+
+def _answers(mood: Mood) -> dict[str, list[str]]:
+    """What is heard in music of the mood, by the sources of `ANSWERS`; nothing that names a mood."""
+    genres = [genre for genre in GENRES.values() if mood.name in genre.moods]
+    slow, fast = np.mean(mood.tempo) < 90, np.mean(mood.tempo) > 118
+    sources = {
+        "sound": mood.sound,
+        "instruments": mood.instruments,
+        "vocals": mood.vocals,
+        "genre": [genre.name for genre in genres],
+        "genre_instruments": [instrument for genre in genres for instrument in genre.instruments],
+        "tempo": ["slow tempo" if slow else "fast tempo" if fast else "medium tempo"],
+        "activities": mood.activities["train"],
+        "said": [*mood.critics, *mood.listeners],
+    }
+    bare = {name: [re.sub(r"^(an?|the) ", "", part) for part in parts] for name, parts in sources.items()}
+    silent = {
+        name: [part for part in parts if not words_of(pd.Series([part]), list(MOODS)).any()]
+        for name, parts in bare.items()
+    }
+    return {name: parts or silent["sound"] for name, parts in silent.items()}
+
+
+def _ask(slots: dict[str, list[str]], rng) -> str:
+    template = _drawn(ASKS, 1, rng)[0]
+    return template.format(**{name: rng.choice(choices) for name, choices in slots.items()})
+
+
+def _answer(sources: dict[str, list[str]], rng) -> str:
+    """Two to six things that are heard."""
+    return ", ".join(dict.fromkeys(rng.choice(sources[name]) for name in _drawn(ANSWERS, rng.integers(2, 7), rng)))
+
+
+def _drawn(weights: dict[str, float], n: int, rng) -> list[str]:
+    share = np.array(list(weights.values()))
+    return [list(weights)[i] for i in rng.choice(len(weights), n, p=share / share.sum())]
+
+
+def _batches(pairs: pd.DataFrame, size: int) -> list[pd.DataFrame]:
+    """Batches of `size` in the order given; a pair with a text that the batch has waits for a later one.
+
+    What is left at the end makes a batch where it is at least half of one, or the only one.
+    """
+    waiting, batches = deque(pairs.to_dict("records")), []
+    while waiting:
+        batch, later, seen = [], [], set()
+        while waiting and len(batch) < size:
+            pair = waiting.popleft()
+            texts = {pair["anchor"], pair["positive"]}
+            if texts & seen:
+                later.append(pair)
+            else:
+                batch.append(pair)
+                seen |= texts
+        if batches and 2 * len(batch) < size:
+            break
+        batches.append(pd.DataFrame(batch))
+        waiting.extendleft(reversed(later))
+    return batches

@@ -1,0 +1,197 @@
+"""The pictures of the encoder: its training, its space, its figures. Titles say the finding; colours as in plots."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from lib.plots import BASE, OTHER, TUNED
+from lib.recommender import BANDS
+
+COLORS = {"base": BASE, "tuned": TUNED, "bm25": OTHER}
+MORE = ("#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")  # other encoders, Okabe and Ito (2008)
+
+
+def color_of(names: list[str]) -> dict[str, str]:
+    """A colour for each encoder: base, tuned and BM25 have their own in every picture."""
+    others = (name for name in names if name not in COLORS)
+    return COLORS | {name: MORE[i % len(MORE)] for i, name in enumerate(others)}
+
+
+def training(history: pd.DataFrame) -> Figure:
+    """Training loss and the dev metric by step; the best checkpoint is marked."""
+    metric = history.columns[-1]
+    measured, loss = history.dropna(subset=[metric]), history.dropna(subset=["loss"])
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4))
+    left.plot(loss["step"], loss["loss"], color=TUNED)
+    left.set(xlabel="optimiser step", ylabel="contrastive loss (lower is better)", ylim=(0, None))
+    if len(loss) > 1:
+        left.set_title(f"Loss: {loss['loss'].iloc[0]:.2f} to {loss['loss'].iloc[-1]:.2f}")
+    right.plot(measured["step"], measured[metric], color=TUNED, marker="o")
+    right.set(xlabel="optimiser step", ylabel=f"{metric} (higher is better)")
+    if len(measured):
+        best = measured.loc[measured[metric].idxmax()]
+        right.plot(best["step"], best[metric], marker="*", markersize=16, color=OTHER)
+        right.set_title(
+            f"{metric}: {measured[metric].iloc[0]:.3f} to {best[metric]:.3f}, best at step {best['step']:.0f}"
+        )
+    figure.tight_layout()
+    return figure
+
+
+def similarity(table: pd.DataFrame, gap: dict[str, float | None]) -> Figure:
+    """Cosine similarities within a mood and between moods, an encoder a panel.
+
+    Args:
+        table: columns encoder, pair ("same mood", "other mood"), similarity.
+        gap: for each encoder the area under the ROC curve: how often a same-mood pair is the closer one.
+    """
+    figure, panels = plt.subplots(1, len(gap), figsize=(5.2 * len(gap), 3.8), sharex=True, squeeze=False)
+    for axes, (name, area) in zip(panels[0], gap.items(), strict=True):
+        part = table[table["encoder"] == name]
+        if len(part):  # seaborn cannot colour the hues of nothing
+            sns.histplot(part, x="similarity", hue="pair", hue_order=["same mood", "other mood"],
+                         palette=[TUNED, OTHER], stat="density", common_norm=False, bins=50, element="step",
+                         alpha=0.35, ax=axes)  # fmt: skip
+        axes.set(xlabel="cosine similarity of two tracks", ylabel="density")
+        said = "under two moods to compare" if area is None else f"the same-mood pair is closer {area:.0%} of the time"
+        axes.set_title(f"{name}: {said}")
+    figure.tight_layout()
+    return figure
+
+
+def umap(
+    points: dict[str, np.ndarray], moods: pd.Series, kept: dict[str, float], gap: dict[str, float | None]
+) -> Figure:
+    """UMAP of each encoder's vectors, coloured by the eight commonest moods.
+
+    Args:
+        points: encoder -> (n, 2).
+        kept: encoder -> trustworthiness of the picture, 0 to 1.
+        gap: encoder -> how often a same-mood pair is the closer one, 0 to 1.
+    """
+    shown = moods[moods != ""].value_counts().index[:8]
+    palette = sns.color_palette("colorblind", 10)
+    colors = dict(zip(shown, [*palette[:7], palette[9]], strict=False))  # without the grey: the other moods have it
+    markers = dict(zip(shown, "osD^vPX*", strict=False))
+    figure, panels = plt.subplots(1, len(points), figsize=(6 * len(points), 5.4), squeeze=False)
+    for axes, (name, xy) in zip(panels[0], points.items(), strict=True):
+        axes.scatter(*xy[~moods.isin(shown)].T, s=4, color="#dddddd", linewidths=0)
+        for mood in shown:
+            axes.scatter(
+                *xy[moods == mood].T,
+                s=14,
+                color=colors[mood],
+                marker=markers[mood],
+                label=mood,
+                linewidths=0,
+                alpha=0.8,
+            )
+        axes.set(xticks=[], yticks=[], xlabel="UMAP 1", ylabel="UMAP 2")
+        said = "under two moods" if gap[name] is None else f"same mood is nearer {gap[name]:.0%} of the time"
+        axes.set_title(f"{name}: {said} (trustworthiness {kept[name]:.2f})", fontsize=10)
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=8, frameon=False, markerscale=1.6)
+    figure.tight_layout(rect=(0, 0.05, 1, 1))
+    return figure
+
+
+def seed_histogram(tests: dict[str, dict]) -> Figure:
+    """Similarities of the energetic tracks to the seed's request, with the seed's thresholds."""
+    figure, axes = plt.subplots(figsize=(8, 4))
+    colors = color_of(list(tests))
+    for name, test in tests.items():
+        label = f"{name}: mean {test['mean']:.2f}, spread {test['std']:.2f}"
+        axes.hist(test["scores"], np.linspace(-0.2, 1, 49), alpha=0.6, color=colors[name], label=label)
+    for label, edge in list(BANDS.items())[:-1]:
+        axes.axvline(edge, color="#333333", linestyle="--", linewidth=1)
+        axes.text(edge + 0.005, 0.98, label, rotation=90, va="top", fontsize=8, transform=axes.get_xaxis_transform())
+    axes.set(xlabel="cosine similarity to the request", ylabel="tracks")
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.legend(loc="upper left", fontsize=9)
+    total = max(test["tracks"] for test in tests.values())
+    strong = ", ".join(f"{test['bands']['strong']} {name}" for name, test in tests.items())
+    axes.set_title(f"Of {total} energetic tracks above 0.7: {strong}")
+    return figure
+
+
+def retrieval(encoders: dict[str, dict], said: str) -> Figure:
+    """Each encoder's retrieval measures with 95 % intervals."""
+    measures = list(next(iter(encoders.values()))["retrieval"])
+    figure, axes = plt.subplots(figsize=(max(8, 1.9 * len(encoders) + 3), 4))
+    colors, width = color_of(list(encoders)), 0.85 / len(encoders)
+    for k, (name, encoder) in enumerate(encoders.items()):
+        values = [encoder["retrieval"][m] for m in measures]
+        at, mean = np.arange(len(measures)) + width * (k - (len(encoders) - 1) / 2), [v["mean"] for v in values]
+        error = np.abs([[v["mean"] - v["low"] for v in values], [v["high"] - v["mean"] for v in values]])
+        axes.bar(at, mean, 0.92 * width, yerr=error, color=colors[name], label=name, capsize=2)
+        for x, v in zip(at, values, strict=True):
+            axes.text(x, v["high"] + 0.01, f"{v['mean']:.2f}".lstrip("0"), ha="center", fontsize=8)
+    axes.set(xticks=range(len(measures)), xticklabels=measures, ylabel="on held-out requests (bars: 95 % interval)")
+    axes.margins(y=0.25)
+    axes.legend(ncols=len(encoders), loc="upper right", fontsize=9)
+    axes.set_title(said)
+    return figure
+
+
+def by_mood(table: pd.DataFrame) -> Figure:
+    """Mean average precision of base and tuned for each mood, from `evaluation.by_mood`."""
+    ordered = table.sort_values("tuned")
+    figure, axes = plt.subplots(figsize=(8, 0.3 * len(ordered) + 1.2))
+    y = np.arange(len(ordered))
+    axes.hlines(y, ordered["base"], ordered["tuned"], color="#cccccc", linewidth=2, zorder=1)
+    axes.scatter(ordered["base"], y, color=BASE, label="base", marker="s", zorder=2)
+    axes.scatter(ordered["tuned"], y, color=TUNED, label="tuned", zorder=2)
+    axes.set(yticks=y, yticklabels=[f"{m} ({n})" for m, n in ordered["requests"].items()], xlim=(0, None))
+    axes.set(xlabel="mean average precision of its requests (how many in brackets)")
+    axes.legend(loc="lower right")
+    gained = int((ordered["tuned"] > ordered["base"]).sum())
+    axes.set_title(f"{gained} of {len(ordered)} moods are found better; {ordered.index[0]} is hardest")
+    return figure
+
+
+def bands(calibration: dict[str, dict]) -> Figure:
+    """The precision that each of the seed's bands really has, an encoder a colour.
+
+    Args:
+        calibration: encoder -> band -> answers and precision (None where too few answers fall into the band).
+    """
+    figure, axes = plt.subplots(figsize=(8, 4))
+    names = list(next(iter(calibration.values())))
+    colors, width = color_of(list(calibration)), 0.8 / len(calibration)
+    for k, (encoder, rows) in enumerate(calibration.items()):
+        for i, name in enumerate(names):
+            x, share = i + width * (k - (len(calibration) - 1) / 2), rows[name]["precision"]
+            axes.bar(x, share or 0, 0.92 * width, color=colors[encoder], label=encoder if i == 0 else None)
+            said = f"{share:.0%}" if share is not None else "too few"
+            axes.text(x, (share or 0) + 0.01, f"{said}\n{rows[name]['answers']:,}", ha="center", fontsize=8)
+    axes.set(xticks=range(len(names)), xticklabels=names, ylabel="share of answers that are relevant")
+    axes.set(xlabel="the seed's band of the answer's similarity (below each share: answers in it)", ylim=(0, 1.15))
+    axes.legend(loc="upper right")
+    tuned = calibration["tuned"]["strong"]["precision"]
+    axes.set_title(
+        "Few answers are “strong”: its precision is unknown"
+        if tuned is None
+        else f"“Strong” is right {tuned:.0%} of the time once tuned"
+    )
+    return figure
+
+
+def confusion(table: pd.DataFrame) -> Figure:
+    """Which moods answer requests for which, from `evaluation.confusion`."""
+    figure, axes = plt.subplots(figsize=(10, 0.42 * len(table) + 2))
+    shown = table.where(table >= 0.005)
+    sns.heatmap(100 * shown, annot=True, fmt=".0f", cmap="cividis", cbar=False, linewidths=0.5, ax=axes,
+                annot_kws={"fontsize": 8})  # fmt: skip
+    axes.set(xlabel="mood of the ten tracks that answer (%)", ylabel="mood asked for")
+    axes.set_facecolor("white")
+    right = np.mean([table.loc[m, m] if m in table else 0 for m in table.index])
+    wrong = table.stack()
+    wrong = wrong[[a != b for a, b in wrong.index]]
+    worst = f"; most confused: {wrong.idxmax()[0]} answered with {wrong.idxmax()[1]}" if len(wrong) else ""
+    axes.set_title(f"{right:.0%} of answers have the mood asked for{worst}")
+    figure.tight_layout()
+    return figure
