@@ -36,13 +36,13 @@ def musiccaps(source: str) -> pd.DataFrame | None:
     """
     if not source:
         return None
+    if source != "hub" and not resolve(source).is_file():
+        raise WorkbookError(f"musiccaps: there is no file {resolve(source)}.")
     try:
         path = hf_hub_download(HUB, "musiccaps-public.csv", repo_type="dataset") if source == "hub" else resolve(source)
-        table = pd.read_csv(path)
-    except FileNotFoundError as error:
-        raise WorkbookError(f"musiccaps: there is no file {resolve(source)}.") from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError):
         return None
+    table = pd.read_csv(path)
     if missing := {"caption", "aspect_list"} - set(table):
         raise WorkbookError(f"musiccaps: {source} has no column {' or '.join(sorted(missing))}.")
     table = table.sample(min(ROWS, len(table)), random_state=0).reset_index(drop=True)

@@ -1,9 +1,11 @@
 """What the encoder is taught: pairs of texts that belong together, in batches of one kind.
 
-Three kinds, each for what the others do not teach:
+Four kinds, each for what the others do not teach:
 
 - registers: a track in prose and in tags. Keeps the encoder good at text that nobody asked as a question.
 - requests: a request and a track that answers it.
+- artists: what a listener says of a genre or an artist, and a track by another well-known artist of the genre, by its
+  name alone: all that many catalogues have. A batch has one pair of each genre.
 - moods: what a listener calls a mood, and how music of that mood sounds, without a word for the mood in it. A batch
   has one pair of each mood, so that every other answer in it is a true negative.
 """
@@ -16,8 +18,9 @@ from collections import deque
 import numpy as np
 import pandas as pd
 
-from lib.moods import GENRES, MOODS, Mood, words_of
+from lib.moods import GENRES, MOODS, Genre, Mood, words_of
 from lib.runs import WorkbookError
+from lib.tracks import decades, document
 
 # How a listener names a mood, and how often (weights).
 ASKS = {
@@ -29,6 +32,12 @@ ASKS = {
     "music for {activity}": 1,
     "{word} {genre}": 1,
 }
+ARTIST_ASKS = (
+    *("{genre} music", "{genre}", "songs like {artist}", "{artist}", "artists like {artist}", "{decade} {genre}"),
+    *("{word} {genre}", "I like {artist}, what else is there?"),
+)
+NAMES = {"{title} — {artist} ({album})": 3, "{title} — {artist}": 1, "{artist}": 1}
+BY_NAME = 0.15  # share of request pairs whose track is given by its name alone
 # Where an answer takes its parts from, and how often (weights).
 ANSWERS = {
     "sound": 3,
@@ -49,14 +58,15 @@ def make_pairs(
     *,
     request_share: float,
     mood_share: float,
+    artist_share: float,
     batch_size: int,
     seed: int,
 ) -> pd.DataFrame:
     """Draw about `n` training pairs from the training split only.
 
     Args:
-        request_share, mood_share: shares of request and of mood pairs, 0 to 1 together; the rest are registers.
-        batch_size: pairs in a batch of registers or of requests. A batch of moods has one of each mood.
+        request_share, mood_share, artist_share: shares of these pairs, 0 to 1 together; the rest are registers.
+        batch_size: pairs in a batch of registers or of requests; the others have one of each mood or genre.
 
     Returns:
         Columns batch (its number; batches are in random order), kind, anchor, positive. No text is twice in a batch.
@@ -64,8 +74,10 @@ def make_pairs(
     Raises:
         WorkbookError: the catalogue has fewer than two training tracks or no training requests; the shares exceed 1.
     """
-    if request_share + mood_share > 1:
-        raise WorkbookError(f"request_share {request_share} and mood_share {mood_share} exceed 1 together.")
+    if request_share + mood_share + artist_share > 1:
+        raise WorkbookError(
+            f"request_share {request_share}, mood_share {mood_share} and artist_share {artist_share} exceed 1 together."
+        )
     rng = np.random.default_rng(seed + 2)
     tracks = tracks[tracks["split"] == "train"].set_index("id")
     requests = requests[(requests["split"] == "train") & requests["target"].isin(tracks.index)]
@@ -73,13 +85,14 @@ def make_pairs(
         raise WorkbookError(
             f"{len(tracks)} training tracks and {len(requests)} training requests: too few to train on."
         )
-    asked, by_mood = round(n * request_share), round(n * mood_share)
-    registers = _registers(tracks.iloc[rng.integers(0, len(tracks), n - asked - by_mood)], rng)
+    asked, by_mood, by_artist = (round(n * share) for share in (request_share, mood_share, artist_share))
+    registers = _registers(tracks.iloc[rng.integers(0, len(tracks), n - asked - by_mood - by_artist)], rng)
     answered = _requests(requests.iloc[rng.integers(0, len(requests), asked)], tracks, rng)
     batches = [
         *_batches(registers, batch_size),
         *_batches(answered, batch_size),
         *_mood_batches(round(by_mood / len(MOODS)), rng),
+        *_artist_batches(round(by_artist / len(GENRES)), tracks, rng),
     ]
     order = rng.permutation(len(batches))
     return pd.concat([batches[b].assign(batch=i) for i, b in enumerate(order)], ignore_index=True)
@@ -108,10 +121,13 @@ def _three(tags: str, prose: str, rng) -> str:
 
 
 def _requests(requests: pd.DataFrame, tracks: pd.DataFrame, rng) -> pd.DataFrame:
-    """A request and its track in one of the ways a catalogue may give it: all its text, its description, its tags."""
+    """A request and its track in one of the ways a catalogue may give it: all its text, description, tags, or name."""
     about = tracks.loc[requests["target"]]
-    views = np.stack([about["text"], about["description"], about["tags"], about["text"]])
-    chosen = views[rng.integers(0, 4, len(about)), np.arange(len(about))]
+    views = np.stack(
+        [about["text"], about["text"], about["description"], about["tags"], document(about.assign(description=""))]
+    )
+    share = (1 - BY_NAME) / 4
+    chosen = views[rng.choice(5, len(about), p=[share, share, share, share, BY_NAME]), np.arange(len(about))]
     positive = np.where(chosen == "", about["text"], chosen)
     return pd.DataFrame({"kind": "request", "anchor": requests["text"].to_numpy(), "positive": positive})
 
@@ -130,6 +146,31 @@ def _mood_batches(n: int, rng) -> list[pd.DataFrame]:
         )
         for _ in range(n)
     ]
+
+
+def _artist_batches(n: int, tracks: pd.DataFrame, rng) -> list[pd.DataFrame]:
+    """`n` batches of a pair for each genre, with titles and albums of the catalogue's own tracks."""
+    named = tracks[(tracks["title"] != "") & (tracks["album"] != "")]
+    if named.empty:
+        return []
+    batches = []
+    for _ in range(n):
+        titles = named.iloc[rng.integers(0, len(named), len(GENRES))]
+        rows = [_artist_pair(*row, rng) for row in zip(GENRES.values(), titles["title"], titles["album"], strict=True)]
+        batches.append(pd.DataFrame(rows, columns=["anchor", "positive"]).assign(kind="artist"))
+    return batches
+
+
+def _artist_pair(genre: Genre, title: str, album: str, rng) -> tuple[str, str]:
+    known, other = rng.choice(genre.artists, 2, replace=False)
+    year = rng.integers(genre.years[0], genre.years[1] + 1)
+    ask = rng.choice(ARTIST_ASKS).format(
+        genre=genre.name,
+        artist=known,
+        decade=decades(pd.Series([str(year)]))[0],
+        word=rng.choice(MOODS[rng.choice(genre.moods)].words["train"]),
+    )
+    return ask.strip(), _drawn(NAMES, 1, rng)[0].format(title=title, artist=other, album=album)
 
 
 def _asks(mood: Mood) -> dict[str, list[str]]:

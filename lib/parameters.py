@@ -19,8 +19,11 @@ KINDS = {int: "whole number", float: "number", str: "text", bool: "true/false", 
 RANGES = {
     **dict.fromkeys(("seed", "max_tracks", "min_per_mood", "warmup"), (0, 2**31)),
     **dict.fromkeys(("n_tracks", "n_requests"), (100, 10**8)),
-    **dict.fromkeys(("request_share", "max_missing", "max_constant", "max_artist"), (0, 1)),
-    **{"n_pairs": (20, 10**8), "batch_size": (2, 10**5), "epochs": (1, 1000), "lr": (1e-8, 0.1)},
+    **dict.fromkeys(
+        ("request_share", "mood_share", "artist_share", "keep_base", "max_missing", "max_constant", "max_artist"),
+        (0, 1),
+    ),
+    **{"n_pairs": (20, 10**8), "batch_size": (2, 10**5), "epochs": (1, 1000), "patience": (1, 1000), "lr": (1e-8, 0.1)},
     **{"max_length": (8, 8192), "debug_tracks": (20, 10**6), "max_words": (3, 10**5), "max_drift": (0, 100)},
 }
 
@@ -66,8 +69,9 @@ def read(file: Path, overrides: list[str]) -> dict:
     known = {key: default for notebook in runs.STAGES for key, default in declared(notebook).items()}
     for key, value in given.items():
         _check(key, value, known, sources[key])
-    if given.get("catalogue") and not resolve(given["catalogue"]).is_file():
-        raise WorkbookError(f"{sources['catalogue']}: catalogue: there is no file {resolve(given['catalogue'])}.")
+    for key in ("catalogue", "benchmark", "musiccaps"):
+        if given.get(key) not in (None, "", "hub") and not resolve(given[key]).is_file():
+            raise WorkbookError(f"{sources[key]}: {key}: there is no file {resolve(given[key])}.")
     return known | given
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import os
 import shutil
 import time
 from functools import partial
@@ -170,9 +172,11 @@ def track(database: Path, name: str, params: dict, history: pd.DataFrame, figure
         history: from `train`; each of its columns becomes a curve.
         figures: what came of it.
     """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow import MlflowClient  # here, since it takes seconds
     from mlflow.entities import Metric, Param
 
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it tells of each table that it makes
     client = MlflowClient(f"sqlite:///{database}")
     found = client.get_experiment_by_name("fine-tuning")
     experiment = found.experiment_id if found else client.create_experiment("fine-tuning", str(database.parent))

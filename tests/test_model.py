@@ -1,10 +1,10 @@
-"""The encoder, the training pairs, the evaluation, the debugger and the search."""
+"""The encoder, the debugger and the search."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from lib import debugger, encoder, evaluation, queries, recommender, runs, tracks, training
+from lib import debugger, encoder, recommender, runs
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_weights_that_are_not_upstreams_are_refused(tmp_path):
 
 
 def test_a_folder_is_a_model(small_run):
-    assert encoder.find(str(small_run / "model")) == small_run / "model"
+    assert encoder.find(str(small_run / "model")) == encoder.find(str(small_run)) == small_run / "model"
 
 
 def test_vectors_are_units_and_a_batch_changes_nothing(base):
@@ -46,86 +46,7 @@ def test_vectors_are_units_and_a_batch_changes_nothing(base):
     assert np.allclose(vectors[0], encoder.embed(base, texts[:1])[0], atol=1e-5)
 
 
-# training
-
-
-def test_pairs_come_from_the_training_split_alone():
-    table = tracks.generate(600, seed=1)
-    pairs = training.make_pairs(table, queries.generate(table, 400, 1), 300, 0.4, seed=1)
-    assert pairs["kind"].value_counts()["request"] == 120 and len(pairs) == 300
-    unseen = table[table["split"] != "train"]
-    texts = set(pairs["anchor"]) | set(pairs["positive"])
-    assert not texts & (
-        set(unseen["text"]) | set(unseen["description"]) - set(table[table["split"] == "train"]["description"])
-    )
-
-
-def test_too_few_tracks_to_train_on_is_said():
-    table = tracks.generate(50, seed=1).assign(split="test")
-    with pytest.raises(runs.WorkbookError, match="too few to train on"):
-        training.make_pairs(table, queries.generate(table, 10, 1), 10, 0.5, 1)
-
-
-def test_training_moves_the_encoder_and_lowers_the_loss():
-    model = encoder.load(encoder.find("all-MiniLM-L6-v2"), 64)
-    before = encoder.embed(model, ["sad piano"])
-    table = tracks.generate(300, seed=1)
-    pairs = training.make_pairs(table, queries.generate(table, 200, 1), 128, 0.4, seed=1)
-    history = training.train(model, pairs, batch_size=16, epochs=2, lr=1e-4, warmup=500, seed=1)
-    assert history["loss"].iloc[-3:].mean() < history["loss"].iloc[:3].mean()
-    assert np.abs(encoder.embed(model, ["sad piano"]) - before).max() > 1e-3
-
-
-# evaluation
-
-
-def requests_and_tracks(n: int = 40):
-    table = tracks.generate(300, seed=2).assign(split="test")
-    return queries.generate(table, n, 2).query("split == 'test'").reset_index(drop=True), table
-
-
-def test_measures_know_a_perfect_and_a_hopeless_ranking():
-    requests, table = requests_and_tracks()
-    grades = {r.request_id: dict(zip(r.track_ids, map(float, r.grades), strict=True)) for r in requests.itertuples()}
-    perfect = evaluation.score_ranking(grades, requests)
-    assert (perfect["nDCG@10"] > 0.999).all() and (perfect["MRR"] == 1).all()
-    none = {r: {i: 1.0 for i in table["id"] if i not in answers} for r, answers in grades.items()}
-    assert evaluation.score_ranking(none, requests).to_numpy().max() == 0
-
-
-def test_a_collapsed_encoder_passes_the_seeds_test_and_fails_retrieval(base):
-    """The reason why the seed's figure never stands alone."""
-
-    class Constant:
-        def encode(self, texts, **_):
-            return np.tile(np.eye(384)[0], (len(texts), 1))
-
-    requests, table = requests_and_tracks(200)
-    honest, constant = (
-        evaluation.score_ranking(evaluation.rank_by_encoder(m, table, requests), requests) for m in (base, Constant())
-    )
-    assert evaluation.seed_test(Constant(), table)["bands"]["strong"] == len(table[table["mood"] == "energetic"])
-    change = evaluation.compare(honest, constant)
-    assert change["nDCG@10"]["high"] < 0 and change["nDCG@10"]["p"] < 0.05
-    metrics = {"requests": len(requests), "difference": change, "encoders": {}}
-    for name, table_ in (("base", honest), ("tuned", constant), ("bm25", honest)):
-        metrics["encoders"][name] = {"retrieval": {m: evaluation.interval(table_[m]) for m in table_}}
-    assert evaluation.verdict(metrics).startswith("Tuning did harm")
-
-
-def test_the_interval_holds_the_mean_and_narrows():
-    values = np.random.default_rng(0).random(400)
-    wide, narrow = evaluation.interval(values[:20]), evaluation.interval(values)
-    assert wide["low"] < wide["mean"] < wide["high"] and narrow["high"] - narrow["low"] < wide["high"] - wide["low"]
-    assert evaluation.interval(np.ones(5)) == {"mean": 1.0, "low": 1.0, "high": 1.0}
-
-
-def test_words_alone_find_a_track_by_its_title():
-    requests, table = requests_and_tracks(5)
-    requests["text"] = table["title"].iloc[7]
-    ranking = evaluation.rank_by_words(table, requests)
-    best = table.set_index("id").loc[next(iter(ranking[requests["request_id"][0]]))]
-    assert any(word in best["text"] for word in table["title"].iloc[7].split())
+# the search: bands
 
 
 @pytest.mark.parametrize(
@@ -133,7 +54,7 @@ def test_words_alone_find_a_track_by_its_title():
     [(0.71, "strong"), (0.7, "moderate"), (0.5, "moderate"), (0.4, "borderline"), (0.39, "weak"), (-1, "weak")],
 )
 def test_bands_are_the_seeds(score, name):
-    assert evaluation.band(score) == name
+    assert recommender.band(score) == name
 
 
 # the debugger

@@ -1,0 +1,152 @@
+"""The evaluation: measures, comparisons, what a similarity is worth, benchmarks; and an encoder made to collapse."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import benchmarks, calibration, encoder, evaluation, queries, recommender, runs, tracks
+
+
+@pytest.fixture(scope="module")
+def base():
+    return encoder.load(encoder.find("all-MiniLM-L6-v2"))
+
+
+class Collapsed:
+    """An encoder that puts everything close together: all texts at one point, but for a little noise of their own."""
+
+    device = "cpu"
+
+    def encode(self, texts, **_):
+        noise = np.stack([np.random.default_rng(abs(hash(text)) % 2**32).normal(size=384) for text in texts])
+        vectors = np.eye(384)[0] + 1e-3 * noise
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def requests_and_tracks(n: int = 40):
+    table = tracks.generate(300, seed=2).assign(split="test")
+    return queries.generate(table, n, 2).query("split == 'test'").reset_index(drop=True), table
+
+
+def scored(model, requests, table):
+    encoded = evaluation.encode(model, table, requests)
+    return evaluation.score_ranking(evaluation.rank_by_similarity(encoded, table, requests), requests)
+
+
+def test_measures_know_a_perfect_and_a_hopeless_ranking():
+    requests, table = requests_and_tracks()
+    grades = {r.request_id: dict(zip(r.track_ids, map(float, r.grades), strict=True)) for r in requests.itertuples()}
+    perfect = evaluation.score_ranking(grades, requests)
+    assert (perfect["nDCG@10"] > 0.999).all() and (perfect["MRR"] == 1).all()
+    none = {r: {i: 1.0 for i in table["id"] if i not in answers} for r, answers in grades.items()}
+    assert evaluation.score_ranking(none, requests).to_numpy().max() == 0
+
+
+def test_a_collapsed_encoder_passes_the_seeds_test_and_fails_all_else(base):
+    """The reason why the seed's figure never stands alone."""
+    requests, table = requests_and_tracks(200)
+    collapsed = Collapsed()
+    assert calibration.seed_test(collapsed, table)["bands"]["strong"] == len(table[table["mood"] == "energetic"])
+    honest, bad = scored(base, requests, table), scored(collapsed, requests, table)
+    change = evaluation.compare(honest, bad)
+    assert change["nDCG@10"]["high"] < 0 and change["nDCG@10"]["p"] < 0.05
+    metrics = {"requests": len(requests), "difference": change, "encoders": {}}
+    for name, table_ in (("base", honest), ("tuned", bad), ("bm25", honest)):
+        metrics["encoders"][name] = {"retrieval": evaluation.intervals(table_)}
+    assert evaluation.verdict(metrics).startswith("Tuning did harm")
+    spaces = [calibration.spread(evaluation.encode(m, table, requests), table, requests) for m in (base, collapsed)]
+    assert [space["verdict"] for space in spaces] == ["spread", "collapsed"]
+    assert spaces[1]["uniformity"] > spaces[0]["uniformity"] and spaces[1]["mean_cosine"] > 0.99
+    ranking = evaluation.rank_by_similarity(evaluation.encode(collapsed, table, requests), table, requests)
+    shown = calibration.answers(ranking, requests)
+    assert calibration.precision_by_band(shown)["strong"]["precision"] < 0.2
+    assert calibration.thresholds(shown)["70%"] is None
+
+
+def test_the_interval_holds_the_mean_and_narrows():
+    values = np.random.default_rng(0).random(400)
+    wide, narrow = evaluation.interval(values[:20]), evaluation.interval(values)
+    assert wide["low"] < wide["mean"] < wide["high"] and narrow["high"] - narrow["low"] < wide["high"] - wide["low"]
+    assert evaluation.interval(np.ones(5)) == {"mean": 1.0, "low": 1.0, "high": 1.0}
+
+
+def test_words_alone_find_a_track_by_its_title():
+    requests, table = requests_and_tracks(5)
+    requests["text"] = table["title"].iloc[7]
+    ranking = evaluation.rank_by_words(table, requests)
+    best = table.set_index("id").loc[next(iter(ranking[requests["request_id"][0]]))]
+    assert any(word in best["text"] for word in table["title"].iloc[7].split())
+
+
+def test_fusion_puts_first_what_both_rank_high():
+    first = {"q": {"a": 3.0, "b": 2.0, "c": 1.0}}
+    second = {"q": {"b": 9.0, "d": 8.0, "a": 7.0}}
+    assert list(evaluation.fuse(first, second)["q"]) == ["b", "a", "d", "c"]
+
+
+def test_the_evaluator_of_training_agrees_with_the_notebook(base):
+    requests, table = requests_and_tracks(60)
+    found = evaluation.RequestEvaluator(table, requests)(base)
+    assert found == pytest.approx(scored(base, requests, table).mean().to_dict())
+    few = evaluation.RequestEvaluator(table, requests, most=50)
+    assert len(few.tracks) == 50 and 0 < len(few.requests) <= 50
+
+
+def test_moods_are_told_apart_in_tables(base):
+    requests, table = requests_and_tracks(200)
+    ranking = evaluation.rank_by_similarity(evaluation.encode(base, table, requests), table, requests)
+    by_mood = evaluation.by_mood({"base": evaluation.score_ranking(ranking, requests)}, requests)
+    assert by_mood["requests"].sum() == (requests["mood"] != "").sum() and by_mood["base"].between(0, 1).all()
+    confusion = evaluation.confusion(ranking, requests, table)
+    assert np.allclose(confusion.sum(axis=1), 1) and set(confusion.index) <= set(requests["mood"])
+    worst = evaluation.worst(evaluation.score_ranking(ranking, requests), ranking, requests, table)
+    assert worst["ndcg"].is_monotonic_increasing and (worst["should_have_come"] != "").all()
+
+
+def test_thresholds_give_the_precision_they_promise():
+    rng = np.random.default_rng(0)
+    score = rng.random(4000)
+    shown = pd.DataFrame({"score": score, "relevant": rng.random(4000) < score})
+    found = calibration.thresholds(shown)
+    for wanted, share in (("90%", 0.9), ("70%", 0.7), ("50%", 0.5)):
+        assert shown.loc[shown["score"] >= found[wanted], "relevant"].mean() >= share - 1e-9
+    assert found["90%"] > found["70%"] > found["50%"]
+    assert calibration.thresholds(shown.assign(relevant=False)) == {"90%": None, "70%": None, "50%": None}
+    bands = calibration.precision_by_band(shown)
+    assert sum(b["answers"] for b in bands.values()) == 4000 and 0.8 < bands["strong"]["precision"] < 0.9
+    assert calibration.precision_by_band(shown.head(5))["strong"]["precision"] is None
+
+
+def test_the_seeds_thresholds_are_the_bands():
+    assert recommender.BANDS == {"strong": 0.7, "moderate": 0.5, "borderline": 0.4, "weak": -1.0}
+
+
+# benchmarks
+
+
+def test_a_benchmark_of_ones_own_is_read_and_its_mistakes_are_named(tmp_path):
+    table, path = tracks.generate(100, seed=1), tmp_path / "mine.csv"
+    path.write_text(f'query,track_ids\nrainy sunday,"{table["id"][3]}, {table["id"][7]}"\nloud,{table["id"][1]}\n')
+    wanted = benchmarks.own(str(path), table)
+    assert wanted["track_ids"].tolist() == [[table["id"][3], table["id"][7]], [table["id"][1]]]
+    assert len(evaluation.score_ranking(evaluation.rank_by_words(table, wanted), wanted)) == 2
+    for text, said in (
+        ("query,track_ids\nx,nope\n", "line 2: the catalogue has no track nope"),
+        ("query,track_ids\n ,t0000001\n", "line 2: an empty query"),
+        ("text,ids\nx,y\n", "has no column query or track_ids; it has text, ids"),
+    ):
+        path.write_text(text)
+        with pytest.raises(runs.WorkbookError, match=said):
+            benchmarks.own(str(path), table)
+    with pytest.raises(runs.WorkbookError, match="there is no file"):
+        benchmarks.own(str(tmp_path / "none.csv"), table)
+
+
+def test_musiccaps_is_left_out_where_it_is_not_at_hand_and_scored_where_it_is(base, shared):
+    assert benchmarks.musiccaps("") is None
+    with pytest.raises(runs.WorkbookError, match="there is no file"):
+        benchmarks.musiccaps("nowhere.csv")
+    clips = benchmarks.musiccaps(str(shared / "data" / "musiccaps-dev.csv"))
+    assert len(clips) == benchmarks.ROWS
+    found = benchmarks.score_musiccaps(base, clips.head(300))
+    assert 0.5 < found["caption → tags"] < 0.9 and 0.4 < found["tags → caption"] < 0.9 and 0.02 < found["mood"] < 0.3

@@ -1,0 +1,253 @@
+"""What is taught, and training: that it learns, stops, resumes, survives a full memory, and is tracked."""
+
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from lib import encoder, evaluation, pairs, queries, runs, training
+from lib import tracks as catalogue
+from lib.moods import GENRES, MOODS, words_of
+
+SHARES = {"request_share": 0.25, "mood_share": 0.3, "artist_share": 0.2, "batch_size": 16, "seed": 1}
+RECIPE = training.Recipe(epochs=1, lr=1e-4, warmup=500, patience=9, keep_base=0.0, max_length=32, seed=1)
+
+
+@pytest.fixture(scope="module")
+def data():
+    tracks = catalogue.generate(300, seed=1)
+    return tracks, queries.generate(tracks, 200, 1)
+
+
+@pytest.fixture(scope="module")
+def taught(data):
+    return pairs.make_pairs(*data, 360, **SHARES)
+
+
+@pytest.fixture(scope="module")
+def dev(data):
+    return evaluation.RequestEvaluator(*evaluation.held_out(*data, "dev"))
+
+
+def small_model():
+    return encoder.load(encoder.find("all-MiniLM-L6-v2"), 32)
+
+
+def weights(model) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+# what is taught
+
+
+def test_pairs_come_from_the_training_split_alone():
+    tracks = catalogue.generate(600, seed=1)
+    table = pairs.make_pairs(tracks, queries.generate(tracks, 400, 1), 400, **SHARES)
+    known, unseen = tracks[tracks["split"] == "train"], tracks[tracks["split"] != "train"]
+    texts = set(table["anchor"]) | set(table["positive"])
+    assert not texts & (set(unseen["text"]) | set(unseen["description"]) - set(known["description"]))
+
+
+def test_no_text_is_twice_in_a_batch_and_a_batch_is_of_one_size(taught):
+    for _, batch in taught.groupby("batch"):
+        texts = [*batch["anchor"], *batch["positive"]]
+        assert len(texts) == len(set(texts)) or set(batch["kind"]) <= {"mood", "artist"}
+        assert len(batch) in (len(MOODS), len(GENRES)) or len(batch) <= SHARES["batch_size"]
+
+
+def test_a_batch_of_moods_has_one_of_each_and_answers_that_name_none(taught):
+    moods = taught[taught["kind"] == "mood"]
+    assert len(moods) >= 5 * len(MOODS)
+    assert (moods.groupby("batch").size() == len(MOODS)).all()
+    assert not words_of(moods["positive"], list(MOODS)).any()
+
+
+def test_a_track_and_three_tags_say_the_same_where_they_can():
+    rng = np.random.default_rng(0)
+    prose = "A slow song with harp and flute, peaceful."
+    assert set(pairs._three("techno, harp, kazoo, flute, peaceful", prose, rng).split(", ")) == {
+        "harp",
+        "flute",
+        "peaceful",
+    }
+
+
+def test_texts_that_meet_again_wait_for_a_later_batch():
+    table = pd.DataFrame({"anchor": ["a", "b", "a", "c"], "positive": ["1", "2", "3", "4"], "kind": "x"})
+    batches = pairs._batches(table, 2)
+    assert [list(batch["anchor"]) for batch in batches] == [["a", "b"], ["a", "c"]]
+
+
+def test_too_few_tracks_and_shares_beyond_one_are_said(data):
+    tracks, requests = data
+    with pytest.raises(runs.WorkbookError, match="too few to train on"):
+        pairs.make_pairs(tracks.assign(split="test"), requests, 10, **SHARES)
+    with pytest.raises(runs.WorkbookError, match=r"request_share 0.7, mood_share 0.3 and artist_share 0.2 exceed 1"):
+        pairs.make_pairs(tracks, requests, 10, **SHARES | {"request_share": 0.7})
+
+
+# training
+
+
+def test_training_moves_the_encoder_and_lowers_the_loss(taught, dev, tmp_path):
+    model = small_model()
+    before, base = weights(model), dev(model)
+    history = training.train(model, taught, dev, RECIPE._replace(epochs=2), tmp_path)
+    loss = history["loss"].dropna()
+    assert loss.iloc[-3:].mean() < loss.iloc[:3].mean()
+    assert (weights(model) - before).abs().max() > 1e-3
+    measured = history["dev nDCG@10"].dropna()
+    assert measured.iloc[0] == pytest.approx(base["nDCG@10"], abs=1e-6) and len(measured) >= training.EVALUATIONS
+    assert dev(model)["nDCG@10"] == pytest.approx(measured.max(), abs=1e-6)  # the best checkpoint, not the last
+
+
+def test_the_average_with_the_base_is_an_average(taught, dev, tmp_path):
+    base, whole, half = small_model(), small_model(), small_model()
+    training.train(whole, taught, dev, RECIPE, tmp_path / "whole")
+    training.train(half, taught, dev, RECIPE._replace(keep_base=0.5), tmp_path / "half")
+    assert torch.allclose(weights(half), (weights(base) + weights(whole)) / 2, atol=1e-5)
+
+
+class Scripted(evaluation.RequestEvaluator):
+    """A dev metric that does what a test needs at each measurement."""
+
+    def __init__(self, act):
+        self.act, self.calls, self.primary_metric = act, 0, evaluation.MAIN
+        self.greater_is_better = True
+
+    def __call__(self, model, *_, **__):
+        self.calls += 1
+        return {evaluation.MAIN: self.act(self.calls)}
+
+
+def test_training_stops_when_the_dev_metric_gains_nothing(taught, tmp_path):
+    steps = taught["batch"].nunique() * 4
+    history = training.train(
+        small_model(), taught, Scripted(lambda call: 0.5), RECIPE._replace(epochs=4, patience=2), tmp_path
+    )
+    assert history["step"].max() < steps
+
+
+def test_an_interrupt_keeps_the_best_so_far(taught, tmp_path, capsys):
+    best = {}
+
+    def act(call):
+        if call == 5:
+            raise KeyboardInterrupt
+        return 1 / call
+
+    model = small_model()
+    before = weights(model)
+    training.train(model, taught, Scripted(act), RECIPE, tmp_path)
+    assert "keeping the best so far" in capsys.readouterr().out
+    saved = encoder.load(next(p for p in sorted(tmp_path.glob("checkpoint-*"))))
+    best = weights(saved)
+    assert torch.allclose(weights(model), best, atol=1e-6) and not torch.allclose(best, before, atol=1e-6)
+
+
+RUN = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+import torch
+import test_training as t
+tracks = t.catalogue.generate(300, seed=1)
+requests = t.queries.generate(tracks, 200, 1)
+taught = t.pairs.make_pairs(tracks, requests, 360, **t.SHARES)
+dev = t.evaluation.RequestEvaluator(*t.evaluation.held_out(tracks, requests, "dev"))
+model = t.small_model()
+t.training.train(model, taught, dev, t.RECIPE._replace(epochs=2), Path(sys.argv[1]))
+torch.save(t.weights(model), sys.argv[2])
+"""
+
+
+def test_a_killed_training_ends_as_one_that_was_never_stopped(tmp_path):
+    script = RUN.format(tests=str(runs.ROOT / "tests"))
+
+    def start(name: str, out: str) -> subprocess.Popen:
+        command = [sys.executable, "-c", script, str(tmp_path / name), str(tmp_path / out)]
+        return subprocess.Popen(command, cwd=runs.ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+    assert start("whole", "whole.pt").wait() == 0
+    killed = start("killed", "killed.pt")
+    deadline = time.time() + 120
+    while len(list((tmp_path / "killed").glob("checkpoint-*/trainer_state.json"))) < 2 and time.time() < deadline:
+        time.sleep(0.02)
+    killed.kill()
+    assert killed.wait() == -9
+    again = start("killed", "killed.pt")
+    said, _ = again.communicate()
+    assert again.returncode == 0 and "Going on from checkpoint-" in said
+    assert torch.allclose(torch.load(tmp_path / "whole.pt"), torch.load(tmp_path / "killed.pt"), atol=1e-5)
+
+
+def test_a_half_written_checkpoint_and_another_training_are_not_gone_on_from(tmp_path):
+    (tmp_path / "checkpoint-3").mkdir(parents=True)
+    runs.write_json(tmp_path / "of.json", {"signature": "this"})
+    assert training._resumable(tmp_path, "this") is None  # no trainer_state.json: not whole
+    (tmp_path / "checkpoint-4").mkdir()
+    (tmp_path / "checkpoint-4" / "trainer_state.json").write_text("{}")
+    assert training._resumable(tmp_path, "this").name == "checkpoint-4"
+    assert training._resumable(tmp_path, "other") is None and not list(tmp_path.glob("checkpoint-*"))
+
+
+def test_where_memory_runs_out_the_batch_is_halved_and_the_result_is_the_same(
+    taught, dev, tmp_path, monkeypatch, capfd
+):
+    """The loss fails as CUDA does for more than eight texts at a time; without dropout both ways agree."""
+
+    def still():
+        model = small_model()
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        return model
+
+    whole = still()
+    training.train(whole, taught, dev, RECIPE, tmp_path / "whole")
+    real = training._loss
+
+    def small(model, micro):
+        if micro is None or micro > 8:
+
+            class Full(torch.nn.Module):
+                def forward(self, *_):
+                    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+            return Full()
+        return real(model, micro)
+
+    monkeypatch.setattr(training, "_loss", small)
+    halved = still()
+    training.train(halved, taught, dev, RECIPE, tmp_path / "halved")
+    assert "the effective batch stays" in "".join(capfd.readouterr())
+    assert torch.allclose(weights(whole), weights(halved), atol=1e-4)
+
+
+def test_the_estimate_leaves_the_encoder_alone_and_warns_of_hours(taught):
+    model = small_model()
+    before = weights(model).clone()
+    expected = training.estimate(model, taught, 3)
+    assert expected["steps"] == 3 * taught["batch"].nunique() and expected["seconds"] > 0
+    assert expected["bytes"] > 3 * 4 * len(before)
+    assert torch.equal(before, weights(model))
+    assert training.warning(expected) == ""
+    if encoder.device() == "cpu":
+        assert training.warning(expected | {"seconds": 7 * 3600}).startswith("WARNING: about 7 hours on this CPU")
+
+
+def test_a_training_is_tracked_and_its_card_says_what_it_is(tmp_path):
+    history = pd.DataFrame({"step": [0, 5], "loss": [np.nan, 0.5], "dev nDCG@10": [0.2, 0.3]})
+    used = {"base_model": "all-MiniLM-L6-v2", "lr": 1e-4}
+    run = training.track(tmp_path / "mlflow.db", "quick", used, history, {"dev MRR": 0.4})
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    found = client.get_run(run).data
+    assert found.params["lr"] == "0.0001" and found.metrics["dev MRR"] == 0.4
+    assert [m.value for m in client.get_metric_history(run, "dev nDCG_10")] == [0.2, 0.3]
+    card = training.model_card(used, {"tracks.parquet": "abc"}, {"dev MRR": 0.4})
+    assert "| lr | 0.0001 |" in card and "| dev MRR | 0.400 |" in card and "| tracks.parquet | abc |" in card
