@@ -2,7 +2,7 @@
 
 Four kinds, each for what the others do not teach:
 
-- registers: a track in prose and in tags. Keeps the encoder good at text that nobody asked as a question.
+- registers: a track in prose and in tags, or a few of its words. Keeps the encoder good at text that nobody asked.
 - requests: a request and a track that answers it.
 - artists: what a listener says of a genre or an artist, and a track by another well-known artist of the genre, by its
   name alone: all that many catalogues have. A batch has one pair of each genre.
@@ -22,6 +22,9 @@ from lib.moods import GENRES, MOODS, Genre, Mood, words_of
 from lib.runs import WorkbookError
 from lib.tracks import decades, document
 
+# Of the pairs of registers, the share of each kind.
+REGISTERS = {"three phrases and prose": 0.5, "three tags and prose": 0.3, "prose and tags": 0.2}
+FEWEST = 12  # pairs in a batch: fewer are too few negatives
 # How a listener names a mood, and how often (weights).
 ASKS = {
     "{word} music": 4,
@@ -99,25 +102,44 @@ def make_pairs(
 
 
 def _registers(tracks: pd.DataFrame, rng) -> pd.DataFrame:
-    """The same track twice: prose and tags, or three of its tags and prose; its name where it has no tags."""
+    """The same track twice: prose and tags; three of its tags, or three phrases cut from its prose, and prose.
+
+    A track without tags has its name for them.
+    """
     card = tracks["title"] + " — " + tracks["artist"]
     tags = tracks["tags"].where(tracks["tags"] != "", card)
     prose = tracks["description"].where(tracks["description"] != "", tracks["text"])
-    few = [_three(t, p, rng) for t, p in zip(tags, prose, strict=True)]
-    whole = rng.random(len(tracks)) < 0.4
+    kind = rng.choice(list(REGISTERS), len(tracks), p=list(REGISTERS.values()))
+    anchors = {
+        "prose and tags": prose.to_numpy(),
+        "three tags and prose": [_three(t, p, rng) for t, p in zip(tags, prose, strict=True)],
+        "three phrases and prose": [_phrases(p, rng) for p in prose],
+    }
     return pd.DataFrame(
         {
-            "kind": np.where(whole, "prose and tags", "three tags and prose"),
-            "anchor": np.where(whole, prose, few),
-            "positive": np.where(whole, tags, prose),
+            "kind": kind,
+            "anchor": np.select([kind == name for name in anchors], list(anchors.values())),
+            "positive": np.where(kind == "prose and tags", [_shuffled(t, rng) for t in tags], prose),
         }
     )
 
 
+def _phrases(prose: str, rng) -> str:
+    """Three phrases of one to three words cut from the prose: what is named must be found, whatever it is."""
+    words = [word for word in (token.strip('.,:;!?…/()“”"') for token in prose.split()) if word] or [prose]
+    sizes = rng.integers(1, 4, 3)
+    starts = rng.integers(0, np.maximum(1, len(words) - sizes + 1))
+    return ", ".join(" ".join(words[i : i + n]) for i, n in zip(starts, sizes, strict=True))
+
+
 def _three(tags: str, prose: str, rng) -> str:
     """Three tags in random order, first those that the prose says too: what it does not say nobody could match."""
-    shuffled = rng.permutation(tags.split(", "))
+    shuffled = _shuffled(tags, rng).split(", ")
     return ", ".join(sorted(shuffled, key=lambda tag: tag.casefold() not in prose.casefold())[:3])
+
+
+def _shuffled(tags: str, rng) -> str:
+    return ", ".join(rng.permutation(tags.split(", ")))
 
 
 def _requests(requests: pd.DataFrame, tracks: pd.DataFrame, rng) -> pd.DataFrame:
@@ -129,7 +151,10 @@ def _requests(requests: pd.DataFrame, tracks: pd.DataFrame, rng) -> pd.DataFrame
     share = (1 - BY_NAME) / 4
     chosen = views[rng.choice(5, len(about), p=[share, share, share, share, BY_NAME]), np.arange(len(about))]
     positive = np.where(chosen == "", about["text"], chosen)
-    return pd.DataFrame({"kind": "request", "anchor": requests["text"].to_numpy(), "positive": positive})
+    only_mood = requests["mood"].where(requests["genre"] == "", "").to_numpy()  # any track of the mood would answer
+    return pd.DataFrame(
+        {"kind": "request", "anchor": requests["text"].to_numpy(), "positive": positive, "once": only_mood}
+    )
 
 
 def _mood_batches(n: int, rng) -> list[pd.DataFrame]:
@@ -222,23 +247,23 @@ def _drawn(weights: dict[str, float], n: int, rng) -> list[str]:
 
 
 def _batches(pairs: pd.DataFrame, size: int) -> list[pd.DataFrame]:
-    """Batches of `size` in the order given; a pair with a text that the batch has waits for a later one.
+    """Batches of `size` in the order given; a pair with a text (or a mood in `once`) that the batch has waits.
 
-    What is left at the end makes a batch where it is at least half of one, or the only one.
+    What is left at the end makes a batch where it is at least half of one or `FEWEST`, or the only one.
     """
     waiting, batches = deque(pairs.to_dict("records")), []
     while waiting:
         batch, later, seen = [], [], set()
         while waiting and len(batch) < size:
             pair = waiting.popleft()
-            texts = {pair["anchor"], pair["positive"]}
+            texts = {pair["anchor"], pair["positive"], pair.get("once") or pair["anchor"]}
             if texts & seen:
                 later.append(pair)
             else:
                 batch.append(pair)
                 seen |= texts
-        if batches and 2 * len(batch) < size:
+        if batches and len(batch) < min(size / 2, FEWEST):
             break
-        batches.append(pd.DataFrame(batch))
+        batches.append(pd.DataFrame(batch)[["kind", "anchor", "positive"]])
         waiting.extendleft(reversed(later))
     return batches

@@ -40,7 +40,8 @@ from lib.encoder import device
 from lib.evaluation import MAIN, RequestEvaluator
 from lib.runs import WorkbookError, atomic, read_json, write_json
 
-LOGS, EVALUATIONS = 40, 8  # how often the loss is logged, and the dev metric measured and a checkpoint kept
+LOGS, EVALUATIONS = 40, 6  # how often the loss is logged, and the dev metric measured and a checkpoint kept
+NOISE = 0.01  # of the dev metric: differences below it are chance (400 requests have an interval of about ±0.02)
 LONG = 3600  # seconds of training on a CPU that deserve a warning
 
 
@@ -111,6 +112,8 @@ def train(
 ) -> pd.DataFrame:
     """Fine-tune `model` in place; it ends with the weights that were best on `dev`, averaged with those it came with.
 
+    Of measurements that differ by less than `NOISE` the last counts as best, since its learning rate has come down.
+
     A training that was killed goes on from the last whole checkpoint in `checkpoints` if it is of the same model, pairs
     and recipe. An interrupt (Ctrl-C, or JupyterLab's stop button) ends it and keeps the best weights so far. Where
     memory runs out, the batch is encoded in halves (and so on), with the same loss and the same effective batch.
@@ -139,11 +142,10 @@ def train(
     trainer.remove_callback(PrinterCallback)
     try:
         trainer.train(resume_from_checkpoint=last and str(last))
+        trainer.keep_best()
     except KeyboardInterrupt:
-        best = trainer.state.best_model_checkpoint
-        print(f"\nInterrupted at step {trainer.state.global_step}: keeping the best so far ({best or 'this step'}).")
-        if best:
-            trainer._load_best_model()
+        step = trainer.keep_best()
+        print(f"\nInterrupted at step {trainer.state.global_step}: keeping the best so far, of step {step}.")
     finally:
         bar.close()
     tuned = model.state_dict()
@@ -231,6 +233,15 @@ class _Trainer(SentenceTransformerTrainer):
 
     micro: int | None = None  # texts encoded at a time; None: the whole batch
 
+    def keep_best(self) -> int:
+        """Load the best checkpoint's weights; nothing is done before the first. -> its step."""
+        saved = {int(p.name.split("-")[1]): p for p in Path(self.args.output_dir).glob("checkpoint-*")}
+        step = _last_of_the_best(self.state.log_history, set(saved))
+        if step in saved:
+            self.state.best_model_checkpoint = str(saved[step])
+            self._load_best_model()
+        return step
+
     def training_step(self, model, inputs, num_items_in_batch=None):
         try:
             return super().training_step(model, dict(inputs), num_items_in_batch)
@@ -282,6 +293,7 @@ def _arguments(folder: Path, steps: int, recipe: Recipe, batches: np.ndarray) ->
         output_dir=str(folder),
         num_train_epochs=recipe.epochs,
         learning_rate=recipe.lr,
+        weight_decay=0.01,
         warmup_steps=min(recipe.warmup, steps // 10),
         batch_sampler=partial(_Batches, batches),
         logging_steps=max(1, steps // LOGS),
@@ -300,11 +312,11 @@ def _arguments(folder: Path, steps: int, recipe: Recipe, batches: np.ndarray) ->
 
 
 class _Batches(DefaultBatchSampler):
-    """The batches as `make_pairs` made them, in another order each epoch."""
+    """The batches as `make_pairs` made and ordered them, the same in each epoch."""
 
-    def __init__(self, batches: np.ndarray, dataset: Dataset, *, seed: int = 0, **_):
+    def __init__(self, batches: np.ndarray, dataset: Dataset, **_):
         self.rows = [np.flatnonzero(batches == b).tolist() for b in np.unique(batches)]
-        self.seed, self.epoch = seed, 0
+        self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -313,8 +325,7 @@ class _Batches(DefaultBatchSampler):
         return len(self.rows)
 
     def __iter__(self):
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.rows))
-        return iter([self.rows[i] for i in order])
+        return iter(self.rows)
 
 
 def _loss(model, micro: int | None):
@@ -364,6 +375,13 @@ def _history(log: list[dict]) -> pd.DataFrame:
         row |= {f"dev {MAIN}": entry[f"eval_{MAIN}"]} if f"eval_{MAIN}" in entry else {}
     table = pd.DataFrame(sorted(rows.values(), key=lambda row: row["step"]))
     return table.reindex(columns=["step", "loss", f"dev {MAIN}"])
+
+
+def _last_of_the_best(log: list[dict], steps: set[int]) -> int:
+    """Of `steps` the last whose measurement is within `NOISE` of the best: its learning rate has come down. Else 0."""
+    measured = {entry["step"]: entry[f"eval_{MAIN}"] for entry in log if f"eval_{MAIN}" in entry}
+    kept = {step: value for step, value in measured.items() if step in steps}
+    return max((step for step, value in kept.items() if value >= max(kept.values()) - NOISE), default=0)
 
 
 def _mean(base: torch.Tensor, tuned: torch.Tensor, share: float) -> torch.Tensor:

@@ -19,7 +19,7 @@ def small_run(tmp_path_factory) -> Path:
     return where
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real data that lies beside a development checkout; it is not part of the product."""
     path = runs.ROOT.parent / "shared"
