@@ -23,7 +23,7 @@ from lib.runs import WorkbookError
 from lib.tracks import decades, document
 
 # Of the pairs of registers, the share of each kind.
-REGISTERS = {"three phrases and prose": 0.5, "three tags and prose": 0.3, "prose and tags": 0.2}
+REGISTERS = {"three phrases and prose": 0.6, "three tags and prose": 0.35, "prose and tags": 0.05}
 FEWEST = 12  # pairs in a batch: fewer are too few negatives
 # How a listener names a mood, and how often (weights).
 ASKS = {

@@ -21,8 +21,8 @@ def color_of(names: list[str]) -> dict[str, str]:
     return COLORS | {name: MORE[i % len(MORE)] for i, name in enumerate(others)}
 
 
-def training(history: pd.DataFrame) -> Figure:
-    """Training loss and the dev metric by step; the best checkpoint is marked."""
+def training(history: pd.DataFrame, kept: int) -> Figure:
+    """Training loss and the dev metric by step; the step whose weights are kept is marked."""
     metric = history.columns[-1]
     measured, loss = history.dropna(subset=[metric]), history.dropna(subset=["loss"])
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4))
@@ -33,11 +33,9 @@ def training(history: pd.DataFrame) -> Figure:
     right.plot(measured["step"], measured[metric], color=TUNED, marker="o")
     right.set(xlabel="optimiser step", ylabel=f"{metric} (higher is better)")
     if len(measured):
-        best = measured.loc[measured[metric].idxmax()]
-        right.plot(best["step"], best[metric], marker="*", markersize=16, color=OTHER)
-        right.set_title(
-            f"{metric}: {measured[metric].iloc[0]:.3f} to {best[metric]:.3f}, best at step {best['step']:.0f}"
-        )
+        best = measured.set_index("step")[metric].get(kept, measured[metric].iloc[0])
+        right.plot(kept, best, marker="*", markersize=16, color=OTHER)
+        right.set_title(f"{metric}: {measured[metric].iloc[0]:.3f} to {best:.3f}; step {kept} is kept")
     figure.tight_layout()
     return figure
 
@@ -111,6 +109,7 @@ def seed_histogram(tests: dict[str, dict]) -> Figure:
         axes.text(edge + 0.005, 0.98, label, rotation=90, va="top", fontsize=8, transform=axes.get_xaxis_transform())
     axes.set(xlabel="cosine similarity to the request", ylabel="tracks")
     axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.margins(y=0.3)
     axes.legend(loc="upper left", fontsize=9)
     total = max(test["tracks"] for test in tests.values())
     strong = ", ".join(f"{test['bands']['strong']} {name}" for name, test in tests.items())

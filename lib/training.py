@@ -75,19 +75,19 @@ def precision() -> dict[str, bool]:
 
 
 def estimate(model: SentenceTransformer, pairs: pd.DataFrame, epochs: int) -> dict[str, float]:
-    """Time and memory of a training on this device, from the forward and backward pass of two batches.
+    """Time and memory of a training on this device, from the forward and backward pass of a batch of each kind.
 
     Returns:
         steps, seconds (without evaluation and checkpoints), bytes (CUDA: allocated on the GPU; else: of this process).
     """
-    first = list(pairs.groupby("batch"))[:6]
-    rows = sum(len(batch) for _, batch in first[:2])
+    seconds = 0.0
     model.train()
-    _step(model, first[0][1])  # warm-up
-    started = time.perf_counter()
-    for _, batch in first[:2]:
+    for _, alike in pairs.groupby("kind"):
+        batch = alike[alike["batch"] == alike["batch"].iloc[0]]
+        _step(model, batch)  # warm-up
+        started = time.perf_counter()
         _step(model, batch)
-    seconds = (time.perf_counter() - started) / rows * len(pairs) * epochs
+        seconds += (time.perf_counter() - started) / len(batch) * len(alike) * epochs
     model.eval()
     weights = sum(
         p.numel() * p.element_size() for p in model.parameters()
@@ -277,7 +277,8 @@ class _Progress(TrainerCallback):
         self.bar.set_postfix(self.shown)
         history = _history(state.log_history)
         if self.handle and len(history) > 1:
-            figure = plots_model.training(history)
+            measured = set(history.dropna(subset=[f"dev {MAIN}"])["step"])
+            figure = plots_model.training(history, _last_of_the_best(state.log_history, measured))
             self.handle.update(figure)
             plt.close(figure)
 

