@@ -11,7 +11,7 @@ import pytest
 from lib import encoder, evaluation, pairs, parameters, queries, runs, training
 from lib import tracks as catalogue
 
-CLIPS = 300  # of MusicCaps; all of CPCD's requests over a quarter of its tracks would change the task, so all are used
+CLIPS = 300  # of MusicCaps; CPCD is used whole, since fewer tracks would change the task
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,8 @@ def scores(shared, tmp_path_factory) -> dict[str, dict]:
             "requests": asked["ndcg@10"],
         }
 
-    return {"base": figures(encoder.load(encoder.find("all-MiniLM-L6-v2"))), "tuned": figures(tuned(tmp_path_factory))}
+    models = {"base": encoder.load(encoder.find("all-MiniLM-L6-v2")), "tuned": tuned(tmp_path_factory)}
+    return {name: figures(model) for name, model in models.items()}
 
 
 def tuned(tmp_path_factory):
@@ -53,7 +54,7 @@ def tuned(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("task", "least"),
-    [("caption to tags", 0.95), ("tags to caption", 0.70), ("mood", 0.20), ("requests", 0.105)],
+    [("caption to tags", 0.93), ("tags to caption", 0.72), ("mood", 0.185), ("requests", 0.10)],
 )
 def test_no_figure_on_real_text_falls_back(scores, task, least):
     assert scores["tuned"][task] >= least > scores["base"][task]
