@@ -37,7 +37,6 @@ def scores(shared, tmp_path_factory) -> dict[str, dict]:
 
     models = {"base": encoder.load(encoder.find("all-MiniLM-L6-v2")), "tuned": tuned(tmp_path_factory)}
     found = {name: figures(model) for name, model in models.items()}
-    print(found)
     return found
 
 
