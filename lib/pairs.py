@@ -72,7 +72,8 @@ def make_pairs(
         batch_size: pairs in a batch of registers or of requests; the others have one of each mood or genre.
 
     Returns:
-        Columns batch (its number; batches are in random order), kind, anchor, positive. No text is twice in a batch.
+        Columns batch (its number; batches are in random order), kind, anchor, positive. In a batch of registers
+        or of requests no text is there twice.
 
     Raises:
         WorkbookError: the catalogue has fewer than two training tracks or no training requests; the shares exceed 1.

@@ -55,7 +55,7 @@ class Recipe(NamedTuple):
         patience: evaluations without a better dev metric before training stops.
         keep_base: share of the base's weights in the average with the tuned ones, 0 to 1.
         max_length: tokens read of a text; the encoder given has it already, here it is for the record.
-        seed: of the order of batches and of dropout.
+        seed: of dropout; the batches have their order from `make_pairs`.
     """
 
     epochs: int
@@ -89,10 +89,9 @@ def estimate(model: SentenceTransformer, pairs: pd.DataFrame, epochs: int) -> di
         _step(model, batch)
         seconds += (time.perf_counter() - started) / len(batch) * len(alike) * epochs
     model.eval()
-    weights = sum(
-        p.numel() * p.element_size() for p in model.parameters()
-    )  # gradients and Adam's two moments: as much each
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
     now = torch.cuda.max_memory_allocated() if device() == "cuda" else psutil.Process().memory_info().rss
+    # Gradients and Adam's two moments take as much as the weights each.
     return {"steps": pairs["batch"].nunique() * epochs, "seconds": seconds, "bytes": now + 3 * weights}
 
 
@@ -144,8 +143,8 @@ def train(
         trainer.train(resume_from_checkpoint=last and str(last))
         trainer.keep_best()
     except KeyboardInterrupt:
-        step = trainer.keep_best()
-        print(f"\nInterrupted at step {trainer.state.global_step}: keeping the best so far, of step {step}.")
+        kept = f"the best so far, of step {step}" if (step := trainer.keep_best()) else "the weights as they are"
+        print(f"\nInterrupted at step {trainer.state.global_step}: keeping {kept}.")
     finally:
         bar.close()
     tuned = model.state_dict()
@@ -224,7 +223,7 @@ These chose the checkpoint, so they flatter it. What it gains on test requests, 
 `metrics.json`: read that before you rely on it.
 
 **Limits.** Trained on text that a program wrote, in English. It knows moods and genres by how they are described, not
-by their sound, and names of artists hardly at all.
+by their sound; of artists it knows what the base knew and those that lib/moods.yaml names.
 """
 
 
@@ -234,8 +233,8 @@ class _Trainer(SentenceTransformerTrainer):
     micro: int | None = None  # texts encoded at a time; None: the whole batch
 
     def keep_best(self) -> int:
-        """Load the best checkpoint's weights; nothing is done before the first. -> its step."""
-        saved = {int(p.name.split("-")[1]): p for p in Path(self.args.output_dir).glob("checkpoint-*")}
+        """Load the best checkpoint's weights. -> its step; 0, and nothing is done, where there is none yet."""
+        saved = _whole(Path(self.args.output_dir))
         step = _last_of_the_best(self.state.log_history, set(saved))
         if step in saved:
             self.state.best_model_checkpoint = str(saved[step])
@@ -287,9 +286,7 @@ class _Progress(TrainerCallback):
 
 
 def _arguments(folder: Path, steps: int, recipe: Recipe, batches: np.ndarray) -> SentenceTransformerTrainingArguments:
-    every = {"eval_strategy": "steps", "save_strategy": "steps"}
     often = max(1, -(-steps // EVALUATIONS))
-    best = {"load_best_model_at_end": True, "metric_for_best_model": f"eval_{MAIN}", "greater_is_better": True}
     return SentenceTransformerTrainingArguments(
         output_dir=str(folder),
         num_train_epochs=recipe.epochs,
@@ -306,9 +303,12 @@ def _arguments(folder: Path, steps: int, recipe: Recipe, batches: np.ndarray) ->
         disable_tqdm=True,
         seed=recipe.seed,
         dataloader_pin_memory=device() == "cuda",
+        eval_strategy="steps",
+        save_strategy="steps",
+        load_best_model_at_end=True,
+        metric_for_best_model=f"eval_{MAIN}",
+        greater_is_better=True,
         **precision(),
-        **every,
-        **best,
     )
 
 
@@ -318,9 +318,6 @@ class _Batches(DefaultBatchSampler):
     def __init__(self, batches: np.ndarray, dataset: Dataset, **_):
         self.rows = [np.flatnonzero(batches == b).tolist() for b in np.unique(batches)]
         self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -356,15 +353,21 @@ def _signature(base: dict, pairs: pd.DataFrame, recipe: Recipe) -> str:
 
 def _resumable(checkpoints: Path, signature: str) -> Path | None:
     """The last whole checkpoint of the same training; the folder is emptied where there is none."""
-    whole = sorted(checkpoints.glob("checkpoint-*/trainer_state.json"), key=lambda p: int(p.parent.name.split("-")[1]))
+    whole = _whole(checkpoints)
     same = (checkpoints / "of.json").is_file() and read_json(checkpoints / "of.json")["signature"] == signature
     if whole and same:
-        print(f"Going on from {whole[-1].parent.name}.")
-        return whole[-1].parent
+        last = whole[max(whole)]
+        print(f"Going on from {last.name}.")
+        return last
     shutil.rmtree(checkpoints, ignore_errors=True)
     checkpoints.mkdir(parents=True)
     write_json(checkpoints / "of.json", {"signature": signature})
     return None
+
+
+def _whole(checkpoints: Path) -> dict[int, Path]:
+    """The checkpoints by step that were written to the end: the trainer's state is what it writes last."""
+    return {int(p.parent.name.split("-")[1]): p.parent for p in checkpoints.glob("checkpoint-*/trainer_state.json")}
 
 
 def _history(log: list[dict]) -> pd.DataFrame:

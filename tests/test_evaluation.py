@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import benchmarks, calibration, encoder, evaluation, queries, recommender, runs, tracks
+from lib import benchmarks, calibration, encoder, evaluation, queries, runs, tracks
 
 
 @pytest.fixture(scope="module")
@@ -115,10 +115,6 @@ def test_thresholds_give_the_precision_they_promise():
     bands = calibration.precision_by_band(shown)
     assert sum(b["answers"] for b in bands.values()) == 4000 and 0.8 < bands["strong"]["precision"] < 0.9
     assert calibration.precision_by_band(shown.head(5))["strong"]["precision"] is None
-
-
-def test_the_seeds_thresholds_are_the_bands():
-    assert recommender.BANDS == {"strong": 0.7, "moderate": 0.5, "borderline": 0.4, "weak": -1.0}
 
 
 # benchmarks
