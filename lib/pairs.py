@@ -24,6 +24,7 @@ from lib.tracks import decades, document
 
 # Of the pairs of registers, the share of each kind.
 REGISTERS = {"three phrases and prose": 0.6, "three tags and prose": 0.35, "prose and tags": 0.05}
+JOINED, LONGEST = 0.3, 600  # share of prose that goes on with another track's, and the characters it may have then
 FEWEST = 12  # pairs in a batch: fewer are too few negatives
 # How a listener names a mood, and how often (weights).
 ASKS = {
@@ -91,6 +92,8 @@ def make_pairs(
         )
     asked, by_mood, by_artist = (round(n * share) for share in (request_share, mood_share, artist_share))
     registers = _registers(tracks.iloc[rng.integers(0, len(tracks), n - asked - by_mood - by_artist)], rng)
+    # Texts of like length in a batch: it needs little padding, which is a third of the time, and length tells nothing.
+    registers = registers.sort_values("positive", key=lambda text: text.str.len(), kind="stable")
     answered = _requests(requests.iloc[rng.integers(0, len(requests), asked)], tracks, rng)
     batches = [
         *_batches(registers, batch_size),
@@ -110,6 +113,9 @@ def _registers(tracks: pd.DataFrame, rng) -> pd.DataFrame:
     card = tracks["title"] + " — " + tracks["artist"]
     tags = tracks["tags"].where(tracks["tags"] != "", card)
     prose = tracks["description"].where(tracks["description"] != "", tracks["text"])
+    goes_on = rng.random(len(tracks)) < JOINED  # people who describe music say more than three things of it
+    both = prose + " " + rng.permutation(prose)
+    prose = prose.mask(goes_on & (both.str.len() <= LONGEST), both)
     kind = rng.choice(list(REGISTERS), len(tracks), p=list(REGISTERS.values()))
     anchors = {
         "prose and tags": prose.to_numpy(),
@@ -238,8 +244,8 @@ def _ask(slots: dict[str, list[str]], rng) -> str:
 
 
 def _answer(sources: dict[str, list[str]], rng) -> str:
-    """Two to six things that are heard."""
-    return ", ".join(dict.fromkeys(rng.choice(sources[name]) for name in _drawn(ANSWERS, rng.integers(2, 7), rng)))
+    """Two to nine things that are heard."""
+    return ", ".join(dict.fromkeys(rng.choice(sources[name]) for name in _drawn(ANSWERS, rng.integers(2, 10), rng)))
 
 
 def _drawn(weights: dict[str, float], n: int, rng) -> list[str]:

@@ -40,8 +40,8 @@ from lib.encoder import device
 from lib.evaluation import MAIN, RequestEvaluator
 from lib.runs import WorkbookError, atomic, read_json, write_json
 
-LOGS, EVALUATIONS = 40, 6  # how often the loss is logged, and the dev metric measured and a checkpoint kept
-NOISE = 0.01  # of the dev metric: differences below it are chance (400 requests have an interval of about ±0.02)
+LOGS, EVALUATIONS = 40, 4  # how often the loss is logged, and the dev metric measured and a checkpoint kept
+NOISE = 0.02  # of the dev metric: differences below it are chance (the 95 % interval of 400 requests)
 LONG = 3600  # seconds of training on a CPU that deserve a warning
 
 
@@ -74,25 +74,26 @@ def precision() -> dict[str, bool]:
     return {"bf16": True} if torch.cuda.is_bf16_supported() else {"fp16": True}
 
 
-def estimate(model: SentenceTransformer, pairs: pd.DataFrame, epochs: int) -> dict[str, float]:
-    """Time and memory of a training on this device, from the forward and backward pass of a batch of each kind.
+def estimate(model: SentenceTransformer, pairs: pd.DataFrame, dev: RequestEvaluator, epochs: int) -> dict[str, float]:
+    """Time and memory of a training on this device, from its smallest, median and largest batch and a measurement.
 
     Returns:
-        steps, seconds (without evaluation and checkpoints), bytes (CUDA: allocated on the GPU; else: of this process).
+        steps, seconds, bytes (CUDA: the peak on the GPU; else: of this process).
     """
-    seconds = 0.0
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)  # takes its time and memory and moves nothing
+    texts = pairs[["anchor", "positive"]].apply(lambda column: column.str.len()).groupby(pairs["batch"])
+    size = (texts.max().sum(axis=1) * texts.size()).sort_values()  # characters, with padding
+    tried = size.iloc[[0, len(size) // 2, -1]]
     model.train()
-    for _, alike in pairs.groupby("kind"):
-        batch = alike[alike["batch"] == alike["batch"].iloc[0]]
-        _step(model, batch)  # warm-up
-        started = time.perf_counter()
-        _step(model, batch)
-        seconds += (time.perf_counter() - started) / len(batch) * len(alike) * epochs
-    model.eval()
-    weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    now = torch.cuda.max_memory_allocated() if device() == "cuda" else psutil.Process().memory_info().rss
-    # Gradients and Adam's two moments take as much as the weights each.
-    return {"steps": pairs["batch"].nunique() * epochs, "seconds": seconds, "bytes": now + 3 * weights}
+    times = [_step_seconds(model, optimizer, pairs[pairs["batch"] == batch]) for batch in tried.index]
+    stepping = np.interp(size, tried, times).sum() * epochs
+    used = torch.cuda.max_memory_allocated() if device() == "cuda" else psutil.Process().memory_info().rss
+    optimizer.zero_grad(set_to_none=True)
+    started = time.perf_counter()
+    dev(model)
+    measuring = (time.perf_counter() - started) * (EVALUATIONS + 1)
+    steps = pairs["batch"].nunique() * epochs
+    return {"steps": steps, "seconds": stepping + measuring, "bytes": used}
 
 
 def warning(estimated: dict[str, float]) -> str:
@@ -333,13 +334,27 @@ def _loss(model, micro: int | None):
     return CachedMultipleNegativesRankingLoss(model, mini_batch_size=micro, **both)
 
 
-def _step(model: SentenceTransformer, batch: pd.DataFrame) -> None:
-    """A forward and a backward pass that leave the model as it was."""
+def _step_seconds(model: SentenceTransformer, optimizer: torch.optim.Optimizer, batch: pd.DataFrame) -> float:
+    """How long a step takes once memory and kernels are there for its size."""
+    _step(model, optimizer, batch, None)
+    started = time.perf_counter()
+    _step(model, optimizer, batch, None)
+    return time.perf_counter() - started
+
+
+def _step(model: SentenceTransformer, optimizer: torch.optim.Optimizer, batch: pd.DataFrame, micro: int | None) -> None:
+    """A step like the trainer's, in halves where memory runs out."""
     features = [model.preprocess(batch[column].tolist()) for column in ("anchor", "positive")]
     features = [{k: v.to(model.device) if hasattr(v, "to") else v for k, v in f.items()} for f in features]
-    with torch.autocast(device(), torch.bfloat16, enabled=precision().get("bf16", False)):
-        _loss(model, None)(features, None).backward()
-    model.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=True)
+    try:
+        with torch.autocast(device(), torch.bfloat16, enabled=precision().get("bf16", False)):
+            _loss(model, micro)(features, None).backward()
+        optimizer.step()
+    except RuntimeError as error:
+        if not should_reduce_batch_size(error) or micro == 1:
+            raise
+        _step(model, optimizer, batch, (micro or len(batch)) // 2)
 
 
 def _signature(base: dict, pairs: pd.DataFrame, recipe: Recipe) -> str:

@@ -228,6 +228,7 @@ def test_where_memory_runs_out_the_batch_is_halved_and_the_result_is_the_same(
         return Full(model) if micro is None or micro > 8 else real(model, micro)
 
     monkeypatch.setattr(training, "_loss", small)
+    assert training.estimate(still(), taught, dev, 1)["seconds"] > 0
     halved = still()
     found = training.train(halved, taught, dev, RECIPE, tmp_path / "halved")
     assert "the effective batch stays" in "".join(capfd.readouterr())
@@ -235,10 +236,10 @@ def test_where_memory_runs_out_the_batch_is_halved_and_the_result_is_the_same(
     assert found["loss"].dropna().iloc[0] == pytest.approx(expected["loss"].dropna().iloc[0], abs=1e-4)
 
 
-def test_the_estimate_leaves_the_encoder_alone_and_warns_of_hours(taught):
+def test_the_estimate_leaves_the_encoder_alone_and_warns_of_hours(taught, dev):
     model = small_model()
     before = weights(model).clone()
-    expected = training.estimate(model, taught, 3)
+    expected = training.estimate(model, taught, dev, 3)
     assert expected["steps"] == 3 * taught["batch"].nunique() and expected["seconds"] > 0
     assert expected["bytes"] > 3 * 4 * len(before)
     assert torch.equal(before, weights(model))
