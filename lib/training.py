@@ -86,7 +86,7 @@ def estimate(model: SentenceTransformer, pairs: pd.DataFrame, dev: RequestEvalua
     tried = size.iloc[[0, len(size) // 2, -1]]
     model.train()
     times = [_step_seconds(model, optimizer, pairs[pairs["batch"] == batch]) for batch in tried.index]
-    stepping = np.interp(size, tried, times).sum() * epochs
+    stepping = float(np.interp(size, tried, times).sum()) * epochs
     used = torch.cuda.max_memory_allocated() if device() == "cuda" else psutil.Process().memory_info().rss
     optimizer.zero_grad(set_to_none=True)
     started = time.perf_counter()
