@@ -92,7 +92,7 @@ def make_pairs(
         )
     asked, by_mood, by_artist = (round(n * share) for share in (request_share, mood_share, artist_share))
     registers = _registers(tracks.iloc[rng.integers(0, len(tracks), n - asked - by_mood - by_artist)], rng)
-    # Texts of like length in a batch: it needs little padding, which is a third of the time, and length tells nothing.
+    # Texts of like length in a batch: it needs little padding, and length does not give the answer away.
     registers = registers.sort_values("positive", key=lambda text: text.str.len(), kind="stable")
     answered = _requests(requests.iloc[rng.integers(0, len(requests), asked)], tracks, rng)
     batches = [
