@@ -21,8 +21,8 @@ def color_of(names: list[str]) -> dict[str, str]:
     return COLORS | {name: MORE[i % len(MORE)] for i, name in enumerate(others)}
 
 
-def training(history: pd.DataFrame, kept: int) -> Figure:
-    """Training loss and the dev metric by step; the step whose weights are kept is marked."""
+def training(history: pd.DataFrame, kept: list[int]) -> Figure:
+    """Training loss and the dev metric by step; the steps whose weights make the mean that is kept are marked."""
     metric = history.columns[-1]
     measured, loss = history.dropna(subset=[metric]), history.dropna(subset=["loss"])
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4))
@@ -33,9 +33,10 @@ def training(history: pd.DataFrame, kept: int) -> Figure:
     right.plot(measured["step"], measured[metric], color=TUNED, marker="o")
     right.set(xlabel="optimiser step", ylabel=f"{metric} (higher is better)")
     if len(measured):
-        best = measured.set_index("step")[metric].get(kept, measured[metric].iloc[0])
-        right.plot(kept, best, marker="*", markersize=16, color=OTHER)
-        right.set_title(f"{metric}: {measured[metric].iloc[0]:.3f} to {best:.3f}; step {kept} is kept")
+        found = measured[measured["step"].isin(kept)]
+        right.plot(found["step"], found[metric], "*", markersize=16, color=OTHER)
+        last = measured[measured["step"] <= max(kept, default=0)][metric].iloc[-1]
+        right.set_title(f"{metric}: {measured[metric].iloc[0]:.3f} to {last:.3f}; the mean of ★ is kept")
     figure.tight_layout()
     return figure
 

@@ -1,8 +1,9 @@
 """Fine-tuning with sentence-transformers' trainer: estimate, train, stop early, resume, track, save.
 
 The loss ranks each text's partner above all others of its batch, in both directions (Multiple Negatives Ranking,
-Henderson et al. 2017). The tuned weights are then averaged with the base's (WiSE-FT, Wortsman et al. 2022), which
-gives back most of what fine-tuning forgets.
+Henderson et al. 2017). The learning rate stays where it is; the mean of the checkpoints on the way does what letting it
+fall would do, and generalises better (SWA, Izmailov et al. 2018). That mean is then averaged with the base's weights
+(WiSE-FT, Wortsman et al. 2022), which gives back most of what fine-tuning forgets.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from lib.encoder import device
 from lib.evaluation import MAIN, RequestEvaluator
 from lib.runs import WorkbookError, atomic, read_json, write_json
 
-LOGS, EVALUATIONS = 40, 4  # how often the loss is logged, and the dev metric measured and a checkpoint kept
+LOGS, EVALUATIONS = 40, 4  # times that the loss is logged, and that the dev metric is measured and a checkpoint kept
 NOISE = 0.02  # of the dev metric: differences below it are chance (the 95 % interval of 600 requests is ±0.024)
 LONG = 3600  # seconds of training on a CPU that deserve a warning
 
@@ -50,12 +51,12 @@ class Recipe(NamedTuple):
 
     Attributes:
         epochs: passes over the pairs.
-        lr: peak learning rate; it falls linearly to 0.
+        lr: learning rate after the warm-up.
         warmup: steps over which it rises from 0; cut to a tenth of all steps where there are fewer.
         patience: evaluations without a better dev metric before training stops.
-        keep_base: share of the base's weights in the average with the tuned ones, 0 to 1.
+        keep_base: share of the base's weights in the average with the mean of the checkpoints, 0 to 1.
         max_length: tokens read of a text; the encoder given has it already, here it is for the record.
-        seed: of dropout; the batches have their order from `make_pairs`.
+        seed: of what the trainer draws; the batches have their order from `make_pairs`.
     """
 
     epochs: int
@@ -75,15 +76,16 @@ def precision() -> dict[str, bool]:
 
 
 def estimate(model: SentenceTransformer, pairs: pd.DataFrame, dev: RequestEvaluator, epochs: int) -> dict[str, float]:
-    """Time and memory of a training on this device, from its smallest, median and largest batch and a measurement.
+    """What a training takes on this device, from its smallest, median and largest batch and a measurement.
 
     Returns:
-        steps, seconds, bytes (CUDA: the peak on the GPU; else: of this process).
+        steps, seconds, bytes (CUDA: the peak on the GPU; else: of this process), disk (bytes of its checkpoints).
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)  # takes its time and memory and moves nothing
     texts = pairs[["anchor", "positive"]].apply(lambda column: column.str.len()).groupby(pairs["batch"])
     size = (texts.max().sum(axis=1) * texts.size()).sort_values()  # characters, with padding
     tried = size.iloc[[0, len(size) // 2, -1]]
+    _without_dropout(model)
     model.train()
     times = [_step_seconds(model, optimizer, pairs[pairs["batch"] == batch]) for batch in tried.index]
     stepping = float(np.interp(size, tried, times).sum()) * epochs
@@ -93,7 +95,8 @@ def estimate(model: SentenceTransformer, pairs: pd.DataFrame, dev: RequestEvalua
     dev(model)
     measuring = (time.perf_counter() - started) * (EVALUATIONS + 1)
     steps = pairs["batch"].nunique() * epochs
-    return {"steps": steps, "seconds": stepping + measuring, "bytes": used}
+    checkpoint = 3 * sum(p.numel() * p.element_size() for p in model.parameters())  # weights, and two of AdamW's
+    return {"steps": steps, "seconds": stepping + measuring, "bytes": used, "disk": EVALUATIONS * checkpoint}
 
 
 def warning(estimated: dict[str, float]) -> str:
@@ -110,12 +113,13 @@ def warning(estimated: dict[str, float]) -> str:
 def train(
     model: SentenceTransformer, pairs: pd.DataFrame, dev: RequestEvaluator, recipe: Recipe, checkpoints: Path
 ) -> pd.DataFrame:
-    """Fine-tune `model` in place; it ends with the weights that were best on `dev`, averaged with those it came with.
+    """Fine-tune `model` in place, without dropout.
 
-    Of measurements that differ by less than `NOISE` the last counts as best, since its learning rate has come down.
+    It ends with the mean of its checkpoints up to the one that is best on `dev`, averaged with the weights it came
+    with. Of measurements that differ by less than `NOISE` the last counts as best.
 
     A training that was killed goes on from the last whole checkpoint in `checkpoints` if it is of the same model, pairs
-    and recipe. An interrupt (Ctrl-C, or JupyterLab's stop button) ends it and keeps the best weights so far. Where
+    and recipe. An interrupt (Ctrl-C, or JupyterLab's stop button) ends it and keeps that mean so far. Where
     memory runs out, the batch is encoded in halves (and so on), with the same loss and the same effective batch.
 
     Args:
@@ -126,7 +130,8 @@ def train(
         History: columns step, loss (mean since the row before), and the dev metric where it was measured.
     """
     set_seed(recipe.seed)
-    base = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    base = _weights(model)
+    _without_dropout(model)
     last = _resumable(checkpoints, _signature(base, pairs, recipe))
     steps = pairs["batch"].nunique() * recipe.epochs
     bar = _Progress(steps)
@@ -142,14 +147,14 @@ def train(
     trainer.remove_callback(PrinterCallback)
     try:
         trainer.train(resume_from_checkpoint=last and str(last))
-        trainer.keep_best()
+        trainer.keep_mean()
     except KeyboardInterrupt:
-        kept = f"the best so far, of step {step}" if (step := trainer.keep_best()) else "the weights as they are"
+        steps = trainer.keep_mean()
+        kept = f"the mean of the checkpoints up to step {max(steps)}" if steps else "the weights as they are"
         print(f"\nInterrupted at step {trainer.state.global_step}: keeping {kept}.")
     finally:
         bar.close()
-    tuned = model.state_dict()
-    model.load_state_dict({name: _mean(base[name], tuned[name], recipe.keep_base) for name in base})
+    model.load_state_dict(_mean([base, _weights(model)], [recipe.keep_base, 1 - recipe.keep_base]))
     model.eval()
     return _history(trainer.state.log_history)
 
@@ -233,14 +238,17 @@ class _Trainer(SentenceTransformerTrainer):
 
     micro: int | None = None  # texts encoded at a time; None: the whole batch
 
-    def keep_best(self) -> int:
-        """Load the best checkpoint's weights. -> its step; 0, and nothing is done, where there is none yet."""
+    def keep_mean(self) -> list[int]:
+        """Load the mean of the checkpoints up to the best one. -> their steps; none, and nothing done, without any."""
         saved = _whole(Path(self.args.output_dir))
-        step = _last_of_the_best(self.state.log_history, set(saved))
-        if step in saved:
-            self.state.best_model_checkpoint = str(saved[step])
-            self._load_best_model()
-        return step
+        steps = _up_to_the_best(self.state.log_history, set(saved))
+        states = []
+        for step in steps:
+            self._load_from_checkpoint(str(saved[step]))
+            states.append(_weights(self.model))
+        if steps:
+            self.model.load_state_dict(_mean(states, [1 / len(steps)] * len(steps)))
+        return steps
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         try:
@@ -277,8 +285,8 @@ class _Progress(TrainerCallback):
         self.bar.set_postfix(self.shown)
         history = _history(state.log_history)
         if self.handle and len(history) > 1:
-            measured = set(history.dropna(subset=[f"dev {MAIN}"])["step"])
-            figure = plots_model.training(history, _last_of_the_best(state.log_history, measured))
+            measured = set(history.dropna(subset=[f"dev {MAIN}"])["step"]) - {0}
+            figure = plots_model.training(history, _up_to_the_best(state.log_history, measured))
             self.handle.update(figure)
             plt.close(figure)
 
@@ -292,13 +300,13 @@ def _arguments(folder: Path, steps: int, recipe: Recipe, batches: np.ndarray) ->
         output_dir=str(folder),
         num_train_epochs=recipe.epochs,
         learning_rate=recipe.lr,
+        lr_scheduler_type="constant_with_warmup",
         weight_decay=0.01,
         warmup_steps=min(recipe.warmup, steps // 10),
         batch_sampler=partial(_Batches, batches),
         logging_steps=max(1, steps // LOGS),
         eval_steps=often,
         save_steps=often,
-        save_total_limit=2,
         eval_on_start=True,
         report_to="none",
         disable_tqdm=True,
@@ -396,15 +404,33 @@ def _history(log: list[dict]) -> pd.DataFrame:
     return table.reindex(columns=["step", "loss", f"dev {MAIN}"])
 
 
-def _last_of_the_best(log: list[dict], steps: set[int]) -> int:
-    """Of `steps` the last whose measurement is within `NOISE` of the best: its learning rate has come down. Else 0."""
+def _up_to_the_best(log: list[dict], steps: set[int]) -> list[int]:
+    """Those of `steps` up to the last whose measurement is within `NOISE` of the best, in order."""
     measured = {entry["step"]: entry[f"eval_{MAIN}"] for entry in log if f"eval_{MAIN}" in entry}
     kept = {step: value for step, value in measured.items() if step in steps}
-    return max((step for step, value in kept.items() if value >= max(kept.values()) - NOISE), default=0)
+    best = max((step for step, value in kept.items() if value >= max(kept.values()) - NOISE), default=0)
+    return sorted(step for step in kept if step <= best)
 
 
-def _mean(base: torch.Tensor, tuned: torch.Tensor, share: float) -> torch.Tensor:
-    return share * base + (1 - share) * tuned if base.is_floating_point() else tuned
+def _weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def _mean(states: list[dict[str, torch.Tensor]], shares: list[float]) -> dict[str, torch.Tensor]:
+    """The weighted mean of weights; what is no real number, such as a table of positions, is the last one's."""
+    return {
+        name: sum(share * state[name] for share, state in zip(shares, states, strict=True))
+        if last.is_floating_point()
+        else last
+        for name, last in states[-1].items()
+    }
+
+
+def _without_dropout(model: torch.nn.Module) -> None:
+    """A training this short does not overfit: dropout would only slow it down. Nothing of this is saved."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
 
 
 def _plain(name: str) -> str:
