@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -49,28 +50,35 @@ def musiccaps(source: str) -> pd.DataFrame | None:
     return pd.DataFrame({"caption": table["caption"], "aspects": table["aspect_list"].map(ast.literal_eval)})
 
 
-def score_musiccaps(model, clips: pd.DataFrame) -> dict[str, float]:
+def score_musiccaps(similarity: Callable[[list[str], list[str]], np.ndarray], clips: pd.DataFrame) -> dict[str, float]:
     """Three tasks on MusicCaps; one person wrote both sides, so the first two mostly ask that nothing was forgotten.
+
+    Args:
+        similarity: of queries and documents, such as `evaluation.word_scores` or `by(model)`. -> (queries, documents)
 
     Returns:
         caption → tags and tags → caption: MRR of a clip's aspects among all clips' by its caption, and of its caption
         by its first three aspects; mood: mean average precision of "… music" against the clips whose aspects name the
         mood, each clip shown without any word for a mood.
     """
-    captions = embed(model, clips["caption"])
+    captions, tags = clips["caption"].tolist(), clips["aspects"].str.join(", ").tolist()
+    three = clips["aspects"].str[:3].str.join(", ").tolist()
     silent = clips["aspects"].map(lambda tags: ", ".join(t for t in tags if not _moods_in(t)) or "music")
     named = clips["aspects"].map(lambda tags: set().union(*map(_moods_in, tags)))
-    documents = embed(model, silent)
-    found = []
-    for mood in sorted(MOOD_WORDS):
-        relevant = named.map(lambda moods, mood=mood: mood in moods).to_numpy()
-        if relevant.sum() >= FEWEST:
-            found.append(average_precision_score(relevant, documents @ embed(model, [f"{mood} music"])[0]))
+    relevant = {mood: named.map(lambda moods, mood=mood: mood in moods).to_numpy() for mood in sorted(MOOD_WORDS)}
+    relevant = {mood: clip for mood, clip in relevant.items() if clip.sum() >= FEWEST}
+    scores = similarity([f"{mood} music" for mood in relevant], silent.tolist()) if relevant else []
+    found = [average_precision_score(clip, row) for clip, row in zip(relevant.values(), scores, strict=True)]
     return {
-        "caption → tags": _mrr(captions, embed(model, clips["aspects"].str.join(", "))),
-        "tags → caption": _mrr(embed(model, clips["aspects"].str[:3].str.join(", ")), captions),
+        "caption → tags": _mrr(similarity(captions, tags)),
+        "tags → caption": _mrr(similarity(three, captions)),
         **({"mood": round(float(np.mean(found)), 4)} if found else {}),
     }
+
+
+def by(model) -> Callable[[list[str], list[str]], np.ndarray]:
+    """Cosine similarity by an encoder, as `score_musiccaps` takes it."""
+    return lambda queries, documents: embed(model, queries) @ embed(model, documents).T
 
 
 def own(path: str, tracks: pd.DataFrame) -> pd.DataFrame:
@@ -110,8 +118,7 @@ def _moods_in(text: str) -> set[str]:
     return set(re.findall(r"[a-z]+", text.lower())) & MOOD_WORDS
 
 
-def _mrr(queries: np.ndarray, documents: np.ndarray) -> float:
-    """Mean reciprocal rank where document i answers query i; ties count against the encoder."""
-    scores = queries @ documents.T
+def _mrr(scores: np.ndarray) -> float:
+    """Mean reciprocal rank where document i answers query i; ties count against it. scores: (queries, documents)."""
     rank = (scores >= np.diag(scores)[:, None]).sum(axis=1)
     return round(float((1 / rank).mean()), 4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import bm25s
@@ -65,17 +66,30 @@ def encode(model, tracks: pd.DataFrame, requests: pd.DataFrame, progress: bool =
     return Encoded(embed(model, tracks["text"], progress=progress), embed(model, requests["text"], progress=progress))
 
 
+def rank(encoded: dict[str, Encoded], tracks: pd.DataFrame, requests: pd.DataFrame) -> dict[str, Ranking]:
+    """The ranking by BM25 (bm25), by each encoder, and by BM25 and the encoder named tuned together (hybrid)."""
+    rankings = {"bm25": rank_by_words(tracks, requests)}
+    rankings |= {name: rank_by_similarity(vectors, tracks, requests) for name, vectors in encoded.items()}
+    return rankings | {"hybrid": fuse(rankings["bm25"], rankings["tuned"])}
+
+
 def rank_by_similarity(encoded: Encoded, tracks: pd.DataFrame, requests: pd.DataFrame) -> Ranking:
     """The best `DEPTH` tracks for each request by cosine similarity."""
     return _best(encoded.requests @ encoded.tracks.T, tracks, requests)
 
 
 def rank_by_words(tracks: pd.DataFrame, requests: pd.DataFrame) -> Ranking:
-    """The same by BM25: what shared words alone find."""
-    index = bm25s.BM25()
-    index.index(bm25s.tokenize(tracks["text"].tolist(), show_progress=False), show_progress=False)
-    words = bm25s.tokenize(requests["text"].tolist(), show_progress=False, return_ids=False)
-    return _best(np.stack([index.get_scores(w) if w else np.zeros(len(tracks)) for w in words]), tracks, requests)
+    """The same by BM25, of the tracks that share a word with the request: what words alone find."""
+    ranking = _best(word_scores(requests["text"], tracks["text"]), tracks, requests)
+    return {request: {track: s for track, s in found.items() if s > 0} for request, found in ranking.items()}
+
+
+def word_scores(queries: Iterable[str], documents: Iterable[str]) -> np.ndarray:
+    """BM25 of each query and document; 0 where they share no word. -> (queries, documents)."""
+    index, documents = bm25s.BM25(), list(documents)
+    index.index(bm25s.tokenize(documents, show_progress=False), show_progress=False)
+    words = bm25s.tokenize(list(queries), show_progress=False, return_ids=False)
+    return np.stack([index.get_scores(w) if w else np.zeros(len(documents)) for w in words])
 
 
 def fuse(first: Ranking, second: Ranking) -> Ranking:
@@ -162,14 +176,25 @@ def worst(scores: pd.DataFrame, ranking: Ranking, requests: pd.DataFrame, tracks
     return table.sort_values("ndcg", kind="stable")
 
 
-def speed(model, texts: pd.Series) -> dict[str, float]:
-    """Texts a second in batches and milliseconds for one text: after a warm-up, the median of three and of twenty."""
+def speed(model, texts: pd.Series) -> dict[str, dict[str, float]]:
+    """Texts a second in batches and milliseconds for one text: after a warm-up, the median of three and of twenty.
+
+    Returns:
+        These by device: the CPU, and the model's own where that is another.
+    """
+    own, found = model.device, {}
+    for where in dict.fromkeys(("cpu", own.type)):
+        found[where] = _speed(model.to(where), texts)
+    model.to(own)
+    return found
+
+
+def _speed(model, texts: pd.Series) -> dict[str, float]:
     some, one = texts.head(TEXTS).tolist(), texts.iloc[:1].tolist()
     model.encode(some[:64], show_progress_bar=False)
     batches = [_seconds(model, some) for _ in range(3)]
     singles = [_seconds(model, one) for _ in range(20)]
     return {
-        "device": str(model.device),
         "texts_per_second": round(len(some) / float(np.median(batches)), 1),
         "ms_for_one": round(1000 * float(np.median(singles)), 2),
     }
@@ -206,8 +231,13 @@ def headline(metrics: dict) -> str:
         said = f"{moods[weakest]['base']:.2f} to {moods[weakest]['tuned']:.2f}"
         lines.append(f"- {gained} of {len(moods)} moods are found better; hardest: {weakest} (mAP {said}).")
     if "musiccaps" in tuned:
-        pairs = [f"{task} {base['musiccaps'][task]:.3f} to {value:.3f}" for task, value in tuned["musiccaps"].items()]
+        pairs = [
+            f"{task} {before:.3f} to {after:.3f}{' (**worse**)' if after < before else ''}"
+            for task, before, after in ((t, base["musiccaps"][t], v) for t, v in tuned["musiccaps"].items())
+        ]
         lines.append(f"- On text that people wrote (MusicCaps): {', '.join(pairs)}.")
+    else:
+        lines.append("- Nothing was measured on text that people wrote: MusicCaps was not at hand.")
     if "benchmark" in tuned:
         means = [f"{name} {e['benchmark'][MAIN]['mean']:.3f}" for name, e in encoders.items() if "benchmark" in e]
         lines.append(f"- On your own benchmark, {MAIN}: {', '.join(means)}.")

@@ -41,7 +41,8 @@ from lib.encoder import device
 from lib.evaluation import MAIN, RequestEvaluator
 from lib.runs import WorkbookError, atomic, read_json, write_json
 
-LOGS, EVALUATIONS = 40, 4  # times that the loss is logged, and that the dev metric is measured and a checkpoint kept
+LOGS = 40  # times that the loss is logged
+EVALUATIONS = 4  # times that the dev metric is measured and a checkpoint kept, at least; else once an epoch
 NOISE = 0.02  # of the dev metric: differences below it are chance (the 95 % interval of 600 requests is ±0.024)
 LONG = 3600  # seconds of training on a CPU that deserve a warning
 
@@ -93,10 +94,12 @@ def estimate(model: SentenceTransformer, pairs: pd.DataFrame, dev: RequestEvalua
     optimizer.zero_grad(set_to_none=True)
     started = time.perf_counter()
     dev(model)
-    measuring = (time.perf_counter() - started) * (EVALUATIONS + 1)
+    measured = _evaluations(epochs)
+    measuring = (time.perf_counter() - started) * (measured + 1)
     steps = pairs["batch"].nunique() * epochs
-    checkpoint = 3 * sum(p.numel() * p.element_size() for p in model.parameters())  # weights, and two of AdamW's
-    return {"steps": steps, "seconds": stepping + measuring, "bytes": used, "disk": EVALUATIONS * checkpoint}
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    disk = (measured + 4) * weights  # the last two checkpoints have the optimiser's two moments too
+    return {"steps": steps, "seconds": stepping + measuring, "bytes": used, "disk": disk}
 
 
 def warning(estimated: dict[str, float]) -> str:
@@ -124,7 +127,7 @@ def train(
 
     Args:
         pairs: from `pairs.make_pairs`.
-        checkpoints: a folder for this training alone; `save` removes it.
+        checkpoints: a folder for this training alone, to remove when its result is safe.
 
     Returns:
         History: columns step, loss (mean since the row before), and the dev metric where it was measured.
@@ -138,7 +141,7 @@ def train(
     model.model_card_data.widget = [{}]  # not empty, so that the trainer makes no examples: we write our own card
     trainer = _Trainer(
         model=model,
-        args=_arguments(checkpoints, steps, recipe, pairs["batch"].to_numpy()),
+        args=_arguments(checkpoints, steps, recipe, pairs["batch"].to_numpy(), resumed=last is not None),
         train_dataset=Dataset.from_pandas(pairs[["anchor", "positive"]], preserve_index=False),
         evaluator=dev,
         loss=_loss(model, None),
@@ -162,12 +165,11 @@ def train(
 def save(model: SentenceTransformer, run: Path, card: str) -> None:
     """Write the run's model/ so that `SentenceTransformer(run / "model")` opens it; whole or not at all.
 
-    With its card; the checkpoints that led to it are removed.
+    With its card.
     """
     with atomic(run / "model") as temporary:
         model.save_pretrained(str(temporary), create_model_card=False)
         (temporary / "README.md").write_text(card, encoding="utf-8")
-    shutil.rmtree(run / "checkpoints", ignore_errors=True)
 
 
 def track(database: Path, name: str, params: dict, history: pd.DataFrame, figures: dict[str, float]) -> str:
@@ -225,8 +227,8 @@ Encodes a listener's request or a track's description as a unit vector; their do
 | --- | --- |
 {measured}
 
-These chose the checkpoint, so they flatter it. What it gains on test requests, and loses elsewhere, is in the run's
-`metrics.json`: read that before you rely on it.
+These chose up to which checkpoint to average, so they flatter it. What it gains on test requests, and loses elsewhere,
+is in the run's `metrics.json`: read that before you rely on it.
 
 **Limits.** Trained on text that a program wrote, in English. It knows moods and genres by how they are described, not
 by their sound; of artists it knows what the base knew and those that lib/moods.yaml names.
@@ -279,6 +281,12 @@ class _Progress(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         self.bar.update(state.global_step - self.bar.n)
 
+    def on_save(self, args, state, control, **kwargs):
+        """The new checkpoint is whole: no training will go on from those before the last, so they need no optimiser."""
+        for folder in _whole(Path(args.output_dir)).values():
+            if folder.name != f"checkpoint-{state.global_step}":
+                (folder / "optimizer.pt").unlink(missing_ok=True)
+
     def on_log(self, args, state, control, logs=None, **kwargs):
         names = {"loss": "loss", f"eval_{MAIN}": f"dev {MAIN}"}
         self.shown |= {names[key]: f"{value:.3f}" for key, value in (logs or {}).items() if key in names}
@@ -294,8 +302,14 @@ class _Progress(TrainerCallback):
         self.bar.close()
 
 
-def _arguments(folder: Path, steps: int, recipe: Recipe, batches: np.ndarray) -> SentenceTransformerTrainingArguments:
-    often = max(1, -(-steps // EVALUATIONS))
+def _evaluations(epochs: int) -> int:
+    return max(EVALUATIONS, epochs)
+
+
+def _arguments(
+    folder: Path, steps: int, recipe: Recipe, batches: np.ndarray, resumed: bool
+) -> SentenceTransformerTrainingArguments:
+    often = max(1, -(-steps // _evaluations(recipe.epochs)))
     return SentenceTransformerTrainingArguments(
         output_dir=str(folder),
         num_train_epochs=recipe.epochs,
@@ -307,7 +321,8 @@ def _arguments(folder: Path, steps: int, recipe: Recipe, batches: np.ndarray) ->
         logging_steps=max(1, steps // LOGS),
         eval_steps=often,
         save_steps=often,
-        eval_on_start=True,
+        eval_on_start=not resumed,  # a second measurement of the same weights would count against the patience
+        restore_callback_states_from_checkpoint=True,
         report_to="none",
         disable_tqdm=True,
         seed=recipe.seed,
@@ -356,7 +371,9 @@ def _step(model: SentenceTransformer, optimizer: torch.optim.Optimizer, batch: p
     features = [{k: v.to(model.device) if hasattr(v, "to") else v for k, v in f.items()} for f in features]
     optimizer.zero_grad(set_to_none=True)
     try:
-        with torch.autocast(device(), torch.bfloat16, enabled=precision().get("bf16", False)):
+        with torch.autocast(
+            device(), torch.float16 if "fp16" in precision() else torch.bfloat16, enabled=bool(precision())
+        ):
             _loss(model, micro)(features, None).backward()
         return optimizer.step()
     except RuntimeError as error:
@@ -366,8 +383,9 @@ def _step(model: SentenceTransformer, optimizer: torch.optim.Optimizer, batch: p
 
 
 def _signature(base: dict, pairs: pd.DataFrame, recipe: Recipe) -> str:
-    """What makes two trainings the same one."""
+    """What makes two trainings the same one: recipe, pairs, weights to start from, and this code."""
     digest = hashlib.sha256(json.dumps(recipe._asdict()).encode())
+    digest.update(Path(__file__).read_bytes())
     digest.update(pairs.to_csv(index=False).encode())
     for value in base.values():
         digest.update(value.cpu().numpy().tobytes())
@@ -390,7 +408,16 @@ def _resumable(checkpoints: Path, signature: str) -> Path | None:
 
 def _whole(checkpoints: Path) -> dict[int, Path]:
     """The checkpoints by step that were written to the end: the trainer's state is what it writes last."""
-    return {int(p.parent.name.split("-")[1]): p.parent for p in checkpoints.glob("checkpoint-*/trainer_state.json")}
+    states = checkpoints.glob("checkpoint-*/trainer_state.json")
+    return {int(p.parent.name.split("-")[1]): p.parent for p in states if _is_json(p)}
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        read_json(path)
+    except ValueError:
+        return False
+    return True
 
 
 def _history(log: list[dict]) -> pd.DataFrame:

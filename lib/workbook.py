@@ -31,6 +31,7 @@ import papermill
 from nbclient.exceptions import DeadKernelError
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
+from tqdm.auto import tqdm
 
 from lib import parameters, report, runs
 from lib.parameters import declared
@@ -71,7 +72,8 @@ def stage_key(where: Path, notebook: str, values: dict) -> str:
     cells = nbformat.read(runs.NOTEBOOKS / f"{notebook}.ipynb", 4).cells
     code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
     own = {name: values[name] for name in declared(notebook)}
-    external = [resolve(own[name]) for name in ("catalogue", "base_model") if own.get(name)]
+    outside = [own.get(name) for name in ("catalogue", "base_model", "benchmark", "musiccaps")] + own.get("others", [])
+    external = [_encoder_of(resolve(str(name))) for name in outside if name]
     files = [
         *_modules(code),
         ROOT / "constraints.txt",
@@ -80,6 +82,11 @@ def stage_key(where: Path, notebook: str, values: dict) -> str:
     ]
     parts = [code, json.dumps(own, sort_keys=True), *(fingerprint(f) if f.exists() else "missing" for f in files)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _encoder_of(path: Path) -> Path:
+    """Of another run's folder its encoder, which is what is read of it."""
+    return path / "model" if (path / "model").is_dir() else path
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -110,13 +117,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 class _NamedCells(NBClientEngine):
-    """Papermill's own engine, with the heading above the current cell on the progress bar."""
+    """Papermill's own engine, with the heading above the current cell on the progress bar, and warnings passed on."""
 
     at = ("", 0)  # heading and number of the cell being run: what a failure names
 
     @classmethod
     def execute_managed_notebook(cls, nb_man, kernel_name, **kwargs):
-        start, cells = nb_man.cell_start, nb_man.nb.cells
+        start, complete, cells = nb_man.cell_start, nb_man.cell_complete, nb_man.nb.cells
         done = threading.Event()
 
         def cell_start(cell, cell_index=None, **more):
@@ -129,11 +136,18 @@ class _NamedCells(NBClientEngine):
             nb_man.pbar.set_postfix_str(cls.at[0])
             start(cell, cell_index, **more)
 
+        def cell_complete(cell, cell_index=None, **more):
+            complete(cell, cell_index, **more)
+            said = "".join(output.get("text", "") for output in cell.get("outputs", []))
+            for line in said.splitlines():
+                if line.startswith("WARNING"):
+                    tqdm.write(line, file=sys.stderr)  # above the bar
+
         def tick():
             while not done.wait(1) and nb_man.pbar is not None:
                 nb_man.pbar.refresh()
 
-        nb_man.cell_start = cell_start
+        nb_man.cell_start, nb_man.cell_complete = cell_start, cell_complete
         threading.Thread(target=tick, daemon=True).start()
         try:
             quiet = ["--log-level=CRITICAL"]  # the kernel's own chatter; what a cell raises is in the notebook

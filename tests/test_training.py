@@ -165,6 +165,25 @@ def test_an_interrupt_keeps_the_mean_of_the_checkpoints_up_to_the_best(taught, t
     assert not torch.allclose(weights(model), before, atol=1e-4)
 
 
+def test_patience_is_remembered_by_a_training_that_goes_on(taught, tmp_path):
+    """A measurement without a gain, an end, then another: that is a patience of two."""
+
+    class Killed(BaseException):
+        pass
+
+    def killed_at_the_fourth(call):
+        if call == 4:
+            raise Killed
+        return 0.5
+
+    recipe = RECIPE._replace(epochs=4, patience=2)
+    with pytest.raises(Killed):
+        training.train(small_model(), taught, Scripted(killed_at_the_fourth), recipe, tmp_path)
+    history = training.train(small_model(), taught, Scripted(lambda call: 0.5), recipe, tmp_path)
+    assert history["step"].max() == 3 * taught["batch"].nunique()
+    assert list(history["dev nDCG@10"].dropna()) == [0.5] * 4
+
+
 RUN = """
 import sys
 sys.path.insert(0, {tests!r})
@@ -206,6 +225,9 @@ def test_a_half_written_checkpoint_and_another_training_are_not_gone_on_from(tmp
     runs.write_json(tmp_path / "of.json", {"signature": "this"})
     assert training._resumable(tmp_path, "this") is None  # no trainer_state.json: not whole
     (tmp_path / "checkpoint-4").mkdir()
+    (tmp_path / "checkpoint-4" / "trainer_state.json").write_text('{"a": {}')
+    assert training._resumable(tmp_path, "this") is None  # nor is half a file
+    (tmp_path / "checkpoint-4").mkdir()
     (tmp_path / "checkpoint-4" / "trainer_state.json").write_text("{}")
     assert training._resumable(tmp_path, "this").name == "checkpoint-4"
     assert training._resumable(tmp_path, "other") is None and not list(tmp_path.glob("checkpoint-*"))
@@ -231,8 +253,8 @@ def test_where_memory_runs_out_the_batch_is_halved_and_the_result_is_the_same(
     halved = small_model()
     found = training.train(halved, taught, dev, RECIPE, tmp_path / "halved")
     assert "the effective batch stays" in "".join(capfd.readouterr())
-    assert np.allclose(found["loss"].dropna(), expected["loss"].dropna(), atol=0.01)
-    assert found["loss"].dropna().iloc[0] == pytest.approx(expected["loss"].dropna().iloc[0], abs=1e-4)
+    assert np.allclose(found["loss"].dropna(), expected["loss"].dropna(), atol=1e-3)
+    assert torch.allclose(weights(halved), weights(whole), atol=1e-4)
 
 
 def test_the_estimate_leaves_the_encoder_alone_and_warns_of_hours(taught, dev):
@@ -240,7 +262,8 @@ def test_the_estimate_leaves_the_encoder_alone_and_warns_of_hours(taught, dev):
     before = weights(model).clone()
     expected = training.estimate(model, taught, dev, 3)
     assert expected["steps"] == 3 * taught["batch"].nunique() and expected["seconds"] > 0
-    assert expected["bytes"] > 3 * 4 * len(before)
+    assert expected["bytes"] > 3 * 4 * len(before)  # weights and gradients of float32 at least
+    assert expected["disk"] == (4 + 4) * 4 * len(before)  # four checkpoints, two moments in the last two
     assert torch.equal(before, weights(model))
     assert training.warning(expected) == ""
     if encoder.device() == "cpu":

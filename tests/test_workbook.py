@@ -183,10 +183,36 @@ def test_only_what_changed_runs_again(tiny, capsys, change, expected):
     assert [name for name in (FIRST, SECOND) if f"{name}: up to date" not in out] == expected
 
 
+def test_a_changed_benchmark_or_encoder_to_compare_runs_again(tmp_path):
+    mine, model = tmp_path / "mine.csv", tmp_path / "other" / "model"
+    model.mkdir(parents=True)
+    given = [f"benchmark={mine}", f"others=[{model.parent}]"]
+    mine.write_text("query,track_ids\n")
+    values = parameters.read(runs.ROOT / "params" / "quick.yaml", given)
+
+    def key() -> str:
+        return workbook.stage_key(tmp_path, "05_model_performance", values)
+
+    first = key()
+    (model.parent / "report.html").write_text("of no matter")
+    assert key() == first
+    (model / "config.json").write_text("{}")
+    second = key()
+    mine.write_text("query,track_ids\nrain,t0000001\n")
+    assert len({first, second, key()}) == 3
+
+
 def test_a_damaged_output_is_made_again(tiny, capsys):
     run(tiny)
     (tiny / "b.json").write_text("broken")
     assert run(tiny) == 0 and (tiny / "b.json").read_text() == "x"
+
+
+def test_a_warning_of_a_notebook_reaches_the_terminal(tiny, capsys):
+    notebook(tiny.parent, SECOND, 'word = "x"  # a text\nrun_dir = ""', 'print("all well\\nWARNING: about 9 hours")')
+    run(tiny)
+    said = capsys.readouterr().err
+    assert "WARNING: about 9 hours" in said and "all well" not in said
 
 
 def test_a_failing_cell_is_named_and_the_run_resumes(tiny, capsys):
