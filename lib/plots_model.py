@@ -183,11 +183,12 @@ def bands(calibration: dict[str, dict]) -> Figure:
 def confusion(table: pd.DataFrame) -> Figure:
     """Which moods answer requests for which, from `evaluation.confusion`."""
     figure, axes = plt.subplots(figsize=(10, 0.42 * len(table) + 2))
-    shown = table.where(table >= 0.005)
-    sns.heatmap(100 * shown, annot=True, fmt=".0f", cmap="cividis", cbar=False, linewidths=0.5, ax=axes,
+    percent = (100 * table).round()
+    sns.heatmap(percent.where(percent >= 1), annot=True, fmt=".0f", cmap="cividis", cbar=False, linewidths=0.5, ax=axes,
                 annot_kws={"fontsize": 8})  # fmt: skip
     axes.set(xlabel="mood of the ten tracks that answer (%)", ylabel="mood asked for")
     axes.set_facecolor("white")
+    axes.grid(False)
     right = np.mean([table.loc[m, m] if m in table else 0 for m in table.index])
     wrong = table.stack()
     wrong = wrong[[a != b for a, b in wrong.index]]

@@ -108,7 +108,7 @@ def warning(estimated: dict[str, float]) -> str:
         return ""
     return (
         f"WARNING: about {estimated['seconds'] / 3600:.0f} hours on this CPU. A GPU does it in minutes; without one, "
-        "stop now and take params/quick.yaml (seven to eight minutes), or lower n_pairs and epochs. "
+        "stop now and take params/quick.yaml (six to seven minutes), or lower n_pairs and epochs. "
         "Stopped trainings resume from their last checkpoint."
     )
 
