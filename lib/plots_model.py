@@ -28,15 +28,16 @@ def training(history: pd.DataFrame, kept: list[int]) -> Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4))
     left.plot(loss["step"], loss["loss"], color=TUNED)
     left.set(xlabel="optimiser step", ylabel="contrastive loss (lower is better)", ylim=(0, None))
-    if len(loss) > 1:
-        left.set_title(f"Loss: {loss['loss'].iloc[0]:.2f} to {loss['loss'].iloc[-1]:.2f}")
+    if quarter := len(loss) // 4:  # a step's loss depends on its batch's kind and size: only means of many compare
+        first, last = loss["loss"].head(quarter).mean(), loss["loss"].tail(quarter).mean()
+        left.set_title(f"Loss: {first:.2f} in the first quarter, {last:.2f} in the last")
     right.plot(measured["step"], measured[metric], color=TUNED, marker="o")
     right.set(xlabel="optimiser step", ylabel=f"{metric} (higher is better)")
     if len(measured):
         found = measured[measured["step"].isin(kept)]
         right.plot(found["step"], found[metric], "*", markersize=16, color=OTHER)
         last = measured[measured["step"] <= max(kept, default=0)][metric].iloc[-1]
-        right.set_title(f"{metric}: {measured[metric].iloc[0]:.3f} to {last:.3f}; the mean of ★ is kept")
+        right.set_title(f"{metric}: {measured[metric].iloc[0]:.3f} to {last:.3f}; ★ averaged and kept")
     figure.tight_layout()
     return figure
 
