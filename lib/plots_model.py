@@ -25,7 +25,7 @@ def training(history: pd.DataFrame, kept: list[int]) -> Figure:
     """Training loss and the dev metric by step; the steps whose weights make the mean that is kept are marked."""
     metric = history.columns[-1]
     measured, loss = history.dropna(subset=[metric]), history.dropna(subset=["loss"])
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.4))
     left.plot(loss["step"], loss["loss"], color=TUNED)
     left.set(xlabel="optimiser step", ylabel="contrastive loss (lower is better)", ylim=(0, None))
     if quarter := len(loss) // 4:  # a step's loss depends on its batch's kind and size: only means of many compare
@@ -37,7 +37,7 @@ def training(history: pd.DataFrame, kept: list[int]) -> Figure:
         found = measured[measured["step"].isin(kept)]
         right.plot(found["step"], found[metric], "*", markersize=16, color=OTHER)
         last = measured[measured["step"] <= max(kept, default=0)][metric].iloc[-1]
-        right.set_title(f"{metric}: {measured[metric].iloc[0]:.3f} to {last:.3f}; ★ averaged and kept")
+        right.set_title(f"{metric}: {measured[metric].iloc[0]:.3f} to {last:.3f}; ★ are averaged")
     figure.tight_layout()
     return figure
 
