@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ def score_musiccaps(similarity: Callable[[list[str], list[str]], np.ndarray], cl
     """Three tasks on MusicCaps; one person wrote both sides, so the first two mostly ask that nothing was forgotten.
 
     Args:
-        similarity: of queries and documents, such as `evaluation.word_scores` or `by(model)`. -> (queries, documents)
+        similarity: of queries and documents, (queries, documents): `evaluation.word_scores`, or `cosine(model)`.
 
     Returns:
         caption → tags and tags → caption: MRR of a clip's aspects among all clips' by its caption, and of its caption
@@ -76,9 +77,10 @@ def score_musiccaps(similarity: Callable[[list[str], list[str]], np.ndarray], cl
     }
 
 
-def by(model) -> Callable[[list[str], list[str]], np.ndarray]:
-    """Cosine similarity by an encoder, as `score_musiccaps` takes it."""
-    return lambda queries, documents: embed(model, queries) @ embed(model, documents).T
+def cosine(model) -> Callable[[list[str], list[str]], np.ndarray]:
+    """An encoder's cosine similarity, as `score_musiccaps` takes it."""
+    encoded = cache(lambda texts: embed(model, texts))  # captions are asked once and answer once
+    return lambda queries, documents: encoded(tuple(queries)) @ encoded(tuple(documents)).T
 
 
 def own(path: str, tracks: pd.DataFrame) -> pd.DataFrame:

@@ -1,8 +1,8 @@
-"""Fine-tuning with sentence-transformers' trainer: estimate, train, stop early, resume, track, save.
+"""Fine-tuning with sentence-transformers' trainer: estimate, train, stop early, resume, save.
 
 The loss ranks each text's partner above all others of its batch, in both directions (Multiple Negatives Ranking,
 Henderson et al. 2017). The learning rate stays where it is; the mean of the checkpoints on the way does what letting it
-fall would do, and generalises better (SWA, Izmailov et al. 2018). That mean is then averaged with the base's weights
+fall would do (SWA, Izmailov et al. 2018). That mean is then averaged with the base's weights
 (WiSE-FT, Wortsman et al. 2022), which gives back most of what fine-tuning forgets.
 """
 
@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import os
 import shutil
 import time
 from functools import partial
@@ -157,82 +155,16 @@ def train(
         print(f"\nInterrupted at step {trainer.state.global_step}: keeping {kept}.")
     finally:
         bar.close()
-    model.load_state_dict(_mean([base, _weights(model)], [recipe.keep_base, 1 - recipe.keep_base]))
+    model.load_state_dict(_mean(base, _weights(model), recipe.keep_base))
     model.eval()
     return _history(trainer.state.log_history)
 
 
 def save(model: SentenceTransformer, run: Path, card: str) -> None:
-    """Write the run's model/ so that `SentenceTransformer(run / "model")` opens it; whole or not at all.
-
-    With its card.
-    """
+    """Write the run's model/, with its card, as `SentenceTransformer(run / "model")` opens it; whole or not at all."""
     with atomic(run / "model") as temporary:
         model.save_pretrained(str(temporary), create_model_card=False)
         (temporary / "README.md").write_text(card, encoding="utf-8")
-
-
-def track(database: Path, name: str, params: dict, history: pd.DataFrame, figures: dict[str, float]) -> str:
-    """Record a training in MLflow's SQLite store, to compare with others in `mlflow ui`. -> the run's id there.
-
-    Args:
-        database: the store, such as outputs/mlflow.db; made where it is missing.
-        params: what it was trained with.
-        history: from `train`; each of its columns becomes a curve.
-        figures: what came of it.
-    """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    from mlflow import MlflowClient  # here, since it takes seconds
-    from mlflow.entities import Metric, Param
-
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it tells of each table that it makes
-    client = MlflowClient(f"sqlite:///{database}")
-    found = client.get_experiment_by_name("fine-tuning")
-    experiment = found.experiment_id if found else client.create_experiment("fine-tuning", str(database.parent))
-    run = client.create_run(experiment, run_name=name).info.run_id
-    now = int(1000 * time.time())
-    curves = history.melt("step").dropna()
-    client.log_batch(
-        run,
-        metrics=[Metric(_plain(r.variable), r.value, now, int(r.step)) for r in curves.itertuples()]
-        + [Metric(_plain(name), value, now, 0) for name, value in figures.items()],
-        params=[Param(_plain(key), str(value)) for key, value in params.items()],
-    )
-    client.set_terminated(run)
-    return run
-
-
-def model_card(used: dict, data: dict[str, str], figures: dict[str, float]) -> str:
-    """The tuned encoder's card: what it came from, the recipe, the data's fingerprints, the figures and the limits."""
-    base = used["base_model"]
-    table = "\n".join(f"| {name} | {value} |" for name, value in (used | data).items())
-    measured = "\n".join(f"| {name} | {value:.3f} |" for name, value in figures.items())
-    return f"""---
-library_name: sentence-transformers
-pipeline_tag: sentence-similarity
-base_model: {base}
----
-
-# {base}, tuned for moods in music
-
-Encodes a listener's request or a track's description as a unit vector; their dot product is the match.
-
-| what | value |
-| --- | --- |
-{table}
-
-**Figures**, on dev requests whose wording training never saw:
-
-| metric | value |
-| --- | --- |
-{measured}
-
-These chose up to which checkpoint to average, so they flatter it. What it gains on test requests, and loses elsewhere,
-is in the run's `metrics.json`: read that before you rely on it.
-
-**Limits.** Trained on text that a program wrote, in English. It knows moods and genres by how they are described, not
-by their sound; of artists it knows what the base knew and those that lib/moods.yaml names.
-"""
 
 
 class _Trainer(SentenceTransformerTrainer):
@@ -244,13 +176,21 @@ class _Trainer(SentenceTransformerTrainer):
         """Load the mean of the checkpoints up to the best one. -> their steps; none, and nothing done, without any."""
         saved = _whole(Path(self.args.output_dir))
         steps = _up_to_the_best(self.state.log_history, set(saved))
-        states = []
-        for step in steps:
+        mean = None
+        for already, step in enumerate(steps):
             self._load_from_checkpoint(str(saved[step]))
-            states.append(_weights(self.model))
-        if steps:
-            self.model.load_state_dict(_mean(states, [1 / len(steps)] * len(steps)))
+            mean = _mean(mean, _weights(self.model), already / (already + 1)) if mean else _weights(self.model)
+        if mean:
+            self.model.load_state_dict(mean)
         return steps
+
+    def _save_checkpoint(self, model, trial):
+        """And take the optimiser from those before, now that this one is whole: no training goes on from them."""
+        before = _whole(Path(self.args.output_dir)).values()
+        super()._save_checkpoint(model, trial)
+        for folder in before:
+            if folder.name != f"checkpoint-{self.state.global_step}":
+                (folder / "optimizer.pt").unlink(missing_ok=True)
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         try:
@@ -280,12 +220,6 @@ class _Progress(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         self.bar.update(state.global_step - self.bar.n)
-
-    def on_save(self, args, state, control, **kwargs):
-        """The new checkpoint is whole: no training will go on from those before the last, so they need no optimiser."""
-        for folder in _whole(Path(args.output_dir)).values():
-            if folder.name != f"checkpoint-{state.global_step}":
-                (folder / "optimizer.pt").unlink(missing_ok=True)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         names = {"loss": "loss", f"eval_{MAIN}": f"dev {MAIN}"}
@@ -443,13 +377,11 @@ def _weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
-def _mean(states: list[dict[str, torch.Tensor]], shares: list[float]) -> dict[str, torch.Tensor]:
-    """The weighted mean of weights; what is no real number, such as a table of positions, is the last one's."""
+def _mean(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor], share: float) -> dict[str, torch.Tensor]:
+    """`share` of the first weights and the rest of the second; what is no real number is the second's."""
     return {
-        name: sum(share * state[name] for share, state in zip(shares, states, strict=True))
-        if last.is_floating_point()
-        else last
-        for name, last in states[-1].items()
+        name: share * first[name] + (1 - share) * value if value.is_floating_point() else value
+        for name, value in second.items()
     }
 
 
@@ -458,8 +390,3 @@ def _without_dropout(model: torch.nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-
-
-def _plain(name: str) -> str:
-    """A name that MLflow takes: letters, digits and a few signs."""
-    return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)

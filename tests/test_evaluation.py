@@ -65,6 +65,24 @@ def test_a_collapsed_encoder_passes_the_seeds_test_and_fails_all_else(base):
     assert calibration.thresholds(shown)["70%"] is None
 
 
+def test_the_headline_says_what_got_worse_and_what_was_not_measured():
+    def one(figure: float) -> dict:
+        space = {"verdict": "crowded", "uniformity": -1.0}
+        found = {"retrieval": {evaluation.MAIN: {"mean": figure}}, "space": space}
+        return found | {"seed_test": None, "thresholds": {"70%": None}}
+
+    encoders = {"base": one(0.2), "tuned": one(0.4)}
+    metrics = {"verdict": "Tuning helped", "by_mood": {}, "encoders": encoders}
+    said = evaluation.headline(metrics)
+    assert (
+        "**tuned** (0.400)" in said and "crowded" in said and "Nothing was measured on text that people wrote" in said
+    )
+    encoders["base"]["musiccaps"] = {"mood": 0.5, "tags → caption": 0.5}
+    encoders["tuned"]["musiccaps"] = {"mood": 0.3, "tags → caption": 0.6}
+    said = evaluation.headline(metrics)
+    assert "mood 0.500 to 0.300 (**worse**), tags → caption 0.500 to 0.600." in said and "Nothing" not in said
+
+
 def test_the_interval_holds_the_mean_and_narrows():
     values = np.random.default_rng(0).random(400)
     wide, narrow = evaluation.interval(values[:20]), evaluation.interval(values)
@@ -158,5 +176,5 @@ def test_musiccaps_is_left_out_where_it_is_not_at_hand_and_scored_where_it_is(ba
     assert len(clips) == benchmarks.ROWS
     words = benchmarks.score_musiccaps(evaluation.word_scores, clips.head(300))
     assert 0.7 < words["caption → tags"] < 0.95 and words["mood"] < 0.2
-    found = benchmarks.score_musiccaps(benchmarks.by(base), clips.head(300))
+    found = benchmarks.score_musiccaps(benchmarks.cosine(base), clips.head(300))
     assert 0.5 < found["caption → tags"] < 0.9 and 0.4 < found["tags → caption"] < 0.9 and 0.02 < found["mood"] < 0.3
