@@ -5,12 +5,13 @@ RUN    ?= outputs/quick
 PORT   ?= 8080
 IP     ?= 127.0.0.1
 SET    ?=
+RUNS   ?=
 BIN    := .venv/bin
 READY  := .venv/.ready
 
-.PHONY: help run test bench serve lab lock clean
+.PHONY: help run test bench compare serve lab lock clean
 help:  ## list the commands
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
 
 $(READY): requirements.txt constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "error: Python 3.11 to 3.13 is needed; name one: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
@@ -30,6 +31,9 @@ test: $(READY)  ## lint, unit tests, every notebook, the service
 
 bench: $(READY)  ## the benchmarks: seconds, peak memory and ratios to a baseline in the same run
 	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/bench.py
+
+compare: $(READY)  ## runs side by side, the first as the reference: RUNS="outputs/a outputs/b …"
+	@$(BIN)/python -m lib.compare $(RUNS)
 
 serve: $(READY)  ## POST /recommend from RUN=outputs/quick on PORT=8080 (makes the quick run if it is missing)
 	@test -d $(RUN)/index || test $(RUN) != outputs/quick || $(MAKE) --no-print-directory run PARAMS=params/quick.yaml

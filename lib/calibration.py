@@ -88,6 +88,12 @@ def thresholds(shown: pd.DataFrame, wanted: tuple[float, ...] = (0.9, 0.7, 0.5))
     return out
 
 
+def uniformity(vectors: np.ndarray, most: int = 2000) -> float:
+    """Log of the mean of exp(-2 d²) over pairs of the first `most` unit vectors (Wang and Isola 2020), -4 to 0."""
+    cosine = (vectors[:most] @ vectors[:most].T)[np.triu_indices(min(most, len(vectors)), 1)]
+    return float(np.log(np.exp(-4 * (1 - cosine.astype(np.float64))).mean()))
+
+
 def spread(encoded: Encoded, tracks: pd.DataFrame, requests: pd.DataFrame, most: int = 2000) -> dict:
     """Alignment and uniformity (Wang and Isola 2020), the mean cosine of two tracks, and a verdict on collapse.
 
@@ -98,14 +104,14 @@ def spread(encoded: Encoded, tracks: pd.DataFrame, requests: pd.DataFrame, most:
     pairs = [(i, row[target]) for i, target in enumerate(requests["target"]) if target in row]
     vectors = encoded.tracks[:most]
     cosine = (vectors @ vectors.T)[np.triu_indices(len(vectors), 1)]
-    uniformity = float(np.log(np.exp(-4 * (1 - cosine)).mean()))
+    even = uniformity(vectors)
     alignment = None
     if pairs:
         asked, target = np.array(pairs).T
         alignment = float((2 - 2 * np.einsum("ij,ij->i", encoded.requests[asked], encoded.tracks[target])).mean())
     return {
         "alignment": alignment and round(alignment, 4),
-        "uniformity": round(uniformity, 4),
+        "uniformity": round(even, 4),
         "mean_cosine": round(float(cosine.mean()), 4),
-        "verdict": "collapsed" if uniformity > COLLAPSED else "crowded" if uniformity > CROWDED else "spread",
+        "verdict": "collapsed" if even > COLLAPSED else "crowded" if even > CROWDED else "spread",
     }

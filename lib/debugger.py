@@ -1,78 +1,414 @@
-"""Look inside an embedding space: is it sound, does it know moods, which tracks look out of place."""
+"""What is wrong with an embedding space: checks on texts, on the encoder, on the vectors, and who the suspects are."""
 
 from __future__ import annotations
 
-import warnings
+import unicodedata
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from sklearn.manifold import trustworthiness
-from sklearn.metrics import roc_auc_score
+from scipy import stats
 from sklearn.neighbors import NearestNeighbors
-from umap import UMAP
+
+from lib import similarity
+from lib.calibration import CROWDED, uniformity
+from lib.encoder import embed
+from lib.recommender import BANDS
+from lib.runs import WorkbookError, fingerprint, shown
 
 NEIGHBOURS = 10
+FEWEST = 20  # tracks, below which neither neighbours nor a map say anything
+LIMIT = similarity.EXACT  # tracks looked at together; of a larger catalogue a sample
+NEAR_VECTORS, NEAR_WORDS = 0.99, 0.8  # cosine, and share of words in common, from which two are near-duplicates
+TOLERANCE = {"cpu": 1e-5, "cuda": 1e-3, "mps": 1e-3}  # largest difference of a coordinate that rounding explains
+FORMS = {
+    "lower case": str.lower,
+    "upper case": str.upper,
+    "white space": lambda text: "  " + text.replace(" ", " \t ") + "\n",
+    "no-break spaces": lambda text: text.replace(" ", "\u00a0"),
+    "Unicode decomposed (NFD)": lambda text: unicodedata.normalize("NFD", text),
+    "full-width letters": lambda text: "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in text),
+}
+PROBES = ["Señorita naïve — Beyoncé & Björk (À la Carte)", "Ünïcödé café jazz, très chill"]
 
 
-def health(vectors: np.ndarray) -> dict[str, float]:
-    """Norms, values that are not finite, dead dimensions, effective rank, mean cosine. (n, d) -> one number each.
+class Check(NamedTuple):
+    """A line of the scorecard: what is healthy, from `low` to `high`, where that comes from, and if it is fatal."""
 
-    Effective rank is exp of the entropy of the normalised singular values (Roy and Vetterli 2007).
+    name: str
+    low: float
+    high: float
+    source: str
+    fatal: bool = False
+
+    def range(self) -> str:
+        """What is healthy, in words."""
+        if self.low == self.high:
+            return f"{self.low:g}"
+        if np.isinf(self.low):
+            return f"at most {self.high:g}"
+        return f"at least {self.low:g}" if np.isinf(self.high) else f"{self.low:g} to {self.high:g}"
+
+
+ANY = np.inf
+UNIT = "float32 rounding of unit vectors"
+RULE = "rule of thumb of ours"
+CHECKS = (
+    Check("values that are not finite", 0, 0, "nothing can be ranked by NaN", True),
+    Check("smallest norm", 0.999, 1.001, UNIT, True),
+    Check("largest norm", 0.999, 1.001, UNIT, True),
+    Check("constant dimensions", 0, 0, "a dimension that never changes carries nothing"),
+    Check("effective rank / most possible", 0.1, ANY, f"Roy and Vetterli 2007; {RULE}"),
+    Check("mean cosine (anisotropy)", -ANY, 0.5, f"Ethayarajh 2019; {RULE}"),
+    Check("uniformity", -ANY, CROWDED, "Wang and Isola 2020; -1.2 is all pairs at cosine 0.7", True),
+    Check("hubness (skewness)", -ANY, 1.4, f"Radovanović et al. 2010; {RULE}"),
+    Check("tracks with an identical vector", -ANY, 0.01, f"share; {RULE}"),
+    Check("tracks with a near-identical vector", -ANY, 0.05, f"share with a cosine from {NEAR_VECTORS}; {RULE}"),
+    Check("repeated descriptions", -ANY, 0.01, f"share; {RULE}"),
+    Check("near-duplicate descriptions", -ANY, 0.05, f"share with {NEAR_WORDS:.0%} of words in common; {RULE}"),
+    Check("texts cut at the token limit", -ANY, 0.05, f"share; {RULE}"),
+    Check("alone or in a batch: difference", -ANY, 1, "over the tolerance of the device, 1e-5 on a CPU"),
+    Check("CPU or GPU: difference", -ANY, 1, "over a tolerance of 1e-3"),
+    Check("white space and case: cosine", 0.99, ANY, f"smallest over the forms; {RULE}"),
+    Check("Unicode forms: cosine", 0.9, ANY, f"smallest over the forms; {RULE}"),
+    Check("same mood is closer", 0.6, ANY, f"area under the ROC curve, chance 0.5; {RULE}"),
+    Check("same mood is closer, over base", 0, ANY, "tuning should raise it"),
+    Check("overlap of moods", -ANY, 0.9, f"Weitzman 1970; {RULE}"),
+    Check("trustworthiness of the map", 0.9, ANY, f"Venna and Kaski 2001; {RULE}"),
+    Check("tracks whose neighbours say another mood", -ANY, 0.2, f"share, most neighbours agreeing; {RULE}"),
+    Check("requests near to nothing", -ANY, 0.1, f"share with no track above 0.4, the seed's weak band; {RULE}"),
+)
+
+
+class Space(NamedTuple):
+    """What the debugger looks at.
+
+    Attributes:
+        index, tracks: (n, d) vectors as they are served and their tracks, all or a sample of `LIMIT`.
+        near, cosine: (n, k) rows of each track's nearest others and their cosines; None where nobody is nearer.
+        sampled: whether index is a sample.
+        sample: the m tracks on which encoders are compared.
+        vectors: encoder -> (m, d) vectors of them.
+        not_finite: how many values of all these vectors were not finite; their tracks are left out of the above.
+        said: all this in words.
     """
-    norms = np.linalg.norm(vectors, axis=1)
-    finite = vectors[np.isfinite(vectors).all(axis=1)]
-    values = np.linalg.svd(finite - finite.mean(axis=0), compute_uv=False)
-    share = values[values > 0] / values.sum()
-    n = len(finite)
+
+    index: np.ndarray
+    tracks: pd.DataFrame
+    near: np.ndarray | None
+    cosine: np.ndarray | None
+    sampled: bool
+    sample: pd.DataFrame
+    vectors: dict[str, np.ndarray]
+    not_finite: int
+    said: str
+
+
+def open_space(run: Path, models: dict, most: int, seed: int) -> Space:
+    """Read a run's index, and encode with the other encoders up to `most` of the tracks that training never saw.
+
+    Args:
+        models: name -> encoder; the one named tuned has made the index.
+
+    Raises:
+        WorkbookError: the index does not fit the catalogue, or hardly any of its vectors is finite.
+    """
+    stored = np.load(run / "index" / "vectors.npy", mmap_mode="r")
+    tracks, listed = pd.read_parquet(run / "tracks.parquet"), pd.read_parquet(run / "index" / "tracks.parquet")
+    if len(stored) != len(tracks) or list(listed["id"]) != list(tracks["id"]):
+        raise WorkbookError(f"{shown(run)}: index/ was made from another catalogue. Run 03_finetune again.")
+    tracks["title"] = listed["title"]  # of a track without one, its text's opening
+    rows = sample(len(tracks), seed)
+    index, served = np.array(stored[rows]), tracks.iloc[rows]
+    unseen = tracks[tracks["split"] == "test"]
+    pool = unseen if len(unseen) >= FEWEST else tracks
+    chosen = pool.sample(min(most, len(pool)), random_state=seed)
+    vectors = {n: stored[chosen.index] if n == "tuned" else embed(m, chosen["text"]) for n, m in models.items()}
+    whole, good = np.isfinite(index).all(axis=1), np.isfinite(np.hstack(list(vectors.values()))).all(axis=1)
+    if min(whole.sum(), good.sum()) < 2:
+        bad = [name for name, v in vectors.items() if not np.isfinite(v).all()]
+        raise WorkbookError(
+            f"vectors of {' and '.join(bad) or 'the index'} are not finite numbers: there is no space to look into. "
+            "Train again with a lower lr, or name another base_model."
+        )
+    found = neighbours(index[whole])
+    near, cosine = found if found else (None, None)
+    said = f"Served: {'a sample of ' if len(rows) < len(tracks) else ''}{len(rows):,} of {len(tracks):,} tracks. "
+    said += f"Compared: {len(chosen):,} of {len(pool):,} tracks{' that training never saw' if pool is unseen else ''}."
+    return Space(
+        index[whole], served[whole].reset_index(drop=True), near, cosine, len(rows) < len(tracks),
+        chosen[good].reset_index(drop=True), {n: v[good] for n, v in vectors.items()},
+        int(sum((~np.isfinite(v)).sum() for v in (index, *vectors.values()))), said,
+    )  # fmt: skip
+
+
+# the texts
+
+
+def texts(table: pd.DataFrame, model, near: np.ndarray | None) -> dict[str, float]:
+    """Shares of repeated and near-duplicate descriptions, and of texts that the encoder cuts.
+
+    Args:
+        table: the tracks, with description and text.
+        near: (n, k) rows of each track's nearest neighbours: where near-duplicates are looked for. None: not looked.
+    """
+    description = table["description"].where(table["description"] != "", table["text"])
+    found = {
+        "repeated descriptions": float(description.duplicated(keep=False).mean()),
+        "texts cut at the token limit": float((token_lengths(model, table["text"]) > limit(model)).mean()),
+    }
+    if near is not None:
+        found["near-duplicate descriptions"] = float((words_in_common(description, near) >= NEAR_WORDS).mean())
+    return found
+
+
+def token_lengths(model, texts) -> np.ndarray:
+    """Tokens of each text before any are cut, with the encoder's own marks. (n,) of str -> (n,) of int."""
+    tokens = model.tokenizer(list(texts), truncation=False, return_attention_mask=False, verbose=False)
+    return np.array([len(ids) for ids in tokens["input_ids"]])
+
+
+def limit(model) -> int:
+    """The most tokens that the encoder reads."""
+    return model.max_seq_length or np.iinfo(np.int32).max
+
+
+def words_in_common(descriptions: pd.Series, near: np.ndarray) -> np.ndarray:
+    """For each description the largest share of words (Jaccard) that it has in common with a neighbour's. -> (n,)."""
+    words = [set(text.casefold().split()) for text in descriptions]
+    shares = [[len(words[i] & words[j]) / max(1, len(words[i] | words[j])) for j in row] for i, row in enumerate(near)]
+    return np.array(shares).max(axis=1)
+
+
+def enough(n: int, moods: pd.Series, dimension: int) -> pd.DataFrame:
+    """What each statistic needs, against what there is. -> columns statistic, needs, has, enough."""
+    count = moods[moods != ""].value_counts()
+    rows = [
+        ("neighbours, hubs, map: tracks", FEWEST, n),
+        (f"effective rank: tracks, over the {dimension} dimensions", dimension + 1, n),
+        ("mean cosine to ±0.01: tracks", 100, n),
+        ("moods to compare", 2, int((count >= 2).sum())),
+        (f"every mood: at least {similarity.FEWEST} tracks", similarity.FEWEST, int(count.min()) if len(count) else 0),
+    ]
+    table = pd.DataFrame(rows, columns=["statistic", "needs", "has"])
+    return table.assign(enough=np.where(table["has"] >= table["needs"], "yes", "no: read it with care"))
+
+
+# the encoder
+
+
+def facts(model, path: Path) -> dict[str, str]:
+    """What the encoder is: device, type of its numbers, dimension, token limit, parameters, fingerprint."""
+    weights = next(model.parameters())
     return {
-        "tracks": n,
-        "dimensions": vectors.shape[1],
-        "not finite": int((~np.isfinite(vectors)).sum()),
-        "norm, smallest": float(norms.min()),
-        "norm, largest": float(norms.max()),
-        "dead dimensions": int((finite.std(axis=0) < 1e-6).sum()),
-        "effective rank": float(np.exp(-(share * np.log(share)).sum())),
-        "mean cosine": float((np.linalg.norm(finite.sum(axis=0)) ** 2 - n) / (n * (n - 1))),
+        "device": str(model.device),
+        "dtype": str(weights.dtype).removeprefix("torch."),
+        "dimension": str(model.get_embedding_dimension()),
+        "token limit": str(model.max_seq_length or "none"),
+        "parameters": f"{sum(p.numel() for p in model.parameters()):,}",
+        "fingerprint": fingerprint(path)[:16],
     }
 
 
-def pair_similarities(vectors: np.ndarray, moods: pd.Series, seed: int, most: int = 20_000) -> pd.DataFrame:
-    """Cosine similarity of at most `most` random pairs of tracks with known moods. -> columns similarity, pair."""
-    known = np.flatnonzero(moods != "")
-    first, second = np.triu_indices(len(known), 1)
-    if len(first) > most:
-        chosen = np.random.default_rng(seed).choice(len(first), most, replace=False)
-        first, second = first[chosen], second[chosen]
-    first, second = known[first], known[second]
-    same = moods.to_numpy()[first] == moods.to_numpy()[second]
-    similarity = np.einsum("ij,ij->i", vectors[first], vectors[second])
-    return pd.DataFrame({"similarity": similarity, "pair": np.where(same, "same mood", "other mood")})
+def steadiness(model, texts: list[str]) -> dict[str, float]:
+    """Largest difference of a coordinate over its tolerance: a text alone or in a batch; on the CPU or the GPU."""
+    batch, own = embed(model, texts), model.device
+    alone = np.concatenate([embed(model, [text]) for text in texts])
+    found = {"alone or in a batch: difference": float(np.abs(batch - alone).max() / TOLERANCE[own.type])}
+    if own.type != "cpu":
+        on_cpu = embed(model.to("cpu"), texts)
+        model.to(own)
+        found["CPU or GPU: difference"] = float(np.abs(batch - on_cpu).max() / TOLERANCE[own.type])
+    return found
 
 
-def mood_gap(pairs: pd.DataFrame) -> float | None:
-    """How often a same-mood pair is the closer one of two: the area under the ROC curve. None with under two moods."""
-    same = pairs["pair"] == "same mood"
-    return float(roc_auc_score(same, pairs["similarity"])) if same.nunique() == 2 else None
+def forms(model, texts: list[str]) -> pd.Series:
+    """How far another way to write a text moves its vector: the smallest cosine over those it changes, by form."""
+    texts, cosine = [*PROBES, *texts], {}
+    own = embed(model, texts)
+    for name, write in FORMS.items():
+        changed = [i for i, text in enumerate(texts) if write(text) != text]
+        moved = embed(model, [write(texts[i]) for i in changed])
+        cosine[name] = float((own[changed] * moved).sum(axis=1).min())
+    return pd.Series(cosine, name="smallest cosine")
 
 
-def project(vectors: np.ndarray, seed: int) -> np.ndarray:
-    """UMAP to two dimensions by cosine distance. (n, d) -> (n, 2)."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="n_jobs value")
-        return UMAP(n_neighbors=min(15, len(vectors) - 1), metric="cosine", random_state=seed).fit_transform(vectors)
+def worst_forms(cosine: pd.Series) -> dict[str, float]:
+    """The two checks on forms, from `forms`."""
+    unicode = cosine.index.str.contains("Unicode|full-width|no-break")
+    return {"white space and case: cosine": cosine[~unicode].min(), "Unicode forms: cosine": cosine[unicode].min()}
 
 
-def trust(vectors: np.ndarray, points: np.ndarray) -> float:
-    """Trustworthiness of a picture of the space, 0 to 1 (Venna and Kaski 2001), over ten neighbours."""
-    return float(trustworthiness(vectors, points, n_neighbors=min(NEIGHBOURS, len(vectors) // 2 - 1), metric="cosine"))
+# the vectors
 
 
-def suspects(vectors: np.ndarray, tracks: pd.DataFrame) -> pd.DataFrame:
-    """Tracks whose neighbours agree on another mood than theirs, surest first."""
-    near = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(tracks) - 1), metric="cosine").fit(vectors)
-    moods = tracks["mood"].to_numpy()[near.kneighbors(return_distance=False)]
-    votes = [pd.Series(row).value_counts() for row in moods]
+def sample(n: int, seed: int) -> np.ndarray:
+    """All rows of n, or a random `LIMIT` of them in their order."""
+    return np.arange(n) if n <= LIMIT else np.sort(np.random.default_rng(seed).choice(n, LIMIT, replace=False))
+
+
+def health(vectors: np.ndarray) -> dict[str, float | None]:
+    """Norms, values that are not finite, constant dimensions, effective rank, mean cosine, uniformity. (n, d).
+
+    Effective rank is exp of the entropy of the normalised singular values (Roy and Vetterli 2007), here over the most
+    possible, the smaller of n - 1 and d. All but the first are of the finite vectors; None where there are too few.
+    """
+    finite = vectors[np.isfinite(vectors).all(axis=1)]
+    found = {"values that are not finite": int((~np.isfinite(vectors)).sum())}
+    if len(finite) < 2:
+        return found
+    norms, n = np.linalg.norm(finite, axis=1), len(finite)
+    values = np.linalg.svd(finite - finite.mean(axis=0), compute_uv=False)
+    share = values[values > 1e-6 * n**0.5]
+    share = share / share.sum()
+    rank = float(np.exp(-(share * np.log(share)).sum())) if len(share) else 0.0
+    return found | {
+        "smallest norm": float(norms.min()),
+        "largest norm": float(norms.max()),
+        "constant dimensions": int((finite.std(axis=0) < 1e-6).sum()),
+        "effective rank": rank,
+        "effective rank / most possible": rank / min(n - 1, vectors.shape[1]),
+        "mean cosine (anisotropy)": float((np.linalg.norm(finite.sum(axis=0)) ** 2 - (norms**2).sum()) / (n * (n - 1))),
+        "uniformity": uniformity(finite),
+    }
+
+
+def neighbours(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Each track's nearest others by cosine, exact, nearest first. (n, d) -> rows (n, k), cosines (n, k).
+
+    None below `FEWEST` tracks, or if all have one vector: then nobody is nearer than anybody.
+    """
+    if len(vectors) < FEWEST or np.ptp(vectors, axis=0).max() < 1e-5:
+        return None
+    distance, rows = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(vectors).kneighbors()
+    return rows, 1 - distance**2 / 2  # of unit vectors
+
+
+def hubs(near: np.ndarray) -> tuple[float, np.ndarray]:
+    """How often each is among others' neighbours, and how skewed that is (Radovanović et al. 2010).
+
+    Returns:
+        The skewness, 0 where all are so equally often; (n,) times.
+    """
+    times = np.bincount(near.ravel(), minlength=len(near))
+    return float(stats.skew(times)) if np.ptp(times) else 0.0, times
+
+
+def duplicates(cosine: np.ndarray) -> dict[str, float]:
+    """Shares of tracks that have a neighbour with the same vector, and with nearly the same. (n, k) cosines."""
+    nearest = cosine[:, 0]
+    return {
+        "tracks with an identical vector": float((nearest >= 1 - 1e-6).mean()),
+        "tracks with a near-identical vector": float((nearest >= NEAR_VECTORS).mean()),
+    }
+
+
+# the suspects
+
+
+def hub_table(tracks: pd.DataFrame, times: np.ndarray) -> pd.DataFrame:
+    """The tracks that are most others' neighbours, most first."""
+    table = tracks[["id", "title", "artist", "mood"]].assign(neighbour_of=times)
+    return table.sort_values("neighbour_of", ascending=False, kind="stable")
+
+
+def suspects(tracks: pd.DataFrame, near: np.ndarray) -> pd.DataFrame:
+    """Tracks whose neighbours agree on another mood than theirs (most of all neighbours), surest first.
+
+    Returns:
+        Columns id, title, artist, mood, neighbours_say, share (of the neighbours), nearest (title of the first).
+    """
+    code, names = pd.factorize(tracks["mood"])
+    votes = np.zeros((len(tracks), len(names)), dtype=int)
+    np.add.at(votes, (np.arange(len(tracks))[:, None], code[near]), 1)
+    votes[:, [i for i, name in enumerate(names) if name == ""]] = 0  # an unknown mood contradicts nobody
+    first = votes.argmax(axis=1)
     table = tracks[["id", "title", "artist", "mood"]].assign(
-        neighbours_say=[v.index[0] for v in votes], share=[v.iloc[0] / moods.shape[1] for v in votes]
+        neighbours_say=names[first],
+        share=votes.max(axis=1) / near.shape[1],
+        nearest=tracks["title"].to_numpy()[near[:, 0]],
     )
-    return table[table["neighbours_say"] != table["mood"]].sort_values("share", ascending=False, kind="stable")
+    wrong = (first != code) & (table["share"] > 0.5) & (table["mood"] != "")
+    return table[wrong].sort_values("share", ascending=False, kind="stable")
+
+
+def lonely(asked: np.ndarray, requests: pd.DataFrame, vectors: np.ndarray, tracks: pd.DataFrame) -> pd.DataFrame:
+    """The requests in order of how near their nearest track is, farthest first. -> text, cosine, nearest, artist."""
+    cosine = asked @ vectors.T
+    best = cosine.argmax(axis=1)
+    nearest = tracks[["title", "artist", "mood"]].iloc[best].reset_index(drop=True).add_prefix("nearest_")
+    table = requests[["text"]].reset_index(drop=True).assign(cosine=cosine.max(axis=1)).join(nearest)
+    return table.sort_values("cosine", kind="stable", ignore_index=True)
+
+
+def near_to_nothing(table: pd.DataFrame) -> dict[str, float]:
+    """The share of requests with no track above the seed's weak band, from `lonely`."""
+    return {"requests near to nothing": float((table["cosine"] < BANDS["borderline"]).mean())} if len(table) else {}
+
+
+# the scorecard
+
+
+def mood_checks(figures: dict[str, dict]) -> dict[str, float | None]:
+    """The three checks on moods, from `similarity.figures` of base and tuned."""
+    base, tuned = (figures[name]["same mood is closer"] for name in ("base", "tuned"))
+    return {
+        "same mood is closer": tuned,
+        "same mood is closer, over base": None if tuned is None else tuned - base,
+        "overlap of moods": figures["tuned"]["overlap"],
+    }
+
+
+def can_map(vectors: dict[str, np.ndarray]) -> bool:
+    """Whether there are enough different vectors for a map; prints why not."""
+    if all(neighbours(v) is not None for v in vectors.values()):
+        return True
+    print(f"A map needs at least {FEWEST} tracks with different texts; there are {len(next(iter(vectors.values())))}.")
+    return False
+
+
+def scorecard(found: dict[str, float | None]) -> pd.DataFrame:
+    """What was found, against what is healthy.
+
+    Args:
+        found: the name of a check -> its value; None or missing where it could not be measured.
+
+    Returns:
+        Columns check, value, healthy, source, verdict (ok, look, broken, not measured), in the order of `CHECKS`.
+
+    Raises:
+        WorkbookError: a name that no check has.
+    """
+    rows = []
+    for check in CHECKS:
+        value = found.get(check.name)
+        if value is None:
+            verdict = "not measured"
+        elif check.low <= value <= check.high:
+            verdict = "ok"
+        else:
+            verdict = "broken" if check.fatal else "look"
+        rows.append((check.name, value, check.range(), check.source, verdict))
+    return pd.DataFrame(rows, columns=["check", "value", "healthy", "source", "verdict"])
+
+
+def headline(card: pd.DataFrame) -> str:
+    """The scorecard as Markdown: one sentence on what to look at, then the table."""
+    measured, amiss = card[card["verdict"] != "not measured"], card[card["verdict"].isin(["look", "broken"])]
+    said = f"**{len(measured) - len(amiss)} of {len(measured)} checks are healthy.**"
+    if len(amiss):
+        said += " Look at: " + ", ".join(f"{c} ({v:.3g})" for c, v in zip(amiss["check"], amiss["value"], strict=True))
+    mark = {"ok": "✓ ok", "look": "▲ **look**", "broken": "✗ **broken**", "not measured": "– not measured"}
+    lines = ["| check | value | healthy | verdict | source |", "| --- | ---: | --- | --- | --- |"]
+    for row in card.itertuples():
+        value = "" if pd.isna(row.value) else f"{row.value:.3g}"
+        lines.append(f"| {row.check} | {value} | {row.healthy} | {mark[row.verdict]} | {row.source} |")
+    return said.rstrip(".") + "\n\n" + "\n".join(lines)
+
+
+def record(card: pd.DataFrame, health: dict, figures: dict, melting: dict[str, pd.DataFrame]) -> dict:
+    """What embedding.json keeps: the scorecard, the figures behind it, the pairs of moods. NaN becomes None."""
+    rows = card.astype(object).where(card.notna(), None).to_dict("records")
+    pairs = {name: table.round(4).to_dict("records") for name, table in melting.items()}
+    return {"scorecard": rows, "health": health, "similarity": figures, "mood_pairs": pairs}

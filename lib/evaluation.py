@@ -15,7 +15,7 @@ from scipy import stats
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
 
 from lib.encoder import embed
-from lib.moods import MOODS
+from lib.moods import ordered
 
 DEPTH = 100  # tracks ranked for a request
 # nDCG uses the grades as gains (linear); the others count grades of 2 and more as relevant.
@@ -156,10 +156,21 @@ def confusion(ranking: Ranking, requests: pd.DataFrame, tracks: pd.DataFrame) ->
     ]
     table = pd.DataFrame(pairs, columns=["asked", "answered"])
     counts = pd.crosstab(table["asked"], table["answered"], normalize="index")
-    order = sorted(MOODS, key=lambda m: (MOODS[m].arousal, MOODS[m].valence))
-    rank = {name: i for i, name in enumerate(order)}
-    place = {"key": lambda names: names.map(lambda name: rank.get(name, len(rank)))}
-    return counts.sort_index(**place).sort_index(axis=1, **place)
+    rows, columns = (ordered(axis) + [name for name in axis if name == "unknown"] for axis in (counts.index, counts))
+    return counts.loc[rows, columns]
+
+
+def answered(scores: pd.DataFrame, ranking: Ranking, requests: pd.DataFrame, tracks: pd.DataFrame) -> pd.DataFrame:
+    """What each request was answered, to hold against another run: its measures and its first three songs.
+
+    Returns:
+        Columns request_id, text, mood, each of `MEASURES`, songs (three lines: title, artist, mood).
+    """
+    title = tracks["title"].where(tracks["title"] != "", tracks["text"].str[:60] + "…")
+    artist = (" — " + tracks["artist"]).where(tracks["artist"] != "", "")
+    songs = (title + artist + " [" + tracks["mood"].replace("", "mood unknown") + "]").set_axis(tracks["id"])
+    first = ["\n".join(songs[list(ranking[request])[:3]]) for request in requests["request_id"]]
+    return requests[["request_id", "text", "mood"]].join(scores.reset_index(drop=True)).assign(songs=first)
 
 
 def worst(scores: pd.DataFrame, ranking: Ranking, requests: pd.DataFrame, tracks: pd.DataFrame) -> pd.DataFrame:

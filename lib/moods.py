@@ -7,6 +7,7 @@ Journal of Personality and Social Psychology 39(6). Both axes run from -1 to 1.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +79,20 @@ def near(mood: str) -> list[str]:
         return []
     row = distances()[list(MOODS).index(mood)]
     return [other for other, far in zip(MOODS, row, strict=True) if other != mood and far <= NEAR]
+
+
+def ordered(names: Iterable[str]) -> list[str]:
+    """Moods from quiet to excited, those of equal arousal from unpleasant to pleasant; names not known come last."""
+    place = {name: (0, mood.arousal, mood.valence) for name, mood in MOODS.items()}
+    return sorted({name for name in names if name}, key=lambda name: (place.get(name, (1, 0, 0)), name))
+
+
+def apart(pairs: pd.DataFrame) -> list[float]:
+    """Distance on the plane of the moods in the columns mood and other; NaN for one that is not in moods.yaml."""
+    row, far = {name: i for i, name in enumerate(MOODS)}, distances()
+    known = [a in row and b in row for a, b in zip(pairs["mood"], pairs["other"], strict=True)]
+    both = zip(pairs["mood"], pairs["other"], known, strict=True)
+    return [float(far[row[a], row[b]]) if is_known else float("nan") for a, b, is_known in both]
 
 
 def opposite(mood: str) -> str:

@@ -8,14 +8,34 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from IPython import get_ipython
+from IPython.core.pylabtools import print_figure
 from matplotlib.figure import Figure
 
 from lib.moods import MOODS
 
-BASE, TUNED, OTHER = "#999999", "#0072B2", "#E69F00"  # Okabe and Ito (2008)
-PALETTE = [TUNED, OTHER, "#009E73", "#CC79A7"]
+# Okabe and Ito (2008), and greys that none of them is taken for: a test simulates colour-blind readers.
+BASE, TUNED, OTHER, FAINT = "#666666", "#0072B2", "#E69F00", "#dddddd"
+PALETTE = (TUNED, OTHER, "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 PAIRED = ("energy", "valence", "acousticness", "danceability")
 sns.set_theme(style="whitegrid", rc={"figure.dpi": 110, "axes.titlesize": 12, "axes.titlelocation": "left"})
+
+
+def described(figure: Figure) -> tuple[dict, dict]:
+    """A figure as notebooks keep it: a PNG in base64, and its titles as alternative text for who cannot see it."""
+    titles = [figure.get_suptitle(), *(axes.get_title("left") or axes.get_title() for axes in figure.axes)]
+    alternative = ". ".join(" ".join(title.split()) for title in titles if title)
+    return {"image/png": print_figure(figure, "png", base64=True)}, {"image/png": {"alt": alternative}}
+
+
+if shell := get_ipython():
+    shell.display_formatter.mimebundle_formatter.for_type(Figure, described)
+
+
+def groups(values: pd.Series) -> dict[str, str]:
+    """A colour for each of the commonest values, as many as can be told apart; unknown ("") has none."""
+    common = values[values != ""].value_counts(sort=True).index[: len(PALETTE)]
+    return dict(zip(common, PALETTE, strict=False))
 
 
 def plane(tracks: pd.DataFrame) -> Figure:
@@ -49,7 +69,7 @@ def pairs(tracks: pd.DataFrame, moods: list[str]) -> Figure:
     shown = tracks[tracks["mood"].isin(moods[:4])].dropna(subset=PAIRED)
     shown = shown.sample(min(600, len(shown)), random_state=0)
     hues = [mood for mood in moods[:4] if mood in set(shown["mood"])]
-    look = {"palette": PALETTE[: len(hues)], "markers": list("osD^")[: len(hues)], "height": 1.7, "corner": True}
+    look = {"palette": list(PALETTE[: len(hues)]), "markers": list("osD^")[: len(hues)], "height": 1.7, "corner": True}
     dots = {"s": 12, "alpha": 0.6, "linewidth": 0}
     grid = sns.pairplot(shown, vars=list(PAIRED), hue="mood", hue_order=hues, plot_kws=dots, **look)
     correlation = tracks[["energy", "acousticness"]].corr().iloc[0, 1]

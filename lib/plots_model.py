@@ -1,4 +1,4 @@
-"""The pictures of the encoder: its training, its space, its figures. Titles say the finding; colours as in plots."""
+"""The pictures of the encoder: its training, its figures. Titles say the finding; colours as in plots."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from lib.plots import BASE, OTHER, TUNED
+from lib.plots import BASE, OTHER, PALETTE, TUNED
 from lib.recommender import BANDS
 
 COLORS = {"base": BASE, "tuned": TUNED, "bm25": OTHER}
-MORE = ("#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")  # other encoders, Okabe and Ito (2008)
+MORE = PALETTE[2:]  # other encoders
 
 
 def color_of(names: list[str]) -> dict[str, str]:
@@ -39,63 +39,6 @@ def training(history: pd.DataFrame, kept: list[int]) -> Figure:
         last = measured[measured["step"] <= max(kept, default=0)][metric].iloc[-1]
         right.set_title(f"{metric}: {measured[metric].iloc[0]:.3f} to {last:.3f}; ★ are averaged")
     figure.tight_layout()
-    return figure
-
-
-def similarity(table: pd.DataFrame, gap: dict[str, float | None]) -> Figure:
-    """Cosine similarities within a mood and between moods, an encoder a panel.
-
-    Args:
-        table: columns encoder, pair ("same mood", "other mood"), similarity.
-        gap: for each encoder the area under the ROC curve: how often a same-mood pair is the closer one.
-    """
-    figure, panels = plt.subplots(1, len(gap), figsize=(5.2 * len(gap), 3.8), sharex=True, squeeze=False)
-    for axes, (name, area) in zip(panels[0], gap.items(), strict=True):
-        part = table[table["encoder"] == name]
-        if len(part):  # seaborn cannot colour the hues of nothing
-            sns.histplot(part, x="similarity", hue="pair", hue_order=["same mood", "other mood"],
-                         palette=[TUNED, OTHER], stat="density", common_norm=False, bins=50, element="step",
-                         alpha=0.35, ax=axes)  # fmt: skip
-        axes.set(xlabel="cosine similarity of two tracks", ylabel="density")
-        said = "under two moods to compare" if area is None else f"the same-mood pair is closer {area:.0%} of the time"
-        axes.set_title(f"{name}: {said}")
-    figure.tight_layout()
-    return figure
-
-
-def umap(
-    points: dict[str, np.ndarray], moods: pd.Series, kept: dict[str, float], gap: dict[str, float | None]
-) -> Figure:
-    """UMAP of each encoder's vectors, coloured by the eight commonest moods.
-
-    Args:
-        points: encoder -> (n, 2).
-        kept: encoder -> trustworthiness of the picture, 0 to 1.
-        gap: encoder -> how often a same-mood pair is the closer one, 0 to 1.
-    """
-    shown = moods[moods != ""].value_counts().index[:8]
-    palette = sns.color_palette("colorblind", 10)
-    colors = dict(zip(shown, [*palette[:7], palette[9]], strict=False))  # without the grey: the other moods have it
-    markers = dict(zip(shown, "osD^vPX*", strict=False))
-    figure, panels = plt.subplots(1, len(points), figsize=(6 * len(points), 5.4), squeeze=False)
-    for axes, (name, xy) in zip(panels[0], points.items(), strict=True):
-        axes.scatter(*xy[~moods.isin(shown)].T, s=4, color="#dddddd", linewidths=0)
-        for mood in shown:
-            axes.scatter(
-                *xy[moods == mood].T,
-                s=14,
-                color=colors[mood],
-                marker=markers[mood],
-                label=mood,
-                linewidths=0,
-                alpha=0.8,
-            )
-        axes.set(xticks=[], yticks=[], xlabel="UMAP 1", ylabel="UMAP 2")
-        said = "under two moods" if gap[name] is None else f"same mood is nearer {gap[name]:.0%} of the time"
-        axes.set_title(f"{name}: {said} (trustworthiness {kept[name]:.2f})", fontsize=10)
-    handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=8, frameon=False, markerscale=1.6)
-    figure.tight_layout(rect=(0, 0.05, 1, 1))
     return figure
 
 

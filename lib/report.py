@@ -2,37 +2,61 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import nbformat
+import pandas as pd
+from jinja2 import Environment, PackageLoader, select_autoescape
+from markupsafe import Markup
 from nbconvert import HTMLExporter
+from nbconvert.filters import markdown2html
 from traitlets.config import Config
 
-from lib.runs import atomic, read_json, shown
+from lib import evaluation
+from lib.runs import STAGES, atomic, read_json, shown
+
+WIDGET = "application/vnd.jupyter.widget-view+json"  # progress bars: they are done, and no page can show them
+_pages = Environment(loader=PackageLoader("lib"), autoescape=select_autoescape(["html.j2"]), trim_blocks=True)
 
 
-def write(run: Path, notebooks: list[str]) -> None:
-    """Write report.html from the executed notebooks: their words, tables and pictures, without the code."""
-    whole = nbformat.v4.new_notebook()
-    for name in notebooks:
-        whole.cells += [cell for cell in nbformat.read(run / f"{name}.ipynb", 4).cells if _is_story(cell)]
-    for i, cell in enumerate(whole.cells):
-        cell["id"] = f"cell-{i}"
-    exporter = HTMLExporter(
-        config=Config(
-            {
-                "HTMLExporter": {
-                    "exclude_input": True,
-                    "exclude_output_prompt": True,
-                    "mathjax_url": "",
-                    "require_js_url": "",
-                }
-            }
-        )
+def write(run: Path, record: dict) -> None:
+    """Write report.html, one file that needs nothing else: verdict, figures, the notebooks' findings, how it was made.
+
+    Args:
+        run: the run's folder, with its executed notebooks, metrics.json, quality.json and embedding.json.
+        record: what run.json holds.
+    """
+    metrics = read_json(run / "metrics.json")
+    stages = record["stages"]
+    made = {name: print_ for stage in stages.values() for name, print_ in stage.get("outputs", {}).items()}
+    told = {name: nbformat.read(run / f"{name}.ipynb", 4) for name in STAGES}
+    page(
+        run / "report.html",
+        "report",
+        title=f"Run {run.name}",
+        run=record,
+        metrics=metrics,
+        verdict=Markup(markdown2html(evaluation.headline(metrics))),
+        cards=_cards(run, metrics),
+        figures=table(evaluation.summary(metrics)),
+        pictures=[picture for notebook in reversed(told.values()) for picture in _headlines(notebook)],
+        parts=[_part(name, notebook, stages.get(name, {}).get("seconds")) for name, notebook in told.items()],
+        parameters=table(pd.Series(record["parameters"], dtype=object).to_frame("value")),
+        fingerprints=table(pd.Series(made, dtype=object).to_frame("SHA-256")),
+        packages=table(pd.Series(record["packages"], dtype=object).to_frame("version")),
     )
-    body, _ = exporter.from_notebook_node(whole, {"metadata": {"name": f"Run {run.name}"}})
-    with atomic(run / "report.html") as temporary:
-        temporary.write_text(body, encoding="utf-8")
+
+
+def page(path: Path, template: str, **values) -> None:
+    """Write a page from one of lib/templates, whole or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_text(_pages.get_template(f"{template}.html.j2").render(**values), encoding="utf-8")
+
+
+def table(values: pd.DataFrame) -> Markup:
+    """A table as HTML; its texts are escaped."""
+    return Markup(values.to_html(border=0, na_rep=""))
 
 
 def summary(run: Path) -> str:
@@ -54,6 +78,64 @@ def summary(run: Path) -> str:
     return "\n".join(lines)
 
 
-def _is_story(cell) -> bool:
-    tags = cell.metadata.get("tags", [])
-    return cell.cell_type == "markdown" or not {"parameters", "injected-parameters"} & set(tags)
+def _cards(run: Path, metrics: dict) -> list[dict[str, str]]:
+    """The four figures that come first, each with what it is."""
+    base, tuned = (metrics["encoders"][name]["retrieval"][evaluation.MAIN]["mean"] for name in ("base", "tuned"))
+    change = metrics["difference"][evaluation.MAIN]
+    rules = read_json(run / "quality.json")["rules"]
+    amiss = [rule["rule"] for rule in rules if not rule["passed"]]
+    checks = pd.DataFrame(read_json(run / "embedding.json")["scorecard"])
+    checks = checks[checks["verdict"] != "not measured"]
+    look = checks.loc[checks["verdict"] != "ok", "check"]
+    speed = metrics["encoders"]["tuned"]["speed"]
+    device = list(speed)[-1]
+    return [
+        {
+            "name": "nDCG@10, base to tuned",
+            "value": f"{base:.3f} → {tuned:.3f}",
+            "said": f"difference {change['low']:+.3f} to {change['high']:+.3f}",
+        },
+        {
+            "name": "Data quality",
+            "value": f"{len(rules) - len(amiss)} of {len(rules)} rules",
+            "said": "all hold" if not amiss else f"not: {', '.join(amiss)}",
+        },
+        {
+            "name": "Embedding space",
+            "value": f"{len(checks) - len(look)} of {len(checks)} checks",
+            "said": "all healthy" if look.empty else f"look at: {', '.join(look)}",
+        },
+        {
+            "name": f"Speed on {device}",
+            "value": f"{speed[device]['ms_for_one']:.0f} ms",
+            "said": f"to encode one request; {speed[device]['texts_per_second']:.0f} texts a second in batches",
+        },
+    ]
+
+
+def _headlines(notebook) -> list[dict[str, str]]:
+    """The pictures of the cells tagged headline: those that come first."""
+    outputs = [out for cell in notebook.cells if "headline" in _tags(cell) for out in cell.outputs]
+    pictures = [out for out in outputs if "image/png" in out.get("data", {})]
+    return [{"png": out.data["image/png"], "alt": out.metadata["image/png"]["alt"]} for out in pictures]
+
+
+def _part(name: str, notebook, seconds: float | None) -> dict:
+    """An executed notebook as a part of a page: its title, and its words, tables and pictures, without its code."""
+    title, *rest = notebook.cells[0].source.split("\n", 1)
+    notebook.cells[0].source = "".join(rest)
+    notebook.cells = [cell for cell in notebook.cells if not {"parameters", "injected-parameters"} & _tags(cell)]
+    for i, cell in enumerate(notebook.cells):
+        cell["id"] = f"{name}-{i}"
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"^(?=#)", "#", cell.source, flags=re.M)  # the page has the first heading
+        else:
+            cell.outputs = [out for out in cell.outputs if WIDGET not in out.get("data", {})]
+    told = {"exclude_input": True, "exclude_output_prompt": True, "exclude_anchor_links": True}
+    exporter = HTMLExporter(template_name="basic", config=Config({"HTMLExporter": told}))
+    html = Markup(exporter.from_notebook_node(notebook)[0])
+    return {"name": name, "title": title.lstrip("# "), "html": html, "seconds": seconds}
+
+
+def _tags(cell) -> set[str]:
+    return set(cell.metadata.get("tags", []))

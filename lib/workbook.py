@@ -54,7 +54,7 @@ def run(values: dict, parameter_file: str, fresh: bool = False) -> dict:
         try:
             for number, notebook in enumerate(runs.STAGES, 1):
                 _bring_up_to_date(where, notebook, values, record, f"{number}/{len(runs.STAGES)}")
-            _write_report(where, record)
+            report.write(where, record)
             record["status"] = "done"
         except BaseException as error:
             record["status"] = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -208,14 +208,6 @@ def _died(error: Exception) -> str:
     return "the kernel died (out of memory, or killed)" if isinstance(error, DeadKernelError) else str(error)
 
 
-def _write_report(where: Path, record: dict) -> None:
-    outputs = [stage["outputs"] for stage in record["stages"].values()]
-    made_from = hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()
-    if record.get("report") != made_from or not (where / "report.html").exists():
-        report.write(where, list(runs.STAGES))
-        record["report"] = made_from
-
-
 @contextmanager
 def _only_one(where: Path):
     """Hold the folder: two runs at once would write over each other. The lock goes when the process goes."""
@@ -246,7 +238,6 @@ def _record(where: Path, values: dict, parameter_file: str, fresh: bool) -> dict
         "python": platform.python_version(),
         "platform": platform.platform(),
         "stages": stages,
-        "report": before.get("report"),
         "packages": {d.name: d.version for d in sorted(distributions(), key=lambda d: d.name.lower())},
     }
     write_json(where / "run.json", record)

@@ -1,10 +1,9 @@
-"""The encoder, the debugger and the search."""
+"""The encoder and the search."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from lib import debugger, encoder, recommender, runs
+from lib import encoder, recommender, runs
 
 
 @pytest.fixture(scope="module")
@@ -55,43 +54,6 @@ def test_vectors_are_units_and_a_batch_changes_nothing(base):
 )
 def test_bands_are_the_seeds(score, name):
     assert recommender.band(score) == name
-
-
-# the debugger
-
-
-def test_health_tells_a_sound_space_from_a_collapsed_one():
-    rng = np.random.default_rng(0)
-    sound = rng.normal(size=(300, 32))
-    sound /= np.linalg.norm(sound, axis=1, keepdims=True)
-    collapsed = np.tile(sound[0], (300, 1)) + 1e-3 * sound
-    collapsed /= np.linalg.norm(collapsed, axis=1, keepdims=True)
-    good, bad = debugger.health(sound), debugger.health(collapsed)
-    assert good["effective rank"] > 28 and abs(good["mean cosine"]) < 0.05 and good["dead dimensions"] == 0
-    assert bad["mean cosine"] > 0.99
-    sound[3, 4] = np.nan
-    assert debugger.health(sound)["not finite"] == 1
-
-
-def test_mood_gap_is_chance_for_noise_and_one_for_moods_apart():
-    rng, moods = np.random.default_rng(0), pd.Series(["calm", "sad"] * 100)
-    noise = rng.normal(size=(200, 16))
-    apart = np.eye(16)[(moods == "sad").astype(int)] + 0.01 * noise
-    gaps = [
-        debugger.mood_gap(debugger.pair_similarities(v / np.linalg.norm(v, axis=1, keepdims=True), moods, 0))
-        for v in (noise, apart)
-    ]
-    assert abs(gaps[0] - 0.5) < 0.05 and gaps[1] > 0.99
-    for mood in ("calm", ""):  # one mood, or none: nothing to tell apart
-        assert debugger.mood_gap(debugger.pair_similarities(noise, pd.Series([mood] * 200), 0)) is None
-
-
-def test_a_mislabelled_track_is_the_first_suspect():
-    moods = ["calm"] * 30 + ["sad"] * 30
-    vectors = np.repeat(np.eye(8)[:2], 30, axis=0) + 0.05 * np.random.default_rng(0).normal(size=(60, 8))
-    table = pd.DataFrame({"id": range(60), "title": "t", "artist": "a", "mood": moods})
-    table.loc[5, "mood"] = "sad"
-    assert debugger.suspects(vectors, table)["id"].tolist() == [5]
 
 
 # search

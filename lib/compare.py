@@ -1,0 +1,183 @@
+"""Runs side by side: what differs in their parameters, in their figures and in their answers, as a table and a page.
+
+    python -m lib.compare outputs/a outputs/b
+
+The first run is the reference; every other one is compared with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from lib import evaluation, plots, plots_model, report
+from lib.runs import ROOT, WorkbookError, fingerprint, need, read_json, resolve, shown
+
+FILES = ("tracks.parquet", "metrics.json", "answers.parquet", "quality.json", "embedding.json")
+SHOWN = 8  # requests that got better, and as many that got worse
+
+
+class Run(NamedTuple):
+    """A finished run: its name, folder, run.json, metrics.json, answers.parquet and a fingerprint of its catalogue."""
+
+    name: str
+    where: Path
+    record: dict
+    metrics: dict
+    answers: pd.DataFrame
+    catalogue: str
+
+
+def read(folder: str) -> Run:
+    """Read what there is to compare of a run.
+
+    Raises:
+        WorkbookError: there is no such run, or it is not finished.
+    """
+    where = resolve(folder)
+    if not (where / "run.json").is_file():
+        there = ", ".join(shown(p.parent) for p in sorted((ROOT / "outputs").glob("*/run.json")))
+        raise WorkbookError(
+            f"{folder}: no run.json there, so it is no run. There are: {there or 'none yet; make run'}."
+        )
+    need(where, *FILES)
+    answers = pd.read_parquet(where / "answers.parquet")
+    metrics = read_json(where / "metrics.json")
+    return Run(shown(where), where, read_json(where / "run.json"), metrics, answers, fingerprint(where / FILES[0]))
+
+
+def differences(runs: list[Run]) -> pd.DataFrame:
+    """Parameters, code and packages that are not the same in all runs: a row each, a column a run."""
+    told = {
+        run.name: {**run.record["parameters"], "code": run.record["code"][:10]}
+        | {f"package {name}": version for name, version in run.record["packages"].items()}
+        for run in runs
+    }
+    table = pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in told.items()}).map(_plain)
+    return table[table.nunique(axis=1) > 1].drop(index="run_dir", errors="ignore")
+
+
+def figures(runs: list[Run]) -> pd.DataFrame:
+    """The tuned encoders' figures, with 95 % intervals where they are measured: a row each, a column a run."""
+    return pd.DataFrame({run.name: _figures(run) for run in runs}).fillna("")
+
+
+def paired(first: Run, other: Run) -> pd.DataFrame:
+    """The requests that both runs answered over the same catalogue, with both answers; empty over different ones.
+
+    Returns:
+        Columns of answers.parquet, with _x for the first run's and _y for the other's, and gain in nDCG@10.
+    """
+    if first.catalogue != other.catalogue:
+        return pd.DataFrame()
+    both = first.answers.drop_duplicates("text").merge(other.answers.drop_duplicates("text"), on=["text", "mood"])
+    return both.assign(gain=both[f"{evaluation.MAIN}_y"] - both[f"{evaluation.MAIN}_x"])
+
+
+def verdict(first: Run, other: Run, both: pd.DataFrame) -> str:
+    """One sentence: which of two runs answers better, as far as that can be said."""
+    if len(both) < 2:
+        why = "other catalogues" if first.catalogue != other.catalogue else "no request in common"
+        return f"{other.name} and {first.name} have {why}: their figures stand side by side, but nothing is paired."
+    before, after = (
+        both[[f"{m}_{side}" for m in evaluation.MEASURES]].set_axis(list(evaluation.MEASURES), axis=1) for side in "xy"
+    )
+    change = evaluation.compare(before, after)[evaluation.MAIN]
+    word = "better than" if change["low"] > 0 else "worse than" if change["high"] < 0 else "no different from"
+    return (
+        f"{other.name} answers {word} {first.name}: {evaluation.MAIN} {change['mean']:+.3f} "
+        f"(95 % interval {change['low']:+.3f} to {change['high']:+.3f}) over {len(both):,} requests; "
+        f"{(both['gain'] > 0).sum():,} got better, {(both['gain'] < 0).sum():,} worse."
+    )
+
+
+def write(runs: list[Run], path: Path) -> str:
+    """Write the comparison as a page, and return it as text for the terminal."""
+    numbers, unlike, parts = figures(runs), differences(runs), []
+    for other in runs[1:]:
+        both = paired(runs[0], other)
+        parts.append(
+            {
+                "verdict": verdict(runs[0], other, both),
+                "names": (runs[0].name, other.name),
+                "better": _rows(both, "gain > 0", ascending=False),
+                "worse": _rows(both, "gain < 0", ascending=True),
+            }
+        )
+    encoders = {run.name: run.metrics["encoders"]["tuned"] for run in runs}
+    means = [f"{name} {e['retrieval'][evaluation.MAIN]['mean']:.3f}" for name, e in encoders.items()]
+    picture = plots_model.retrieval(encoders, f"{evaluation.MAIN}: {', '.join(means)}")
+    png, about = plots.described(picture)
+    report.page(
+        path,
+        "compare",
+        title="Runs side by side",
+        parts=parts,
+        differences=report.table(unlike) if len(unlike) else "",
+        figures=report.table(numbers),
+        picture={"png": png["image/png"], "alt": about["image/png"]["alt"]},
+        links=[(run.name, os.path.relpath(run.where / "report.html", path.parent)) for run in runs],
+    )
+    unlike = unlike.to_string() if len(unlike) else "none: the same parameters, code and packages"
+    said = "\n".join(part["verdict"] for part in parts)
+    return f"What differs\n{unlike}\n\nFigures\n{numbers.to_string()}\n\n{said}\n\nAs a page: {shown(path)}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; 0 when the page is written, 1 with one line on what is missing."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.compare", description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n")[2]
+    )
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="folders of two or more finished runs")
+    parser.add_argument("--out", default="outputs/compare.html", help="the page (default: %(default)s)")
+    args = parser.parse_args(argv)
+    try:
+        if len(set(map(resolve, args.runs))) < 2:
+            raise WorkbookError('name two runs or more: make compare RUNS="outputs/a outputs/b".')
+        print(write([read(run) for run in args.runs], resolve(args.out)))
+        return 0
+    except (WorkbookError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _figures(run: Run) -> dict[str, str]:
+    encoders = run.metrics["encoders"]
+    tuned, base = encoders["tuned"], encoders["base"]
+    told = {m: f"{v['mean']:.3f} [{v['low']:.3f}, {v['high']:.3f}]" for m, v in tuned["retrieval"].items()}
+    told[f"{evaluation.MAIN}, base"] = "{mean:.3f} [{low:.3f}, {high:.3f}]".format(**base["retrieval"][evaluation.MAIN])
+    told |= {f"MusicCaps {task}": f"{value:.3f}" for task, value in tuned.get("musiccaps", {}).items()}
+    told["uniformity"] = f"{tuned['space']['uniformity']:.2f}"
+    told["ms for one request"] = ", ".join(f"{s['ms_for_one']:.1f} ({d})" for d, s in tuned["speed"].items())
+    rules = read_json(run.where / "quality.json")["rules"]
+    told["quality rules that hold"] = f"{sum(rule['passed'] for rule in rules)} of {len(rules)}"
+    checks = [c["verdict"] for c in read_json(run.where / "embedding.json")["scorecard"] if c["value"] is not None]
+    told["embedding checks that are healthy"] = f"{checks.count('ok')} of {len(checks)}"
+    told["requests, tracks"] = f"{run.metrics['requests']:,}, {run.metrics['tracks']:,}"
+    told["minutes to train and index"] = f"{run.record['stages']['03_finetune']['seconds'] / 60:.1f}"
+    return told
+
+
+def _rows(both: pd.DataFrame, which: str, ascending: bool) -> list[dict]:
+    """The `SHOWN` requests that changed most, for the page."""
+    if both.empty:
+        return []
+    rows = both.query(which).sort_values("gain", ascending=ascending, kind="stable").head(SHOWN)
+    return [
+        {"text": r["text"], "scores": (r[f"{evaluation.MAIN}_x"], r[f"{evaluation.MAIN}_y"]),
+         "songs": (r["songs_x"].split("\n"), r["songs_y"].split("\n"))}
+        for r in rows.to_dict("records")
+    ]  # fmt: skip
+
+
+def _plain(value) -> str:
+    return "" if value is None or value != value else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
