@@ -75,7 +75,8 @@ def paired(first: Run, other: Run) -> pd.DataFrame:
     """
     if first.catalogue != other.catalogue:
         return pd.DataFrame()
-    both = first.answers.drop_duplicates("text").merge(other.answers.drop_duplicates("text"), on=["text", "mood"])
+    before, after = (run.answers.assign(nth=run.answers.groupby("text").cumcount()) for run in (first, other))
+    both = before.merge(after, on=["text", "mood", "nth"])  # a text may be asked twice
     return both.assign(gain=both[f"{evaluation.MAIN}_y"] - both[f"{evaluation.MAIN}_x"])
 
 

@@ -364,7 +364,8 @@ def can_map(vectors: dict[str, np.ndarray]) -> bool:
     """Whether there are enough different vectors for a map; prints why not."""
     if all(neighbours(v) is not None for v in vectors.values()):
         return True
-    print(f"A map needs at least {FEWEST} tracks with different texts; there are {len(next(iter(vectors.values())))}.")
+    n = len(next(iter(vectors.values())))
+    print(f"A map needs at least {FEWEST} tracks; there are {n}{', all with one vector' if n >= FEWEST else ''}.")
     return False
 
 

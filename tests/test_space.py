@@ -305,11 +305,11 @@ def debug(tmp_path, small_run, change, **parameters) -> str:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda t: t.head(3), ["A map needs at least 20 tracks with different texts; there are 3"]),
+        (lambda t: t.head(3), ["A map needs at least 20 tracks; there are 3."]),
         (lambda t: t[t["mood"] == "calm"].head(40).assign(mood="calm"), ["| same mood is closer |  |", "not measured"]),
         (
             lambda t: t.head(40).assign(text="the same", description="the same"),
-            ["A map needs", "✗ **broken**", "uniformity (0)", "repeated descriptions (1)"],
+            ["there are 40, all with one vector", "✗ **broken**", "uniformity (", "repeated descriptions (1)"],
         ),
     ],
     ids=["three tracks", "one mood", "identical texts"],
