@@ -29,7 +29,7 @@ def project(vectors: np.ndarray, seed: int) -> np.ndarray:
     """UMAP to two dimensions by cosine distance. (n, d) -> (n, 2).
 
     The same seed gives the same map. Of more than `FITTED` tracks a random sample is fitted and the others are placed
-    among them, which bounds the time: 100,000 × 384 take minutes on 2 cores (make bench).
+    among them, which bounds the time: 100,000 × 384 take under a minute on 2 cores (make bench).
     """
     fitted = np.random.default_rng(seed).permutation(len(vectors))[:FITTED] if len(vectors) > FITTED else slice(None)
     with warnings.catch_warnings():
