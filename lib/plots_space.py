@@ -39,19 +39,17 @@ def similarity(pairs: dict[str, Pairs]) -> Figure:
         share, closer = found[name]["overlap"], found[name]["same mood is closer"]
         said = "under two moods" if share is None else f"overlap {share:.2f}, same mood closer {closer:.0%}"
         axes.set_title(f"{name}: {said}", fontsize=11)
-        axes.legend(loc="upper right", fontsize=9)
     for (name, p), color in zip(pairs.items(), (BASE, TUNED), strict=False):
         for counts, style, label in ((p.within, "-", "same mood"), (p.between, "--", "other mood")):
             _histogram(panels[-1], counts, color, f"{name}, {label}", style)
-    panels[-1].legend(loc="upper right", fontsize=9)
     means = [f"{f['mean']:.2f} ({name})" for name, f in found.items() if f["mean"] is not None]
     panels[-1].set_title(f"Mean of all pairs: {', '.join(means) or 'no pairs'}", fontsize=11)
-    seen = np.flatnonzero(sum(p.within + p.between for p in pairs.values()))
-    if len(seen):
-        panels[0].set_xlim(CENTRES[seen[0]] - 0.05, CENTRES[seen[-1]] + 0.05)
+    _zoom(panels[0], sum(p.within + p.between for p in pairs.values()))
     panels[0].set_ylabel("density of pairs")
     for axes in panels:
         axes.set_xlabel("cosine similarity of two tracks")
+        if axes.patches:
+            axes.legend(loc="upper right", fontsize=9)
     figure.tight_layout()
     return figure
 
@@ -64,6 +62,13 @@ def _histogram(axes, counts: np.ndarray, color: str, label: str, style: str = "-
     axes.stairs(pair / pair.sum() / 0.02, edges, color=color, label=label, linestyle=style, linewidth=1.5)
     if fill:
         axes.stairs(pair / pair.sum() / 0.02, edges, color=color, alpha=0.3, fill=True)
+
+
+def _zoom(axes, counts: np.ndarray) -> None:
+    """Show the similarities that occur."""
+    seen = np.flatnonzero(counts)
+    if len(seen):
+        axes.set_xlim(CENTRES[seen[0]] - 0.05, CENTRES[seen[-1]] + 0.05)
 
 
 def mood_pairs(tables: dict[str, pd.DataFrame], order: list[str]) -> Figure | None:
@@ -124,6 +129,7 @@ def melting(pairs: Pairs, table: pd.DataFrame, most: int = 6) -> Figure | None:
             _histogram(axes, counts, color, label, style, fill=color == OTHER)
         axes.set_title(f"{found.mood} and {found.other}: overlap {found.overlap:.2f}", fontsize=10)
         axes.legend(fontsize=8)
+    _zoom(panels[0][0], pairs.within + pairs.between)
     for axes in panels.flat[len(shown) :]:
         axes.axis("off")
     figure.supxlabel("cosine similarity of two tracks", fontsize=10)
@@ -141,6 +147,7 @@ def umap(points: dict[str, np.ndarray], tracks: pd.DataFrame, judged: dict[str, 
     """
     ways = [way for way in ("mood", "genre") if (tracks[way] != "").any()]
     ways += ["energy"] if tracks["energy"].notna().any() else []
+    ways = ways or ["mood"]  # then all are of one colour
     figure, panels = plt.subplots(
         len(ways), len(points), figsize=(5.4 * len(points) + 1.6, 4.6 * len(ways)), squeeze=False, layout="constrained"
     )
