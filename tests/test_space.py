@@ -14,7 +14,7 @@ from matplotlib.colors import to_rgb
 from papermill.exceptions import PapermillExecutionError
 from sentence_transformers import SentenceTransformer
 
-from lib import debugger, encoder, maps, plots, recommender, runs, similarity
+from lib import debugger, encoder, maps, plots, recommender, runs, scorecard, similarity
 
 N, D = 600, 32
 
@@ -50,7 +50,7 @@ def base() -> SentenceTransformer:
 
 
 def verdicts(found: dict) -> dict[str, str]:
-    card = debugger.scorecard(found)
+    card = scorecard.judge(found)
     return dict(zip(card["check"], card["verdict"], strict=True))
 
 
@@ -194,7 +194,7 @@ def test_every_check_was_made_to_fail():
         "Unicode forms: cosine", "same mood is closer", "same mood is closer, over base", "overlap of moods",
         "tracks whose neighbours say another mood", "requests near to nothing", "trustworthiness of the map",
     }  # fmt: skip
-    assert {check.name for check in debugger.CHECKS} == elsewhere | set(SICK)
+    assert {check.name for check in scorecard.CHECKS} == elsewhere | set(SICK)
 
 
 def test_a_mislabelled_track_is_the_only_suspect(sound, tracks):
