@@ -156,8 +156,7 @@ def confusion(ranking: Ranking, requests: pd.DataFrame, tracks: pd.DataFrame) ->
     ]
     table = pd.DataFrame(pairs, columns=["asked", "answered"])
     counts = pd.crosstab(table["asked"], table["answered"], normalize="index")
-    rows, columns = (ordered(axis) + [name for name in axis if name == "unknown"] for axis in (counts.index, counts))
-    return counts.loc[rows, columns]
+    return counts.loc[ordered(counts.index), ordered(counts.columns)]
 
 
 def answered(scores: pd.DataFrame, ranking: Ranking, requests: pd.DataFrame, tracks: pd.DataFrame) -> pd.DataFrame:

@@ -73,7 +73,8 @@ def pairs(tracks: pd.DataFrame, moods: list[str]) -> Figure:
     dots = {"s": 12, "alpha": 0.6, "linewidth": 0}
     grid = sns.pairplot(shown, vars=list(PAIRED), hue="mood", hue_order=hues, plot_kws=dots, **look)
     correlation = tracks[["energy", "acousticness"]].corr().iloc[0, 1]
-    grid.figure.suptitle(f"Features move together: energy against acousticness {correlation:+.2f}", y=1.02)
+    together = f"Features move together: energy against acousticness {correlation:+.2f}"
+    grid.figure.suptitle(together if pd.notna(correlation) else "Too few audio features to compare", y=1.02)
     return grid.figure
 
 

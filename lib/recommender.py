@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +65,7 @@ class Recommender:
         known = [*liked, *disliked]
         if unknown := [track for track in known if track not in self.row]:
             raise KeyError(unknown)
-        query = embed(self.model, [text])[0]
+        query = embed(self.model, [unicodedata.normalize("NFKC", text)])[0]  # tokenizers know no full-width letters
         query = query + LIKED * self._mean(liked) - DISLIKED * self._mean(disliked)
         scores = self.vectors @ (query / np.linalg.norm(query))
         allowed = ~self.tracks["id"].isin(known) & ((self.tracks["mood"] == mood) | (mood is None))

@@ -12,12 +12,13 @@ from lib.debugger import NEAR_VECTORS, NEAR_WORDS
 
 
 class Check(NamedTuple):
-    """A line of the scorecard: what is healthy, from `low` to `high`, where that comes from, and if it is fatal."""
+    """A line of the scorecard: healthy from `low` to `high`, where that comes from, what to do, and if it is fatal."""
 
     name: str
     low: float
     high: float
     source: str
+    cure: str
     fatal: bool = False
 
     def range(self) -> str:
@@ -32,31 +33,56 @@ class Check(NamedTuple):
 ANY = np.inf
 UNIT = "float32 rounding of unit vectors"
 RULE = "rule of thumb of ours"
+# fmt: off
 CHECKS = (
-    Check("values that are not finite", 0, 0, "nothing can be ranked by NaN", True),
-    Check("smallest norm", 0.999, 1.001, UNIT, True),
-    Check("largest norm", 0.999, 1.001, UNIT, True),
-    Check("constant dimensions", 0, 0, "a dimension that never changes carries nothing"),
-    Check("effective rank / most possible", 0.1, ANY, f"Roy and Vetterli 2007; {RULE}"),
-    Check("mean cosine (anisotropy)", -ANY, 0.5, f"Ethayarajh 2019; {RULE}"),
-    Check("uniformity", -ANY, CROWDED, "Wang and Isola 2020; -1.2 is all pairs at cosine 0.7", True),
-    Check("hubness (skewness)", -ANY, 1.4, f"Radovanović et al. 2010; {RULE}"),
-    Check("tracks with an identical vector", -ANY, 0.01, f"share; {RULE}"),
-    Check("tracks with a near-identical vector", -ANY, 0.05, f"share with a cosine from {NEAR_VECTORS}; {RULE}"),
-    Check("repeated descriptions", -ANY, 0.01, f"share; {RULE}"),
-    Check("near-duplicate descriptions", -ANY, 0.05, f"share with {NEAR_WORDS:.0%} of words in common; {RULE}"),
-    Check("texts cut at the token limit", -ANY, 0.05, f"share; {RULE}"),
-    Check("alone or in a batch: difference", -ANY, 1, "over the tolerance of the device, 1e-5 on a CPU"),
-    Check("CPU or GPU: difference", -ANY, 1, "over a tolerance of 1e-3"),
-    Check("white space and case: cosine", 0.99, ANY, f"smallest over the forms; {RULE}"),
-    Check("Unicode forms: cosine", 0.9, ANY, f"smallest over the forms; {RULE}"),
-    Check("same mood is closer", 0.6, ANY, f"area under the ROC curve, chance 0.5; {RULE}"),
-    Check("same mood is closer, over base", 0, ANY, "tuning should raise it"),
-    Check("overlap of moods", -ANY, 0.9, f"Weitzman 1970; {RULE}"),
-    Check("trustworthiness of the map", 0.9, ANY, f"Venna and Kaski 2001; {RULE}"),
-    Check("tracks whose neighbours say another mood", -ANY, 0.2, f"share, most neighbours agreeing; {RULE}"),
-    Check("requests near to nothing", -ANY, 0.1, f"share with no track above 0.4, the seed's weak band; {RULE}"),
+    Check("values that are not finite", 0, 0, "nothing can be ranked by NaN",
+          "training diverged: lower lr", True),
+    Check("smallest norm", 0.999, 1.001, UNIT,
+          "encode with normalize_embeddings=True", True),
+    Check("largest norm", 0.999, 1.001, UNIT,
+          "encode with normalize_embeddings=True", True),
+    Check("constant dimensions", 0, 0, "a dimension that never changes carries nothing",
+          "a few do no harm; many: lower lr, or more kinds of text"),
+    Check("effective rank / most possible", 0.1, ANY, f"Roy and Vetterli 2007; {RULE}",
+          "the space has shrunk: lower lr, larger batch_size, or keep more of the base (keep_base)"),
+    Check("mean cosine (anisotropy)", -ANY, 0.5, f"Ethayarajh 2019; {RULE}",
+          "all resemble all: a larger batch_size pushes more apart; fixed thresholds mean nothing here"),
+    Check("uniformity", -ANY, CROWDED, "Wang and Isola 2020; -1.2 is all pairs at cosine 0.7",
+          "the space has collapsed: lower lr, larger batch_size, or keep more of the base (keep_base)", True),
+    Check("hubness (skewness)", -ANY, 1.4, f"Radovanović et al. 2010; {RULE}",
+          "look at the hubs below: texts that fit everything need words that tell them apart"),
+    Check("tracks with an identical vector", -ANY, 0.01, f"share; {RULE}",
+          "remove the duplicates that notebook 02 lists, or describe what tells them apart"),
+    Check("tracks with a near-identical vector", -ANY, 0.05, f"share with a cosine from {NEAR_VECTORS}; {RULE}",
+          "describe what tells these tracks apart"),
+    Check("repeated descriptions", -ANY, 0.01, f"share; {RULE}",
+          "describe each track; with features or genre, describe_from words one"),
+    Check("near-duplicate descriptions", -ANY, 0.05, f"share with {NEAR_WORDS:.0%} of words in common; {RULE}",
+          "describe what tells these tracks apart"),
+    Check("texts cut at the token limit", -ANY, 0.05, f"share; {RULE}",
+          "raise max_length, or shorten the descriptions"),
+    Check("alone or in a batch: difference", -ANY, 1, "over the tolerance of the device, 1e-5 on a CPU",
+          "padding leaks into the vectors: check the model's attention mask"),
+    Check("CPU or GPU: difference", -ANY, 1, "over a tolerance of 1e-3",
+          "encode in float32 on both"),
+    Check("white space and case: cosine", 0.99, ANY, f"smallest over the forms; {RULE}",
+          "lower-case and strip requests before they are encoded"),
+    Check("Unicode forms: cosine", 0.9, ANY, f"smallest over the forms; {RULE}",
+          "see which form, under The encoder; the search puts requests into NFKC, which mends full-width letters"),
+    Check("same mood is closer", 0.6, ANY, f"area under the ROC curve, chance 0.5; {RULE}",
+          "check the moods (Suspects, below), or train on more pairs"),
+    Check("same mood is closer, over base", 0, ANY, "tuning should raise it",
+          "serve the base, or train on more pairs"),
+    Check("overlap of moods", -ANY, 0.9, f"Weitzman 1970; {RULE}",
+          "check the moods (Suspects, below); rename or merge those that overlap most"),
+    Check("trustworthiness of the map", 0.9, ANY, f"Venna and Kaski 2001; {RULE}",
+          "read no structure into the map; the other figures stand"),
+    Check("tracks whose neighbours say another mood", -ANY, 0.2, f"share, most neighbours agreeing; {RULE}",
+          "check the moods of the tracks under Suspects"),
+    Check("requests near to nothing", -ANY, 0.1, f"share with no track above 0.4, the seed's weak band; {RULE}",
+          "read them under Suspects: songs to add, or words to teach"),
 )
+# fmt: on
 
 
 def judge(found: dict[str, float | None]) -> pd.DataFrame:
@@ -66,7 +92,7 @@ def judge(found: dict[str, float | None]) -> pd.DataFrame:
         found: the name of a check -> its value; None or missing where it could not be measured.
 
     Returns:
-        Columns check, value, healthy, source, verdict (ok, look, broken, not measured), in the order of `CHECKS`.
+        Columns check, value, healthy, verdict (ok, look, broken, not measured), source, cure, in the order of `CHECKS`.
     """
     rows = []
     for check in CHECKS:
@@ -77,22 +103,23 @@ def judge(found: dict[str, float | None]) -> pd.DataFrame:
             verdict = "ok"
         else:
             verdict = "broken" if check.fatal else "look"
-        rows.append((check.name, value, check.range(), check.source, verdict))
-    return pd.DataFrame(rows, columns=["check", "value", "healthy", "source", "verdict"])
+        rows.append((check.name, value, check.range(), verdict, check.source, check.cure))
+    return pd.DataFrame(rows, columns=["check", "value", "healthy", "verdict", "source", "cure"])
 
 
 def headline(card: pd.DataFrame) -> str:
-    """The scorecard as Markdown: one sentence on what to look at, then the table."""
+    """The scorecard as Markdown: how many checks are healthy, what to do about the others, then the table."""
     measured, amiss = card[card["verdict"] != "not measured"], card[card["verdict"].isin(["look", "broken"])]
-    said = f"**{len(measured) - len(amiss)} of {len(measured)} checks are healthy.**"
-    if len(amiss):
-        said += " Look at: " + ", ".join(f"{c} ({v:.3g})" for c, v in zip(amiss["check"], amiss["value"], strict=True))
+    lines = [f"**{len(measured) - len(amiss)} of {len(measured)} checks are healthy.**", ""]
+    lines += [
+        f"- **{r.check}**: {r.value:.3g}, healthy is {r.healthy}. What to do: {r.cure}." for r in amiss.itertuples()
+    ]
     mark = {"ok": "✓ ok", "look": "▲ **look**", "broken": "✗ **broken**", "not measured": "– not measured"}
-    lines = ["| check | value | healthy | verdict | source |", "| --- | ---: | --- | --- | --- |"]
+    lines += ["", "| check | value | healthy | verdict | source |", "| --- | ---: | --- | --- | --- |"]
     for row in card.itertuples():
         value = "" if pd.isna(row.value) else f"{row.value:.3g}"
         lines.append(f"| {row.check} | {value} | {row.healthy} | {mark[row.verdict]} | {row.source} |")
-    return said.rstrip(".") + "\n\n" + "\n".join(lines)
+    return "\n".join(lines)
 
 
 def record(card: pd.DataFrame, health: dict, figures: dict, melting: dict[str, pd.DataFrame]) -> dict:

@@ -129,6 +129,8 @@ def test_moods_are_told_apart_in_tables(base):
     assert by_mood["requests"].sum() == (requests["mood"] != "").sum() and by_mood["base"].between(0, 1).all()
     confusion = evaluation.confusion(ranking, requests, table)
     assert np.allclose(confusion.sum(axis=1), 1) and set(confusion.index) <= set(requests["mood"])
+    unsure = table.assign(mood=table["mood"].where(table.index % 3 != 0, ""))
+    assert list(evaluation.confusion(ranking, requests, unsure)).count("unknown") == 1
     worst = evaluation.worst(evaluation.score_ranking(ranking, requests), ranking, requests, table)
     assert worst["ndcg"].is_monotonic_increasing and (worst["should_have_come"] != "").all()
 

@@ -66,6 +66,11 @@ def test_answers_are_best_first_and_scores_are_cosines(songs):
     assert np.allclose(found["score"], vectors[1:] @ vectors[0], atol=1e-3)
 
 
+def test_full_width_letters_are_read(songs):
+    wide = "".join(chr(ord(c) + 0xFEE0) if c.isalpha() else c for c in "sad piano")
+    assert songs.recommend(wide)["id"].tolist() == songs.recommend("sad piano")["id"].tolist()
+
+
 def test_a_mood_filter_liked_and_disliked(songs):
     assert set(songs.recommend("music", 10, mood="calm")["mood"]) == {"calm"}
     plain = songs.recommend("music", 10)

@@ -309,7 +309,12 @@ def debug(tmp_path, small_run, change, **parameters) -> str:
         (lambda t: t[t["mood"] == "calm"].head(40).assign(mood="calm"), ["| same mood is closer |  |", "not measured"]),
         (
             lambda t: t.head(40).assign(text="the same", description="the same"),
-            ["there are 40, all with one vector", "✗ **broken**", "uniformity (", "repeated descriptions (1)"],
+            [
+                "there are 40, all with one vector",
+                "✗ **broken**",
+                "- **uniformity**:",
+                "- **repeated descriptions**: 1, healthy is at most 0.01. What to do: describe each",
+            ],
         ),
     ],
     ids=["three tracks", "one mood", "identical texts"],
