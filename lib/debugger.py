@@ -196,8 +196,8 @@ def worst_forms(cosine: pd.Series) -> dict[str, float]:
 
 
 def sample(n: int, seed: int) -> np.ndarray:
-    """All rows of n, or a random `LIMIT` of them in their order."""
-    return np.arange(n) if n <= LIMIT else np.sort(np.random.default_rng(seed).choice(n, LIMIT, replace=False))
+    """All rows of n, or a random `LIMIT` of them in random order."""
+    return np.arange(n) if n <= LIMIT else np.random.default_rng(seed).choice(n, LIMIT, replace=False)
 
 
 def health(vectors: np.ndarray) -> dict[str, float | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from html import escape
 from typing import NamedTuple
 
 import bm25s
@@ -265,7 +266,7 @@ def headline(metrics: dict) -> str:
         else "- No similarity is high enough for answers to be right 70 % of the time."
     )
     lines.append(f"- The space is {tuned['space']['verdict']} (uniformity {tuned['space']['uniformity']:.2f}).")
-    return "\n".join(lines)
+    return escape("\n".join(lines), quote=False)  # Markdown lets HTML through, and moods may be the user's
 
 
 def summary(metrics: dict) -> pd.DataFrame:

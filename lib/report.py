@@ -29,7 +29,7 @@ def write(run: Path, record: dict) -> None:
     """
     metrics = read_json(run / "metrics.json")
     stages = record["stages"]
-    made = {name: print_ for stage in stages.values() for name, print_ in stage.get("outputs", {}).items()}
+    made = {name: sha256 for stage in stages.values() for name, sha256 in stage.get("outputs", {}).items()}
     told = {name: nbformat.read(run / f"{name}.ipynb", 4) for name in STAGES}
     page(
         run / "report.html",

@@ -78,7 +78,7 @@ def figures(pairs: Pairs) -> dict[str, float | None]:
 
 
 def error(vectors: np.ndarray, moods: pd.Series, of: Callable[[Pairs], dict] = figures) -> dict[str, float | None]:
-    """Standard error of figures of a random sample: from the spread over `GROUPS` disjoint parts of it.
+    """Standard error of figures of a random sample, in random order: from the spread over `GROUPS` parts of it.
 
     Pairs share tracks and are not independent; parts that share none are. It overstates a little, since pairs across
     parts are left out (Politis, Romano, Wolf 1999, Subsampling).

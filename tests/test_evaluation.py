@@ -79,8 +79,10 @@ def test_the_headline_says_what_got_worse_and_what_was_not_measured():
     )
     encoders["base"]["musiccaps"] = {"mood": 0.5, "tags → caption": 0.5}
     encoders["tuned"]["musiccaps"] = {"mood": 0.3, "tags → caption": 0.6}
+    metrics["by_mood"] = {"<script>": {"base": 0.1, "tuned": 0.2}}
     said = evaluation.headline(metrics)
     assert "mood 0.500 to 0.300 (**worse**), tags → caption 0.500 to 0.600." in said and "Nothing" not in said
+    assert "hardest: &lt;script&gt;" in said
 
 
 def test_the_interval_holds_the_mean_and_narrows():

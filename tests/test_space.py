@@ -237,7 +237,7 @@ def test_overlap_and_closer_know_their_ends():
 def test_a_samples_error_covers_the_whole(rng):
     whole = unit(rng.normal(size=(4000, D)) + np.eye(4, D)[np.arange(4000) % 4])
     moods = pd.Series([f"mood{i % 4}" for i in range(4000)])
-    rows = np.sort(rng.choice(4000, 500, replace=False))
+    rows = rng.choice(4000, 500, replace=False)
     exact = similarity.figures(similarity.all_pairs(whole, moods))
     some = similarity.figures(similarity.all_pairs(whole[rows], moods.iloc[rows]))
     error = similarity.error(whole[rows], moods.iloc[rows])
