@@ -46,9 +46,14 @@ def read(folder: str) -> Run:
             f"{folder}: no run.json there, so it is no run. There are: {there or 'none yet; make run'}."
         )
     need(where, *FILES)
-    answers = pd.read_parquet(where / "answers.parquet")
-    metrics = read_json(where / "metrics.json")
-    return Run(shown(where), where, read_json(where / "run.json"), metrics, answers, fingerprint(where / FILES[0]))
+    try:
+        record, metrics = read_json(where / "run.json"), read_json(where / "metrics.json")
+        answers = pd.read_parquet(where / "answers.parquet")
+    except ValueError as error:
+        raise WorkbookError(f"{shown(where)} is damaged: {error}. Run it again: make run FRESH=1.") from error
+    if record["status"] != "done":
+        raise WorkbookError(f"{shown(where)} is not finished: its run.json says {record['status']!r}.")
+    return Run(shown(where), where, record, metrics, answers, fingerprint(where / FILES[0]))
 
 
 def differences(runs: list[Run]) -> pd.DataFrame:
@@ -89,9 +94,10 @@ def verdict(first: Run, other: Run, both: pd.DataFrame) -> str:
         both[[f"{m}_{side}" for m in evaluation.MEASURES]].set_axis(list(evaluation.MEASURES), axis=1) for side in "xy"
     )
     change = evaluation.compare(before, after)[evaluation.MAIN]
-    word = "better than" if change["low"] > 0 else "worse than" if change["high"] < 0 else "no different from"
+    better, worse = change["low"] > 0, change["high"] < 0
+    word = "answers better than" if better else "answers worse than" if worse else "makes no clear difference to"
     return (
-        f"{other.name} answers {word} {first.name}: {evaluation.MAIN} {change['mean']:+.3f} "
+        f"{other.name} {word} {first.name}: {evaluation.MAIN} {change['mean']:+.3f} "
         f"(95 % interval {change['low']:+.3f} to {change['high']:+.3f}) over {len(both):,} requests; "
         f"{(both['gain'] > 0).sum():,} got better, {(both['gain'] < 0).sum():,} worse."
     )
@@ -138,9 +144,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", default="outputs/compare.html", help="the page (default: %(default)s)")
     args = parser.parse_args(argv)
     try:
-        if len(set(map(resolve, args.runs))) < 2:
-            raise WorkbookError('name two runs or more: make compare RUNS="outputs/a outputs/b".')
-        print(write([read(run) for run in args.runs], resolve(args.out)))
+        if len(set(map(resolve, args.runs))) < max(2, len(args.runs)):
+            raise WorkbookError('name two different runs or more: make compare RUNS="outputs/a outputs/b".')
+        page = resolve(args.out)
+        page.parent.mkdir(parents=True, exist_ok=True)
+        print(write([read(run) for run in args.runs], page))
         return 0
     except (WorkbookError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -155,11 +163,13 @@ def _figures(run: Run) -> dict[str, str]:
     told |= {f"MusicCaps {task}": f"{value:.3f}" for task, value in tuned.get("musiccaps", {}).items()}
     told["uniformity"] = f"{tuned['space']['uniformity']:.2f}"
     told["ms for one request"] = ", ".join(f"{s['ms_for_one']:.1f} ({d})" for d, s in tuned["speed"].items())
-    rules = read_json(run.where / "quality.json")["rules"]
+    quality = read_json(run.where / "quality.json")
+    rules = quality["rules"]
     told["quality rules that hold"] = f"{sum(rule['passed'] for rule in rules)} of {len(rules)}"
-    checks = [c["verdict"] for c in read_json(run.where / "embedding.json")["scorecard"] if c["value"] is not None]
-    told["embedding checks that are healthy"] = f"{checks.count('ok')} of {len(checks)}"
-    told["requests, tracks"] = f"{run.metrics['requests']:,}, {run.metrics['tracks']:,}"
+    checks = read_json(run.where / "embedding.json")["scorecard"]
+    told["embedding checks to look at"] = "; ".join(c["check"] for c in checks if c["verdict"] in ("look", "broken"))
+    told["held-out requests, tracks"] = f"{run.metrics['requests']:,}, {run.metrics['tracks']:,}"
+    told["tracks in all"] = f"{quality['tracks']:,}"
     told["minutes to train and index"] = f"{run.record['stages']['03_finetune']['seconds'] / 60:.1f}"
     return told
 

@@ -18,7 +18,7 @@ from lib.recommender import BANDS
 from lib.runs import WorkbookError, fingerprint, shown
 
 NEIGHBOURS = 10
-FEWEST = 20  # tracks, below which neither neighbours nor a map say anything
+FEWEST = 2 * NEIGHBOURS + 1  # tracks, below which neither neighbours nor a map say anything
 LIMIT = similarity.EXACT  # tracks looked at together; of a larger catalogue a sample
 NEAR_VECTORS, NEAR_WORDS = 0.99, 0.8  # cosine, and share of words in common, from which two are near-duplicates
 TOLERANCE = {"cpu": 1e-5, "cuda": 1e-3, "mps": 1e-3}  # largest difference of a coordinate that rounding explains
@@ -87,7 +87,8 @@ def open_space(run: Path, models: dict, most: int, seed: int) -> Space:
     found = neighbours(index[whole])
     near, cosine = found if found else (None, None)
     said = f"Served: {'a sample of ' if len(rows) < len(tracks) else ''}{len(rows):,} of {len(tracks):,} tracks. "
-    said += f"Compared: {len(chosen):,} of {len(pool):,} tracks{' that training never saw' if pool is unseen else ''}."
+    said += f"Compared: {len(chosen):,} of {len(pool):,} tracks"
+    said += " that training never saw." if pool is unseen else f": only {len(unseen)} of them were never trained on."
     return Space(
         index[whole], served[whole].reset_index(drop=True), near, cosine, len(rows) < len(tracks),
         chosen[good].reset_index(drop=True), {n: v[good] for n, v in vectors.items()},
@@ -167,11 +168,11 @@ def steadiness(model, texts: list[str]) -> dict[str, float]:
     """Largest difference of a coordinate over its tolerance: a text alone or in a batch; on the CPU or the GPU."""
     batch, own = embed(model, texts), model.device
     alone = np.concatenate([embed(model, [text]) for text in texts])
-    found = {"alone or in a batch: difference": float(np.abs(batch - alone).max() / TOLERANCE[own.type])}
+    found = {"alone or in a batch: difference / tolerance": float(np.abs(batch - alone).max() / TOLERANCE[own.type])}
     if own.type != "cpu":
         on_cpu = embed(model.to("cpu"), texts)
         model.to(own)
-        found["CPU or GPU: difference"] = float(np.abs(batch - on_cpu).max() / TOLERANCE[own.type])
+        found["CPU or GPU: difference / tolerance"] = float(np.abs(batch - on_cpu).max() / TOLERANCE[own.type])
     return found
 
 
@@ -187,8 +188,9 @@ def forms(model, texts: list[str]) -> pd.Series:
 
 
 def worst_forms(cosine: pd.Series) -> dict[str, float]:
-    """The two checks on forms, from `forms`."""
-    unicode = cosine.index.str.contains("Unicode|full-width|no-break")
+    """The two checks on forms, from `forms`. Full-width letters are left out: the search mends them itself."""
+    cosine = cosine.drop("full-width letters")
+    unicode = cosine.index.str.contains("Unicode|no-break")
     return {"white space and case: cosine": cosine[~unicode].min(), "Unicode forms: cosine": cosine[unicode].min()}
 
 
@@ -218,7 +220,7 @@ def health(vectors: np.ndarray) -> dict[str, float | None]:
     return found | {
         "smallest norm": float(norms.min()),
         "largest norm": float(norms.max()),
-        "constant dimensions": int((finite.std(axis=0) < 1e-6).sum()),
+        "constant dimensions": float((finite.std(axis=0) < 1e-6).mean()),
         "effective rank": rank,
         "effective rank / most possible": rank / min(n - 1, vectors.shape[1]),
         "mean cosine (anisotropy)": float((np.linalg.norm(finite.sum(axis=0)) ** 2 - (norms**2).sum()) / (n * (n - 1))),

@@ -28,6 +28,7 @@ MEASURES = {
     "mAP": AP(rel=2) @ DEPTH,
 }
 MAIN = "nDCG@10"
+FEWEST = 50  # held-out tracks, below which the first ten are too large a part of them for a verdict
 TEXTS = 256  # texts encoded to measure speed
 Ranking = dict[str, dict[str, float]]  # request id -> track id -> score, best first
 
@@ -214,10 +215,12 @@ def _speed(model, texts: pd.Series) -> dict[str, float]:
 def verdict(metrics: dict) -> str:
     """One sentence on whether tuning helped, from the measured difference and its interval."""
     change, encoders = metrics["difference"][MAIN], metrics["encoders"]
-    if change["low"] > 0:
+    if metrics["tracks"] < FEWEST:
+        said = f"Too few held-out tracks ({metrics['tracks']}) to tell whether tuning helped"
+    elif change["low"] > 0:
         said = "Tuning helped"
     elif change["high"] < 0:
-        said = "Tuning did harm: serve the base model"
+        said = "Tuning did harm (keep_base=1 serves the base)"
     else:
         said = "Tuning made no clear difference"
     words = encoders["bm25"]["retrieval"][MAIN]["mean"]

@@ -65,7 +65,11 @@ def read(file: Path, overrides: list[str]) -> dict:
         key, equals, value = override.partition("=")
         if not equals:
             raise WorkbookError(f"--set {override}: write key=value.")
-        given[key], sources[key] = yaml.load(value, _Loader), f"--set {override}"
+        try:
+            given[key], sources[key] = yaml.load(value, _Loader), f"--set {override}"
+        except yaml.YAMLError as error:
+            advice = "Quote a value that has spaces: SET=\"'columns={title: song}'\"."
+            raise WorkbookError(f"--set {override}: not valid YAML: {_yaml_problem(error)} {advice}") from error
     known = {key: default for notebook in runs.STAGES for key, default in declared(notebook).items()}
     for key, value in given.items():
         _check(key, value, known, sources[key])

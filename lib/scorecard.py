@@ -24,10 +24,14 @@ class Check(NamedTuple):
     def range(self) -> str:
         """What is healthy, in words."""
         if self.low == self.high:
-            return f"{self.low:g}"
+            return self.text(self.low)
         if np.isinf(self.low):
-            return f"at most {self.high:g}"
-        return f"at least {self.low:g}" if np.isinf(self.high) else f"{self.low:g} to {self.high:g}"
+            return f"at most {self.text(self.high)}"
+        return f"at least {self.text(self.low)}" + ("" if np.isinf(self.high) else f", at most {self.text(self.high)}")
+
+    def text(self, value: float) -> str:
+        """A value as people read it: a share in percent."""
+        return f"{100 * value:.3g} %" if self.source.startswith("share") else f"{value:.4g}"
 
 
 ANY = np.inf
@@ -41,7 +45,7 @@ CHECKS = (
           "encode with normalize_embeddings=True", True),
     Check("largest norm", 0.999, 1.001, UNIT,
           "encode with normalize_embeddings=True", True),
-    Check("constant dimensions", 0, 0, "a dimension that never changes carries nothing",
+    Check("constant dimensions", -ANY, 0.01, f"share that carries nothing; MiniLM has 3 of 384; {RULE}",
           "a few do no harm; many: lower lr, or more kinds of text"),
     Check("effective rank / most possible", 0.1, ANY, f"Roy and Vetterli 2007; {RULE}",
           "the space has shrunk: lower lr, larger batch_size, or keep more of the base (keep_base)"),
@@ -61,18 +65,18 @@ CHECKS = (
           "describe what tells these tracks apart"),
     Check("texts cut at the token limit", -ANY, 0.05, f"share; {RULE}",
           "raise max_length, or shorten the descriptions"),
-    Check("alone or in a batch: difference", -ANY, 1, "over the tolerance of the device, 1e-5 on a CPU",
+    Check("alone or in a batch: difference / tolerance", -ANY, 1, "tolerance: 1e-5 of a coordinate on a CPU, else 1e-3",
           "padding leaks into the vectors: check the model's attention mask"),
-    Check("CPU or GPU: difference", -ANY, 1, "over a tolerance of 1e-3",
+    Check("CPU or GPU: difference / tolerance", -ANY, 1, "tolerance: 1e-3 of a coordinate",
           "encode in float32 on both"),
     Check("white space and case: cosine", 0.99, ANY, f"smallest over the forms; {RULE}",
           "lower-case and strip requests before they are encoded"),
     Check("Unicode forms: cosine", 0.9, ANY, f"smallest over the forms; {RULE}",
-          "see which form, under The encoder; the search puts requests into NFKC, which mends full-width letters"),
+          "see which form, under The encoder; put texts into NFKC before they are encoded"),
     Check("same mood is closer", 0.6, ANY, f"area under the ROC curve, chance 0.5; {RULE}",
           "check the moods (Suspects, below), or train on more pairs"),
     Check("same mood is closer, over base", 0, ANY, "tuning should raise it",
-          "serve the base, or train on more pairs"),
+          "train on more pairs, or keep more of the base (keep_base)"),
     Check("overlap of moods", -ANY, 0.9, f"Weitzman 1970; {RULE}",
           "check the moods (Suspects, below); rename or merge those that overlap most"),
     Check("trustworthiness of the map", 0.9, ANY, f"Venna and Kaski 2001; {RULE}",
@@ -92,7 +96,8 @@ def judge(found: dict[str, float | None]) -> pd.DataFrame:
         found: the name of a check -> its value; None or missing where it could not be measured.
 
     Returns:
-        Columns check, value, healthy, verdict (ok, look, broken, not measured), source, cure, in the order of `CHECKS`.
+        Columns check, value, said (the value as people read it), healthy, verdict (ok, look, broken, not measured),
+        source, cure, in the order of `CHECKS`.
     """
     rows = []
     for check in CHECKS:
@@ -103,22 +108,20 @@ def judge(found: dict[str, float | None]) -> pd.DataFrame:
             verdict = "ok"
         else:
             verdict = "broken" if check.fatal else "look"
-        rows.append((check.name, value, check.range(), verdict, check.source, check.cure))
-    return pd.DataFrame(rows, columns=["check", "value", "healthy", "verdict", "source", "cure"])
+        said = "" if value is None else check.text(value)
+        rows.append((check.name, value, said, check.range(), verdict, check.source, check.cure))
+    return pd.DataFrame(rows, columns=["check", "value", "said", "healthy", "verdict", "source", "cure"])
 
 
 def headline(card: pd.DataFrame) -> str:
     """The scorecard as Markdown: how many checks are healthy, what to do about the others, then the table."""
     measured, amiss = card[card["verdict"] != "not measured"], card[card["verdict"].isin(["look", "broken"])]
-    lines = [f"**{len(measured) - len(amiss)} of {len(measured)} checks are healthy.**", ""]
-    lines += [
-        f"- **{r.check}**: {r.value:.3g}, healthy is {r.healthy}. What to do: {r.cure}." for r in amiss.itertuples()
-    ]
+    healthy, missing = len(measured) - len(amiss), len(card) - len(measured)
+    lines = [f"**{healthy} of {len(measured)} checks are healthy**, {missing} not measured.", ""]
+    lines += [f"- **{r.check}**: {r.said}, healthy is {r.healthy}. What to do: {r.cure}." for r in amiss.itertuples()]
     mark = {"ok": "✓ ok", "look": "▲ **look**", "broken": "✗ **broken**", "not measured": "– not measured"}
-    lines += ["", "| check | value | healthy | verdict | source |", "| --- | ---: | --- | --- | --- |"]
-    for row in card.itertuples():
-        value = "" if pd.isna(row.value) else f"{row.value:.3g}"
-        lines.append(f"| {row.check} | {value} | {row.healthy} | {mark[row.verdict]} | {row.source} |")
+    lines += ["", "| check | verdict | value | healthy | source |", "| --- | --- | ---: | --- | --- |"]
+    lines += [f"| {r.check} | {mark[r.verdict]} | {r.said} | {r.healthy} | {r.source} |" for r in card.itertuples()]
     return "\n".join(lines)
 
 

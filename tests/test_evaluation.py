@@ -52,10 +52,11 @@ def test_a_collapsed_encoder_passes_the_seeds_test_and_fails_all_else(base):
     honest, bad = scored(base, requests, table), scored(collapsed, requests, table)
     change = evaluation.compare(honest, bad)
     assert change["nDCG@10"]["high"] < 0 and change["nDCG@10"]["p"] < 0.05
-    metrics = {"requests": len(requests), "difference": change, "encoders": {}}
+    metrics = {"requests": len(requests), "tracks": len(table), "difference": change, "encoders": {}}
     for name, table_ in (("base", honest), ("tuned", bad), ("bm25", honest)):
         metrics["encoders"][name] = {"retrieval": evaluation.intervals(table_)}
     assert evaluation.verdict(metrics).startswith("Tuning did harm")
+    assert evaluation.verdict(metrics | {"tracks": 12}).startswith("Too few held-out tracks (12)")
     spaces = [calibration.spread(evaluation.encode(m, table, requests), table, requests) for m in (base, collapsed)]
     assert [space["verdict"] for space in spaces] == ["spread", "collapsed"]
     assert spaces[1]["uniformity"] > spaces[0]["uniformity"] and spaces[1]["mean_cosine"] > 0.99

@@ -145,7 +145,7 @@ def test_runs_are_compared(chromium, small_run, other_run, tmp_path, capsys, siz
     said = capsys.readouterr().out
     row = next(line.split() for line in said.splitlines() if line.startswith("lr "))
     assert row == ["lr", "0.00013", "1e-06"] and "n_tracks" not in said
-    assert "no different from" in said and "1 got better, 2 worse" in said
+    assert "makes no clear difference to" in said and "1 got better, 2 worse" in said
     answers = pd.read_parquet(small_run / "answers.parquet")
     with opened(chromium, file, size) as page:
         check(page)
@@ -167,9 +167,14 @@ def test_what_cannot_be_compared_is_said(small_run, other_run, tmp_path, capsys)
         assert not (tmp_path / "c.html").exists()
         return capsys.readouterr().err
 
-    assert "name two runs or more" in refused(small_run)
-    assert "name two runs or more" in refused(small_run, small_run)
+    assert "name two different runs or more" in refused(small_run)
+    assert "name two different runs or more" in refused(small_run, small_run)
     assert "no run.json there" in refused(small_run, tmp_path)
+    record = json.loads((other_run / "run.json").read_text())
+    (other_run / "run.json").write_text(json.dumps(record | {"status": "failed"}))
+    assert "is not finished: its run.json says 'failed'" in refused(small_run, other_run)
+    (other_run / "metrics.json").write_text('{"half":')
+    assert "is damaged" in refused(small_run, other_run)
     (other_run / "answers.parquet").unlink()
     assert "has no answers.parquet. 05_model_performance makes it" in refused(small_run, other_run)
 

@@ -81,6 +81,7 @@ def test_bad_parameter_files_are_refused_by_name(tmp_path):
     assert "units holds ['s']; everything in it must be text" in refused(tmp_path, "units: {duration_ms: [s]}\n")
     assert "infer_moods holds 3" in refused(tmp_path, "infer_moods: [calm, 3]\n")
     assert "write key=value" in refused(tmp_path, "", "lr")
+    assert "Quote a value that has spaces" in refused(tmp_path, "", "columns={title:")
     assert "expected lines of `key: value`" in refused(tmp_path, "- a\n- b\n")
 
 
