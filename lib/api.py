@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    StrictBool,
+    StrictFloat,
     StrictInt,
     StrictStr,
     StringConstraints,
@@ -17,11 +20,13 @@ from pydantic import (
     model_validator,
 )
 
-from lib.recommender import Recommender
+if TYPE_CHECKING:  # the gateway needs the contract, not PyTorch
+    from lib.recommender import Recommender
 
 DEFAULT_TOP_K = 5
 Text = Annotated[StrictStr, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
 TopK = Annotated[StrictInt, Field(ge=1, le=10)]
+Diversity = Annotated[StrictFloat, Field(ge=0, le=1)]
 
 
 class RecommendRequest(BaseModel):
@@ -35,12 +40,35 @@ class RecommendRequest(BaseModel):
     mood: StrictStr | None = Field(None, description="Only tracks of this mood.")
     liked: list[StrictStr] = Field([], description="Ids of tracks that pull the request towards them.")
     disliked: list[StrictStr] = Field([], description="Ids of tracks that push the request away from them.")
+    diversity: Diversity | None = Field(None, description="0: the nearest, however alike; 1: as unlike as can be.")
+    explain: StrictBool = Field(False, description="Say of each track why it fits.")
 
     @model_validator(mode="after")
     def _one_count(self) -> RecommendRequest:
         if None not in (self.top_k, self.num_recommendations) and self.top_k != self.num_recommendations:
             raise ValueError("top_k and num_recommendations are two names of one value, and they differ")
         return self
+
+
+class Word(BaseModel):
+    """A word of the track's text and its share of the score, negative where it speaks against the track."""
+
+    word: str
+    share: float
+
+
+class Mood(BaseModel):
+    """A mood and the cosine similarity of the track to the mean of its tracks."""
+
+    mood: str
+    similarity: float
+
+
+class Why(BaseModel):
+    """Why a track fits: the words that carried the match, and its nearest moods."""
+
+    words: list[Word]
+    moods: list[Mood]
 
 
 class Track(BaseModel):
@@ -52,6 +80,7 @@ class Track(BaseModel):
     mood: str
     score: float = Field(description="Cosine similarity; never increasing down the list.")
     match: str = Field(description="strong above 0.7, moderate from 0.5, borderline from 0.4, weak below.")
+    why: Why | None = Field(None, description="Only where explain was true.")
 
 
 class RecommendResponse(BaseModel):
@@ -101,9 +130,8 @@ def recommend(recommender: Recommender, request: str) -> Answer:
     Args:
         request: Kernel Gateway's REQUEST, a JSON text whose "body" is the HTTP body, parsed or as text.
     """
-    body = json.loads(request)["body"]
     try:
-        asked = RecommendRequest.model_validate_json(body if isinstance(body, str) else json.dumps(body))
+        asked = _read(request)
     except ValidationError as error:
         return _invalid(error)
     if asked.mood is not None and asked.mood not in recommender.moods:
@@ -113,9 +141,22 @@ def recommend(recommender: Recommender, request: str) -> Answer:
         if unknown := [track for track in getattr(asked, name) if track not in recommender.row]:
             return failure(400, "unknown_track", f"No such track: {', '.join(unknown)}.", name)
     top_k = asked.top_k or asked.num_recommendations or DEFAULT_TOP_K
-    found = recommender.recommend(asked.text, top_k, asked.mood, asked.liked, asked.disliked)
+    diversity = {} if asked.diversity is None else {"diversity": asked.diversity}
+    query = recommender.query(asked.text, asked.liked, asked.disliked)
+    found = recommender.search(query, top_k, asked.mood, [*asked.liked, *asked.disliked], **diversity)
+    if asked.explain:
+        found["why"] = recommender.explain(query, list(found["id"]))
     response = RecommendResponse(tracks=found.to_dict("records"), model=recommender.fingerprints["model"])
-    return Answer(200, response.model_dump_json())
+    return Answer(200, response.model_dump_json(exclude_none=True))
+
+
+def encode_together(recommender: Recommender, requests: list[str]) -> None:
+    """Encode the texts of requests that wait together in one batch, which costs less than one after another."""
+    texts = []
+    for request in requests:
+        with suppress(ValidationError):  # it is refused when its turn comes
+            texts.append(_read(request).text)
+    recommender.encode(texts)
 
 
 def health() -> Answer:
@@ -155,6 +196,11 @@ def openapi() -> Answer:
         "components": {"schemas": schemas},
     }
     return Answer(200, json.dumps(document))
+
+
+def _read(request: str) -> RecommendRequest:
+    body = json.loads(request)["body"]
+    return RecommendRequest.model_validate_json(body if isinstance(body, str) else json.dumps(body))
 
 
 def _content(schema: str) -> dict:

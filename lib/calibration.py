@@ -88,13 +88,18 @@ def thresholds(shown: pd.DataFrame, wanted: tuple[float, ...] = (0.9, 0.7, 0.5))
     return out
 
 
-def uniformity(vectors: np.ndarray, most: int = 2000) -> float:
-    """Log of the mean of exp(-2 d²) over pairs of the first `most` unit vectors (Wang and Isola 2020), -4 to 0."""
-    cosine = (vectors[:most] @ vectors[:most].T)[np.triu_indices(min(most, len(vectors)), 1)]
-    return float(np.log(np.exp(-4 * (1 - cosine.astype(np.float64))).mean()))
+def cosines(vectors: np.ndarray, most: int = 2000) -> np.ndarray:
+    """Cosine of each pair of the first `most` unit vectors. (n, d) -> (pairs,) float64."""
+    first = vectors[:most]
+    return (first @ first.T)[np.triu_indices(len(first), 1)].astype(np.float64)
 
 
-def spread(encoded: Encoded, tracks: pd.DataFrame, requests: pd.DataFrame, most: int = 2000) -> dict:
+def uniformity(cosine: np.ndarray) -> float:
+    """Log of the mean of exp(-2 d²) over pairs (Wang and Isola 2020), -4 to 0, from their `cosines`."""
+    return float(np.log(np.exp(-4 * (1 - cosine)).mean()))
+
+
+def spread(encoded: Encoded, tracks: pd.DataFrame, requests: pd.DataFrame) -> dict:
     """Alignment and uniformity (Wang and Isola 2020), the mean cosine of two tracks, and a verdict on collapse.
 
     Alignment is the mean squared distance of a request and the track it was worded from (lower is better, 0 to 4);
@@ -102,16 +107,15 @@ def spread(encoded: Encoded, tracks: pd.DataFrame, requests: pd.DataFrame, most:
     """
     row = {track: i for i, track in enumerate(tracks["id"])}
     pairs = [(i, row[target]) for i, target in enumerate(requests["target"]) if target in row]
-    vectors = encoded.tracks[:most]
-    cosine = (vectors @ vectors.T)[np.triu_indices(len(vectors), 1)]
-    even = uniformity(vectors)
+    cosine = cosines(encoded.tracks)
+    uniform = uniformity(cosine)
     alignment = None
     if pairs:
         asked, target = np.array(pairs).T
         alignment = float((2 - 2 * np.einsum("ij,ij->i", encoded.requests[asked], encoded.tracks[target])).mean())
     return {
         "alignment": alignment and round(alignment, 4),
-        "uniformity": round(even, 4),
+        "uniformity": round(uniform, 4),
         "mean_cosine": round(float(cosine.mean()), 4),
-        "verdict": "collapsed" if even > COLLAPSED else "crowded" if even > CROWDED else "spread",
+        "verdict": "collapsed" if uniform > COLLAPSED else "crowded" if uniform > CROWDED else "spread",
     }

@@ -23,12 +23,14 @@ SHOWN = 8  # requests that got better, and as many that got worse
 
 
 class Run(NamedTuple):
-    """A finished run: its name, folder, run.json, metrics.json, answers.parquet and a fingerprint of its catalogue."""
+    """A finished run: its name, folder, what its files hold, and a fingerprint of its catalogue."""
 
     name: str
     where: Path
     record: dict
     metrics: dict
+    quality: dict
+    embedding: dict
     answers: pd.DataFrame
     catalogue: str
 
@@ -47,13 +49,13 @@ def read(folder: str) -> Run:
         )
     need(where, *FILES)
     try:
-        record, metrics = read_json(where / "run.json"), read_json(where / "metrics.json")
+        held = [read_json(where / f"{name}.json") for name in ("run", "metrics", "quality", "embedding")]
         answers = pd.read_parquet(where / "answers.parquet")
     except ValueError as error:
         raise WorkbookError(f"{shown(where)} is damaged: {error}. Run it again: make run FRESH=1.") from error
-    if record["status"] != "done":
-        raise WorkbookError(f"{shown(where)} is not finished: its run.json says {record['status']!r}.")
-    return Run(shown(where), where, record, metrics, answers, fingerprint(where / FILES[0]))
+    if (status := held[0]["status"]) != "done":
+        raise WorkbookError(f"{shown(where)} is not finished: its run.json says {status!r}.")
+    return Run(shown(where), where, *held, answers, fingerprint(where / FILES[0]))
 
 
 def differences(runs: list[Run]) -> pd.DataFrame:
@@ -156,20 +158,18 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _figures(run: Run) -> dict[str, str]:
-    encoders = run.metrics["encoders"]
-    tuned, base = encoders["tuned"], encoders["base"]
-    told = {m: f"{v['mean']:.3f} [{v['low']:.3f}, {v['high']:.3f}]" for m, v in tuned["retrieval"].items()}
-    told[f"{evaluation.MAIN}, base"] = "{mean:.3f} [{low:.3f}, {high:.3f}]".format(**base["retrieval"][evaluation.MAIN])
+    tuned, retrieval = run.metrics["encoders"]["tuned"], evaluation.summary(run.metrics)
+    told = dict(retrieval.loc["tuned"])
+    told[f"{evaluation.MAIN}, base"] = retrieval.loc["base", evaluation.MAIN]
     told |= {f"MusicCaps {task}": f"{value:.3f}" for task, value in tuned.get("musiccaps", {}).items()}
     told["uniformity"] = f"{tuned['space']['uniformity']:.2f}"
     told["ms for one request"] = ", ".join(f"{s['ms_for_one']:.1f} ({d})" for d, s in tuned["speed"].items())
-    quality = read_json(run.where / "quality.json")
-    rules = quality["rules"]
+    rules = run.quality["rules"]
     told["quality rules that hold"] = f"{sum(rule['passed'] for rule in rules)} of {len(rules)}"
-    checks = read_json(run.where / "embedding.json")["scorecard"]
+    checks = run.embedding["scorecard"]
     told["embedding checks to look at"] = "; ".join(c["check"] for c in checks if c["verdict"] in ("look", "broken"))
     told["held-out requests, tracks"] = f"{run.metrics['requests']:,}, {run.metrics['tracks']:,}"
-    told["tracks in all"] = f"{quality['tracks']:,}"
+    told["tracks in all"] = f"{run.quality['tracks']:,}"
     told["minutes to train and index"] = f"{run.record['stages']['03_finetune']['seconds'] / 60:.1f}"
     return told
 

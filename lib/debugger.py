@@ -12,7 +12,7 @@ from scipy import stats
 from sklearn.neighbors import NearestNeighbors
 
 from lib import similarity
-from lib.calibration import uniformity
+from lib.calibration import cosines, uniformity
 from lib.encoder import embed
 from lib.recommender import BANDS
 from lib.runs import WorkbookError, fingerprint, shown
@@ -224,7 +224,7 @@ def health(vectors: np.ndarray) -> dict[str, float | None]:
         "effective rank": rank,
         "effective rank / most possible": rank / min(n - 1, vectors.shape[1]),
         "mean cosine (anisotropy)": float((np.linalg.norm(finite.sum(axis=0)) ** 2 - (norms**2).sum()) / (n * (n - 1))),
-        "uniformity": uniformity(finite),
+        "uniformity": uniformity(cosines(finite)),
     }
 
 

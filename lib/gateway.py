@@ -1,160 +1,122 @@
-"""Serve notebook 08 with Jupyter Kernel Gateway: the stock notebook-HTTP personality, with JSON errors throughout.
+"""Serve notebook 08 with Jupyter Kernel Gateway, and keep it alive: its cells are the service, this is what guards it.
 
-python -m lib.gateway --run outputs/quick --port 8080
+python -m lib.gateway --run outputs/current --port 8080
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import ipaddress
 import json
 import logging
+import os
+import re
+import signal
 import socket
 import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 
 import papermill
-from kernel_gateway.base.handlers import NotFoundHandler
 from kernel_gateway.gatewayapp import KernelGatewayApp
 from kernel_gateway.notebook_http import NotebookHTTPPersonality
-from kernel_gateway.notebook_http.errors import CodeExecutionError
 from kernel_gateway.notebook_http.handlers import NotebookAPIHandler
-from kernel_gateway.notebook_http.request_utils import format_request, headers_to_dict, parse_args
-from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
-from tornado.web import RequestHandler
 from traitlets.config import Config
 
-from lib.runs import ROOT, WorkbookError, atomic, need, resolve, shown
+from lib.handlers import TOKEN, CellHandler, Handler, HealthHandler, MetricsHandler, NotFound, ReadyHandler
+from lib.kernel import Broken, Endpoint, Lost, Target
+from lib.pool import Limits, Pool
+from lib.runs import NOTEBOOKS, ROOT, WorkbookError, need, shown
 
-NOTEBOOK = ROOT / "notebooks" / "08_serve.ipynb"
-BODY_LIMIT = 64 * 1024
-TIME_LIMIT = 5.0  # seconds that a request may take in its kernel
-CODES = {
-    400: "not_json",
-    401: "unauthorized",
-    404: "not_found",
-    405: "method_not_allowed",
-    413: "too_large",
-    415: "unsupported_media_type",
-    503: "busy",
-}
-REQUESTS = Counter("recommend_requests", "Requests by path and status.", ["path", "status"])
-SECONDS = Histogram("recommend_request_seconds", "Seconds from request to answer.", ["path"])
-
-
-class JSONErrors(RequestHandler):
-    """Every error in the contract's form, whoever raised it."""
-
-    def write_error(self, status_code, **kwargs):
-        """Answer an error as {"error": {"code", "message", "field"}}; what broke is in the log, not in the answer."""
-        message = kwargs.get("message") or self._reason
-        error = {"code": CODES.get(status_code, "internal"), "message": message, "field": None}
-        for name, value in {"Content-Type": "application/json", **kwargs.get("headers", {})}.items():
-            self.set_header(name, value)
-        self.finish(json.dumps({"error": error}))
-
-
-class CellHandler(JSONErrors, NotebookAPIHandler):
-    """Runs a notebook cell for a request: one execution for request and cell together, and a time limit."""
-
-    async def _handle_request(self):
-        refused = self._refusal()
-        if refused:
-            status, message, headers = refused
-            return self.send_error(status, message=message, headers=headers)
-        client, kernel = await self.kernel_pool.acquire()
-        try:
-            answer, info = await asyncio.wait_for(self._run_cells(client, kernel), TIME_LIMIT)
-        except TimeoutError:
-            await self.settings["kernel_manager"].interrupt_kernel(kernel)
-            return self.send_error(503, message=f"No answer within {TIME_LIMIT:g} s.", headers={"Retry-After": "1"})
-        except CodeExecutionError as error:
-            logging.error("%s %s: the cell raised %s", self.request.method, self.request.path, str(error).strip())
-            return self.send_error(500, message="The service failed to answer; its log says why.")
-        finally:
-            self.kernel_pool.release(kernel)
-        for name, value in info.get("headers", {}).items():
-            self.set_header(name, value)
-        self.set_status(info.get("status", 200))
-        self.finish(answer)
-
-    def _refusal(self) -> tuple[int, str, dict] | None:
-        """What can be refused without a kernel: status, message, headers."""
-        request = self.request
-        if request.method not in self.sources:
-            methods = ", ".join(self.sources)
-            return 405, f"{request.path} takes {methods}.", {"Allow": methods}
-        if not self.kernel_pool.managed_pool_initialized.done():
-            return 503, "The service is starting.", {"Retry-After": "5"}
-        if len(request.body) > BODY_LIMIT:
-            return 413, f"The body is over {BODY_LIMIT // 1024} KiB.", {}
-        kind = request.headers.get("Content-Type", "").split(";")[0].strip().lower()
-        if request.method == "POST" and kind != "application/json":
-            return 415, "Send JSON, with the header Content-Type: application/json.", {}
-        try:
-            request.body.decode()
-        except UnicodeDecodeError as error:
-            return 400, f"The body is not UTF-8: {error.reason} at byte {error.start}.", {}
-        return None
-
-    async def _run_cells(self, client, kernel) -> tuple[str, dict]:
-        bundle = {
-            "body": self.request.body.decode(),
-            "args": parse_args(self.request.query_arguments),
-            "path": self.path_kwargs,
-            "headers": headers_to_dict(self.request.headers),
-        }
-        method = self.request.method
-        code = format_request(json.dumps(bundle), self.kernel_language) + "\n" + self.sources[method]
-        answer = await self.execute_code(client, kernel, code)
-        if method not in self.response_sources:
-            return answer, {}
-        return answer, json.loads(await self.execute_code(client, kernel, self.response_sources[method]))
-
-    # The stock verbs wait for a second future after _handle_request; here it is the whole of the work.
-    async def get(self, **_):
-        await self._handle_request()
-
-    post = put = delete = options = get
-
-    def on_finish(self):
-        REQUESTS.labels(self.request.path, self.get_status()).inc()
-        SECONDS.labels(self.request.path).observe(self.request.request_time())
-
-
-class MetricsHandler(JSONErrors):
-    """GET /metrics in Prometheus' text format."""
-
-    def get(self):
-        self.set_header("Content-Type", CONTENT_TYPE_LATEST)
-        self.finish(generate_latest())
-
-
-class NotFound(JSONErrors):
-    """Any path that no cell serves."""
-
-    def prepare(self):
-        self.send_error(404, message=f"There is nothing at {self.request.path}; ask POST /recommend.")
+NOTEBOOK = NOTEBOOKS / "08_serve.ipynb"
+CANARY = ("POST /recommend", json.dumps({"body": {"text": "Jazzy lo-fi beats for studying"}, "args": {}}))
+DRAIN = 8.0  # seconds that requests under way have to finish after SIGTERM
+TRIES = 3  # of a run whose kernels are lost while they load it
+LOOK = 0.5  # seconds between two looks at whether another run is to be served
+OWN = {"/ready": ReadyHandler, "/health": HealthHandler}
+log = logging.getLogger(__name__)
 
 
 class Personality(NotebookHTTPPersonality):
-    """The stock personality with the handlers above, which ends the process if the notebook cannot be seeded."""
+    """The stock personality with the handlers above and a pool that replaces kernels.
 
+    Attributes:
+        ready: whether the kernels have been seeded.
+        stopping: whether SIGTERM was received.
+        under_way: the requests that are being answered.
+        error: why the service could not start.
+    """
+
+    ready = stopping = log_text = False
     error: Exception | None = None
+    folder: Path
+    pool: Pool
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.under_way: set[Handler] = set()
 
     async def init_configurables(self):
+        """Seed the kernels, then follow the folder; called when the server listens."""
+        self.starting = asyncio.current_task()
         try:
-            await super().init_configurables()
-        except Exception as error:  # the seed notebook is the user's code: anything can come out of it
+            await self.pool.start(target(self.folder))
+        except (Broken, Lost, WorkbookError) as error:
             self.error = error
             self.parent.io_loop.stop()
             return
+        self.ready = True
+        self.following = asyncio.create_task(self._follow())
         print(f"Ready on http://{self.parent.ip}:{self.parent.port} — POST /recommend", flush=True)
 
     def create_request_handlers(self):
-        stock = super().create_request_handlers()
-        ours = [(path, CellHandler, *how) for path, kind, *how in stock if kind is NotebookAPIHandler]
-        others = [row for row in stock if row[1] not in (NotebookAPIHandler, NotFoundHandler)]
-        return [*ours, (r"/metrics", MetricsHandler), *others, (r".*", NotFound)]
+        """An address for each cell that names one. -> tornado's handlers"""
+        rows = []
+        for pattern, kind, *how in super().create_request_handlers():
+            if kind is NotebookAPIHandler:
+                sources, name = how[0]["sources"], pattern
+                ours = OWN.get(name, CellHandler)
+                told = {"sources": sources, "name": name} if issubclass(ours, CellHandler) else {}
+                rows.append((pattern, ours, told))
+        return [*rows, (r"/metrics", MetricsHandler), (r".*", NotFound)]
+
+    async def shutdown(self):
+        """Let the requests under way finish, then end the kernels."""
+        self.stopping = True
+        ends = time.monotonic() + DRAIN
+        while self.under_way and time.monotonic() < ends:
+            await asyncio.sleep(0.05)
+        task = self.following if self.ready else self.starting
+        task.cancel()
+        await asyncio.wait({task})
+        await self.pool.stop()
+
+    async def _follow(self):
+        """Serve what the folder points at, when it points at another run or its run was made anew."""
+        tried, told = Counter(), ""
+        while True:
+            await asyncio.sleep(LOOK)
+            try:
+                wanted = target(self.folder)
+                if wanted == self.pool.target or tried[wanted] == TRIES:
+                    continue
+                tried[wanted] += 1
+                started = time.monotonic()
+                log.warning("switching", extra={"to": shown(wanted.run)})
+                await self.pool.switch(wanted)
+                seconds = round(time.monotonic() - started, 1)
+                log.warning("switched", extra={"to": shown(wanted.run), "seconds": seconds})
+                tried, told = Counter(), ""
+            except (Broken, Lost, WorkbookError, OSError) as error:
+                if isinstance(error, Broken):
+                    tried[wanted] = TRIES  # it would be so again
+                if told != str(error):  # a link to nowhere is looked at twice a second
+                    kept = shown(self.pool.target.run)
+                    log.error("not switched: the old run is kept", extra={"why": str(error), "run": kept})
+                told = str(error)
 
 
 def create_personality(*args, **kwargs) -> Personality:
@@ -162,42 +124,99 @@ def create_personality(*args, **kwargs) -> Personality:
     return Personality(*args, **kwargs)
 
 
-def serve(run_dir: str, ip: str, port: int, kernels: int) -> None:
+class JSONLines(logging.Formatter):
+    """A JSON object a line: time, level, event, and whatever the record has besides."""
+
+    USUAL = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        told = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03}Z",
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+        }
+        told |= {name: value for name, value in vars(record).items() if name not in self.USUAL}
+        if record.exc_info:
+            told["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(told, ensure_ascii=False, default=str)
+
+
+def target(folder: Path) -> Target:
+    """The run that a folder (or a link to one) is, and when its index was written."""
+    run = folder.resolve()
+    need(run, "model", "index")
+    return Target(run, (run / "index" / "index.json").stat().st_mtime_ns)
+
+
+def sources(run: Path) -> tuple[dict[str, Endpoint], list[str]]:
+    """Notebook 08 for a run: the cells behind each address, and those that run first.
+
+    `# Together POST /recommend` marks a cell that prepares requests that wait at the same time.
+    """
+    notebook = papermill.execute_notebook(str(NOTEBOOK), None, {"run_dir": str(run)}, prepare_only=True)
+    marked: dict[str, dict[str, str]] = {"": {}, "ResponseInfo ": {}, "Together ": {}}
+    seeds = []
+    for source in (cell.source for cell in notebook.cells if cell.cell_type == "code"):
+        if found := re.match(r"#\s+(ResponseInfo |Together |)((?:GET|PUT|POST|DELETE) /\S*)", source):
+            marked[found[1]][found[2]] = source
+        else:
+            seeds.append(source)
+    cells, info, together = marked.values()
+    return {a: Endpoint(cell, info.get(a), together.get(a)) for a, cell in cells.items()}, seeds
+
+
+def serve(folder: str, ip: str, port: int, limits: Limits, no_token: bool = False, log_text: bool = False) -> None:
     """Serve a run until SIGTERM or Ctrl-C.
 
     Raises:
-        WorkbookError: the run is not complete, the port is taken, or the notebook failed while a kernel was seeded.
+        WorkbookError: the run is not complete, the address is taken or open to anybody, or the notebook cannot serve.
     """
-    run = resolve(run_dir)
-    need(run, "model", "index")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((ip, port))
-        except OSError as error:
-            raise WorkbookError(
-                f"cannot listen on {ip}:{port}: {error.strerror}. Choose another: make serve PORT=8081"
-            ) from error
-    seeded = run / NOTEBOOK.name
-    with atomic(seeded) as temporary:
-        notebook = papermill.execute_notebook(str(NOTEBOOK), None, {"run_dir": str(run)}, prepare_only=True)
-        temporary.write_text(json.dumps(notebook), encoding="utf-8")
-    print(f"Loading {shown(run)} …", flush=True)
+    path = ROOT / Path(folder).expanduser()  # not resolved: a link is followed while it is served
+    need(path, "model", "index")
+    _check_address(ip, port, no_token)
+    endpoints, _ = sources(path)
+    print(f"Loading {shown(path.resolve())} …", flush=True)
     app = KernelGatewayApp.instance(
-        config=Config({"KernelManager": {"transport": "ipc"}}),
-        api=__name__,
-        ip=ip,
-        port=port,
-        port_retries=0,
-        seed_uri=str(seeded),
-        prespawn_count=kernels,
-        log_level="WARN",
+        config=Config(), api=__name__, ip=ip, port=port, port_retries=0, seed_uri=str(NOTEBOOK), log_level="WARN"
     )
     app.initialize([])
+    _log_as_json(app.log)
+    personality = app.personality
+    personality.folder, personality.log_text = path, log_text
+    personality.pool = Pool(endpoints, lambda run: sources(run)[1], CANARY, limits)
+    signal.signal(signal.SIGINT, app._signal_stop)  # the stock one asks whether it is meant
     app.start()
-    if error := app.personality.error:
-        said = next((f"{a['ename']}: {a['evalue']}" for a in error.args if isinstance(a, dict) and "ename" in a), error)
-        raise WorkbookError(f"{shown(NOTEBOOK)} failed while its kernel was started: {said}")
+    if error := personality.error:
+        raise WorkbookError(f"{shown(NOTEBOOK)} could not be started on {shown(path)}: {error}")
+
+
+def _check_address(ip: str, port: int, no_token: bool) -> None:
+    """That the address is free, and that not anybody can ask it without a token unless that is meant."""
+    try:
+        family, kind, _, _, where = socket.getaddrinfo(ip, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(where)
+    except OSError as error:
+        advice = "Choose another: make serve PORT=8081"
+        raise WorkbookError(f"cannot listen on {ip}:{port}: {error.strerror}. {advice}") from error
+    if not (os.environ.get(TOKEN) or no_token or ipaddress.ip_address(where[0]).is_loopback):
+        raise WorkbookError(
+            f"on {ip} anybody could ask. Set a token that clients send (export {TOKEN}=$(openssl rand -hex 32)), "
+            "or say that none is wanted: make serve IP=… NO_TOKEN=1"
+        )
+
+
+def _log_as_json(app: logging.Logger) -> None:
+    """One format for all that is logged, on stderr; of the libraries only warnings."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JSONLines())
+    app.handlers, app.propagate = [], True
+    app.setLevel(logging.WARNING)
+    logging.getLogger().handlers = [handler]
+    logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger("lib").setLevel(logging.INFO)
+    log.setLevel(logging.INFO)  # as a program this module is not lib.gateway but __main__
 
 
 def _port(text: str) -> int:
@@ -206,16 +225,44 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _positive(kind: type) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = 0
+        if not 0 < value < float("inf"):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a {'whole ' if kind is int else ''}number above 0")
+        return value
+
+    return read
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command line; 0 after a clean stop, 1 with one line on what was wrong."""
-    parser = argparse.ArgumentParser(prog="python -m lib.gateway", description=__doc__.splitlines()[0])
-    parser.add_argument("--run", default="outputs/quick", help="the run to serve (default: %(default)s)")
-    parser.add_argument("--ip", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=_port, default=8080, help="port to listen on (default: %(default)s)")
-    parser.add_argument("--kernels", type=int, default=1, help="notebook kernels, each answers one request at a time")
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.gateway", description=__doc__.splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )  # fmt: skip
+    usual = Limits()
+    parser.add_argument("--run", default="outputs/current", help="the run to serve; a link is followed when it moves")
+    parser.add_argument("--ip", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=_port, default=8080, help="port to listen on")
+    parser.add_argument("--kernels", type=_positive(int), default=usual.kernels, help="processes, each with its model")
+    parser.add_argument("--queue", type=_positive(int), default=usual.queue, help="requests that may wait: then 429")
+    parser.add_argument("--batch", type=_positive(int), default=usual.batch, help="requests encoded together")
+    parser.add_argument(
+        "--time-limit", type=_positive(float), default=usual.time, help="seconds for an answer: then 503"
+    )
+    parser.add_argument(
+        "--start-limit", type=_positive(float), default=usual.start, help="seconds for a kernel to start"
+    )
+    parser.add_argument("--no-token", action="store_true", help=f"serve other machines without {TOKEN}")
+    parser.add_argument("--log-text", action="store_true", help="log what listeners ask, too")
     args = parser.parse_args(argv)
+    limits = Limits(args.kernels, args.queue, args.batch, args.time_limit, args.start_limit)
     try:
-        serve(args.run, args.ip, args.port, args.kernels)
+        serve(args.run, args.ip, args.port, limits, args.no_token, args.log_text)
     except WorkbookError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -17,10 +17,9 @@ from scipy.linalg import orthogonal_procrustes
 from sklearn.manifold import trustworthiness
 from umap import UMAP
 
-from lib.debugger import NEIGHBOURS, neighbours
+from lib.debugger import NEIGHBOURS, neighbours, sample
 from lib.plots import FAINT, groups
 
-FITTED = 20_000  # tracks that UMAP is fitted on; more are placed among them
 JUDGED = 2_000  # tracks that a map is judged on: the measure takes memory by their square
 POINTS = 2_000  # of an interactive map: a page of 6 MB must hold it
 
@@ -28,20 +27,20 @@ POINTS = 2_000  # of an interactive map: a page of 6 MB must hold it
 def project(vectors: np.ndarray, seed: int) -> np.ndarray:
     """UMAP to two dimensions by cosine distance. (n, d) -> (n, 2).
 
-    The same seed gives the same map. Of more than `FITTED` tracks a random sample is fitted and the others are placed
-    among them, which bounds the time: 100,000 × 384 take under a minute on 2 cores (make bench).
+    The same seed gives the same map. Of more than `debugger.LIMIT` tracks a random sample is fitted and the others are
+    placed among them, which bounds the time: 100,000 × 384 take under a minute on 2 cores (make bench).
     """
-    fitted = np.random.default_rng(seed).permutation(len(vectors))[:FITTED] if len(vectors) > FITTED else slice(None)
+    fitted = sample(len(vectors), seed)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="n_jobs value")
         umap = UMAP(n_neighbors=min(15, len(vectors) - 1), metric="cosine", random_state=seed)
         points = umap.fit_transform(vectors[fitted])
-        if len(vectors) > FITTED:
-            rest = np.setdiff1d(np.arange(len(vectors)), fitted)
-            whole = np.empty((len(vectors), 2), dtype=points.dtype)
-            whole[fitted], whole[rest] = points, umap.transform(vectors[rest])
-            return whole
-    return points
+        whole = np.empty((len(vectors), 2), dtype=points.dtype)
+        whole[fitted] = points
+        rest = np.setdiff1d(np.arange(len(vectors)), fitted)
+        if len(rest):
+            whole[rest] = umap.transform(vectors[rest])
+    return whole
 
 
 def aligned(points: np.ndarray, to: np.ndarray) -> np.ndarray:
@@ -79,8 +78,7 @@ def interactive(points: dict[str, np.ndarray], vectors: dict[str, np.ndarray], t
         HTML that needs no network, in a frame of its own: JupyterLab shows it, and so does the report.
     """
     tracks = tracks.head(POINTS)
-    song = tracks["title"].where(tracks["title"] != "", tracks["text"].str[:40] + "…")
-    song += (" — " + tracks["artist"]).where(tracks["artist"] != "", "")
+    song = tracks["title"] + (" — " + tracks["artist"]).where(tracks["artist"] != "", "")
     shades, legends = _shades(tracks)
     told = {"song": song, "mood": tracks["mood"].replace("", "unknown"), "genre": tracks["genre"]}
     source = ColumnDataSource({name: list(values) for name, values in told.items()} | {"color": shades["mood"]})

@@ -34,7 +34,7 @@ if shell := get_ipython():
 
 def groups(values: pd.Series) -> dict[str, str]:
     """A colour for each of the commonest values, as many as can be told apart; unknown ("") has none."""
-    common = values[values != ""].value_counts(sort=True).index[: len(PALETTE)]
+    common = values[values != ""].value_counts().index[: len(PALETTE)]
     return dict(zip(common, PALETTE, strict=False))
 
 

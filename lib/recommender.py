@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from sentence_transformers import SentenceTransformer
 
-from lib.encoder import embed, load
+from lib.encoder import contributions, embed, load
 from lib.runs import WorkbookError, atomic, fingerprint, need, read_json, shown, write_json
 
 # Rocchio's weights for tracks that were liked and disliked (Manning, Raghavan, Schütze 2008, section 9.1.1).
 LIKED, DISLIKED = 0.75, 0.15
+DIVERSITY = 0.3  # of maximal marginal relevance, where nothing else is asked
+POOL = 10  # times as many tracks as are wanted: those that diversity chooses from
+WORDS, MOODS = 3, 3  # words and moods that explain a track
 SHOWN = ["id", "title", "artist", "mood"]
 # The seed's bands, on cosine similarity; the lower edge of each.
 BANDS = {"strong": 0.7, "moderate": 0.5, "borderline": 0.4, "weak": -1.0}
@@ -25,6 +29,11 @@ def band(score: float) -> str:
     if score > BANDS["strong"]:
         return "strong"
     return next((name for name in ("moderate", "borderline") if score >= BANDS[name]), "weak")
+
+
+def titles(tracks: pd.DataFrame) -> pd.Series:
+    """What to call each track: its title, or the opening of its text where it has none."""
+    return tracks["title"].where(tracks["title"] != "", tracks["text"].str[:60].str.strip() + "…")
 
 
 @dataclass
@@ -45,38 +54,112 @@ class Recommender:
 
     def __post_init__(self) -> None:
         self.row = {track: i for i, track in enumerate(self.tracks["id"])}
-        self.moods = sorted(set(self.tracks["mood"]) - {""})
+        self.mood, self.moods = _codes(self.tracks["mood"])
+        self.artist, _ = _codes(self.tracks["artist"])
+        self.ahead: dict[str, np.ndarray] = {}
 
-    def recommend(self, text: str, top_k: int = 5, mood: str | None = None, liked=(), disliked=()) -> pd.DataFrame:
-        """The `top_k` tracks nearest to a request, best first.
+    def recommend(
+        self, text: str, top_k: int = 5, mood: str | None = None, liked=(), disliked=(), diversity: float = DIVERSITY
+    ) -> pd.DataFrame:
+        """The tracks that answer a request, best first: `query`, then `search`, whose arguments these are."""
+        query = self.query(text, liked, disliked)
+        return self.search(query, top_k, mood, without=[*liked, *disliked], diversity=diversity)
+
+    def encode(self, texts: list[str]) -> None:
+        """Encode requests that wait together in one batch, for the calls of `query` that follow."""
+        self.ahead = dict(zip(texts, embed(self.model, map(_normal, texts)), strict=True))
+
+    def query(self, text: str, liked=(), disliked=()) -> np.ndarray:
+        """The request as a unit vector, moved towards what was liked and away from what was not. -> (d,) float32.
+
+        Raises:
+            KeyError: ids in liked or disliked that the catalogue does not have; they are its argument.
+        """
+        if unknown := [track for track in [*liked, *disliked] if track not in self.row]:
+            raise KeyError(unknown)
+        asked = self.ahead[text] if text in self.ahead else embed(self.model, [_normal(text)])[0]
+        moved = asked + LIKED * self._mean(liked) - DISLIKED * self._mean(disliked)
+        return moved / np.linalg.norm(moved)
+
+    def search(
+        self, query: np.ndarray, top_k: int = 5, mood: str | None = None, without=(), diversity: float = DIVERSITY
+    ) -> pd.DataFrame:
+        """The `top_k` tracks that fit a query and are not all alike, best first.
+
+        They are chosen by maximal marginal relevance (Carbonell and Goldstein 1998) among the `POOL` times as many
+        that are nearest; two tracks of one artist count as alike, whatever they sound like.
 
         Args:
-            text: what the listener wants.
+            query: a unit vector, (d,).
             mood: only tracks of this mood.
-            liked: ids of tracks that pull the request towards them; they are not returned again.
-            disliked: ids of tracks that push it away; they are not returned either.
+            without: ids of tracks that are not returned.
+            diversity: 0 for the nearest whatever they are, 1 for the most unlike of the pool.
 
         Returns:
             Columns id, title, artist, mood, score (cosine similarity, never increasing), match (the seed's band).
-
-        Raises:
-            KeyError: an id in liked or disliked that the catalogue does not have; the ids are its argument.
         """
-        known = [*liked, *disliked]
-        if unknown := [track for track in known if track not in self.row]:
-            raise KeyError(unknown)
-        query = embed(self.model, [unicodedata.normalize("NFKC", text)])[0]  # tokenizers know no full-width letters
-        query = query + LIKED * self._mean(liked) - DISLIKED * self._mean(disliked)
-        scores = self.vectors @ (query / np.linalg.norm(query))
-        allowed = ~self.tracks["id"].isin(known) & ((self.tracks["mood"] == mood) | (mood is None))
+        scores = self.vectors @ query
+        allowed = np.ones(len(scores), bool) if mood is None else self.mood == self.moods.index(mood)
+        allowed[[self.row[track] for track in without]] = False
         rows = np.flatnonzero(allowed)
-        best = rows[np.argsort(-scores[rows], kind="stable")[:top_k]]
+        nearest = rows[np.argsort(-scores[rows], kind="stable")[: POOL * top_k]]
+        best = nearest[self._unlike(nearest, scores[nearest], top_k, diversity)]
         found = self.tracks.loc[best, SHOWN].assign(score=scores[best].astype(float).round(4))
         return found.assign(match=found["score"].map(band)).reset_index(drop=True)
+
+    def explain(self, query: np.ndarray, ids: list[str]) -> list[dict]:
+        """Why these tracks fit a query.
+
+        An encoder that takes the mean over its tokens gives a score that is a sum over them: each word has a share of
+        it. The words with the largest shares are named, leaving out those that mean nothing alone.
+
+        Returns:
+            For each track: words, [{word, share}] of its text, at most `WORDS`; moods, [{mood, similarity}] to the
+            mean vector of each mood's tracks, at most `MOODS`. Both largest first.
+        """
+        rows = [self.row[track] for track in ids]
+        words = contributions(self.model, self.tracks["text"].iloc[rows].tolist(), query)
+        near = self.vectors[rows] @ self._centres.T
+        return [
+            {
+                "words": [{"word": word, "share": round(share, 3)} for word, share in ranked[:WORDS]],
+                "moods": [
+                    {"mood": self.moods[i], "similarity": round(float(row[i]), 3)} for i in np.argsort(-row)[:MOODS]
+                ],
+            }
+            for ranked, row in zip(words, near, strict=True)
+        ]
+
+    def _unlike(self, rows: np.ndarray, scores: np.ndarray, top_k: int, diversity: float) -> list[int]:
+        """Which of `rows`, best first, to show: positions, ascending, the first always among them."""
+        vectors, artist = self.vectors[rows], self.artist[rows]
+        alike = np.where((artist[:, None] == artist) & (artist >= 0), 1.0, vectors @ vectors.T)
+        worth, chosen = (1 - diversity) * scores, [0][: len(rows)]
+        while len(chosen) < min(top_k, len(rows)):
+            value = worth - diversity * alike[chosen].max(axis=0)
+            value[chosen] = -np.inf
+            chosen.append(int(value.argmax()))
+        return sorted(chosen)
+
+    @cached_property
+    def _centres(self) -> np.ndarray:
+        """The unit mean vector of each mood's tracks. -> (moods, d)."""
+        means = [self.vectors[self.mood == i].mean(axis=0) for i in range(len(self.moods))]
+        return np.array([mean / np.linalg.norm(mean) for mean in means]).reshape(-1, self.vectors.shape[1])
 
     def _mean(self, ids) -> np.ndarray:
         rows = [self.row[track] for track in ids]
         return self.vectors[rows].mean(axis=0) if rows else np.zeros(self.vectors.shape[1], np.float32)
+
+
+def _normal(text: str) -> str:
+    return unicodedata.normalize("NFKC", text)  # tokenizers know no full-width letters
+
+
+def _codes(values: pd.Series) -> tuple[np.ndarray, list[str]]:
+    """Each value's place among the sorted ones, -1 where it is empty. -> (n,) of int, the values."""
+    codes, names = pd.factorize(values.mask(values == ""), sort=True)
+    return codes, list(names)
 
 
 def build_index(run: Path, model: SentenceTransformer, tracks: pd.DataFrame, progress: bool = False) -> None:
@@ -87,9 +170,7 @@ def build_index(run: Path, model: SentenceTransformer, tracks: pd.DataFrame, pro
     with atomic(run / "index") as temporary:
         temporary.mkdir()
         np.save(temporary / "vectors.npy", vectors)
-        opening = tracks["text"].str[:60].str.strip() + "…"  # what to show of a track that has no title
-        shown_tracks = tracks[[*SHOWN, "text"]].assign(title=tracks["title"].where(tracks["title"] != "", opening))
-        shown_tracks.to_parquet(temporary / "tracks.parquet", index=False)
+        tracks[[*SHOWN, "text"]].assign(title=titles(tracks)).to_parquet(temporary / "tracks.parquet", index=False)
         about = {"model": fingerprint(run / "model"), "tracks": len(tracks), "dimension": vectors.shape[1]}
         write_json(temporary / "index.json", about)
 

@@ -130,8 +130,8 @@ def _part(name: str, notebook, seconds: float | None) -> dict:
         if cell.cell_type == "markdown":
             cell.source = re.sub(r"^(?=#)", "#", cell.source, flags=re.M)  # the page has the first heading
         else:
-            shown = [out for out in cell.outputs if WIDGET not in out.get("data", {})]
-            cell.outputs = [out for out in shown if out.get("name") != "stderr"]  # warnings stay in the notebook
+            kept = [out for out in cell.outputs if WIDGET not in out.get("data", {})]
+            cell.outputs = [out for out in kept if out.get("name") != "stderr"]  # warnings stay in the notebook
     told = {"exclude_input": True, "exclude_output_prompt": True, "exclude_anchor_links": True}
     exporter = HTMLExporter(template_name="basic", config=Config({"HTMLExporter": told}))
     html = Markup(exporter.from_notebook_node(notebook)[0])

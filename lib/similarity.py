@@ -5,7 +5,6 @@ Memory is bounded by blocks: 20,000 tracks are 200 million pairs, and none of th
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -77,13 +76,13 @@ def figures(pairs: Pairs) -> dict[str, float | None]:
     }
 
 
-def error(vectors: np.ndarray, moods: pd.Series, of: Callable[[Pairs], dict] = figures) -> dict[str, float | None]:
-    """Standard error of figures of a random sample, in random order: from the spread over `GROUPS` parts of it.
+def error(vectors: np.ndarray, moods: pd.Series) -> dict[str, float | None]:
+    """Standard error of `figures` of a random sample, in random order: from the spread over `GROUPS` parts of it.
 
     Pairs share tracks and are not independent; parts that share none are. It overstates a little, since pairs across
     parts are left out (Politis, Romano, Wolf 1999, Subsampling).
     """
-    parts = [of(all_pairs(vectors[i::GROUPS], moods.iloc[i::GROUPS])) for i in range(GROUPS)]
+    parts = [figures(all_pairs(vectors[i::GROUPS], moods.iloc[i::GROUPS])) for i in range(GROUPS)]
     table = pd.DataFrame(parts).astype(float)
     return {name: float(table[name].std() / GROUPS**0.5) if table[name].notna().all() else None for name in table}
 

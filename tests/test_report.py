@@ -57,7 +57,7 @@ def opened(chromium, file, size: str):
 
 
 def check(page) -> None:
-    """What holds of every page: nothing beside its edge, every picture described, readable colours, no complaint."""
+    """What holds of every page: nothing beside its edge, every picture described, no complaint."""
     for summary in page.locator("details > summary").all():
         summary.click()
     page.wait_for_timeout(500)

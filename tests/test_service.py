@@ -175,7 +175,7 @@ def test_other_errors_are_json_too(service, how, status, code):
 
 
 def test_a_refused_method_says_which_are_allowed(service):
-    assert service("/recommend")[2]["Allow"] == "POST"
+    assert service("/recommend")[2]["Allow"] == "POST, OPTIONS"
 
 
 def test_health_ready_metrics_and_openapi(service):

@@ -269,7 +269,7 @@ print(peak() - before)
 
 
 def test_a_map_keeps_groups_and_is_judged(sound, monkeypatch, rng):
-    monkeypatch.setattr(maps, "FITTED", 300)  # so that half of the tracks are placed among the others
+    monkeypatch.setattr(debugger, "LIMIT", 300)  # so that half of the tracks are placed among the others
     apart = unit(sound + 4 * np.eye(6, D)[np.arange(N) % 6])
     points = maps.project(apart, 7)
     assert points.shape == (N, 2) and np.isfinite(points).all()

@@ -131,6 +131,9 @@ def test_the_average_with_the_base_is_an_average(taught, dev, tmp_path):
     training.train(whole, taught, dev, RECIPE, tmp_path / "whole")
     training.train(half, taught, dev, RECIPE._replace(keep_base=0.5), tmp_path / "half")
     assert torch.allclose(weights(half), (weights(base) + weights(whole)) / 2, atol=1e-5)
+    kept = small_model()
+    training.train(kept, taught, dev, RECIPE._replace(keep_base=1.0), tmp_path / "kept")
+    assert torch.equal(weights(kept), weights(base))  # what the verdict of a harmful training advises
 
 
 class Scripted(evaluation.RequestEvaluator):
