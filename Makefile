@@ -1,7 +1,7 @@
 # make run, make test: the two that matter. `make help` lists all.
 PYTHON ?= python3
 PARAMS ?= params/quick.yaml
-RUN    ?= outputs/quick
+RUN    ?=
 PORT   ?= 8080
 IP     ?= 127.0.0.1
 SET    ?=
@@ -9,9 +9,9 @@ RUNS   ?=
 BIN    := .venv/bin
 READY  := .venv/.ready
 
-.PHONY: help run test bench compare serve lab lock clean
+.PHONY: help run test bench compare serve promote rollback lab lock clean
 help:  ## list the commands
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' Makefile
 
 $(READY): requirements.txt constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "error: Python 3.11 to 3.13 is needed; name one: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
@@ -35,9 +35,17 @@ bench: $(READY)  ## the benchmarks: seconds, peak memory and ratios to a baselin
 compare: $(READY)  ## runs side by side, the first as the reference: RUNS="outputs/a outputs/b …"
 	@$(BIN)/python -m lib.compare $(RUNS)
 
-serve: $(READY)  ## POST /recommend from RUN=outputs/quick on PORT=8080 (makes the quick run if it is missing)
-	@test -d $(RUN)/index || test $(RUN) != outputs/quick || $(MAKE) --no-print-directory run PARAMS=params/quick.yaml
-	@$(BIN)/python -m lib.gateway --run $(RUN) --ip $(IP) --port $(PORT)
+serve: $(READY)  ## POST /recommend from outputs/current, or RUN=…, on PORT=8080 (makes the quick run if there is none)
+	@test -n "$(RUN)" || test -d outputs/current/index || { \
+	  test -d outputs/quick/index || $(MAKE) --no-print-directory run PARAMS=params/quick.yaml; \
+	  $(BIN)/python -m lib.promotion promote outputs/quick; }
+	@$(BIN)/python -m lib.gateway --run $(or $(RUN),outputs/current) --ip $(IP) --port $(PORT) $(if $(NO_TOKEN),--no-token) $(SERVE)
+
+promote: $(READY)  ## serve RUN=outputs/… from now on: a running make serve follows without a gap
+	@$(BIN)/python -m lib.promotion promote $(or $(RUN),$(error name the run: make promote RUN=outputs/...))
+
+rollback: $(READY)  ## serve the run before again
+	@$(BIN)/python -m lib.promotion rollback
 
 lab: $(READY)  ## JupyterLab on the notebooks (LAB="--no-browser --port 8889" for its own options)
 	@$(BIN)/jupyter lab --notebook-dir . $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB)

@@ -27,16 +27,15 @@ from kernel_gateway.notebook_http.handlers import NotebookAPIHandler
 from traitlets.config import Config
 
 from lib.handlers import TOKEN, CellHandler, Handler, HealthHandler, MetricsHandler, NotFound, ReadyHandler
-from lib.kernel import Broken, Endpoint, Lost, Target
+from lib.kernels import Broken, Endpoint, Lost, Target
 from lib.pool import Limits, Pool
 from lib.runs import NOTEBOOKS, ROOT, WorkbookError, need, shown
 
 NOTEBOOK = NOTEBOOKS / "08_serve.ipynb"
-CANARY = ("POST /recommend", json.dumps({"body": {"text": "Jazzy lo-fi beats for studying"}, "args": {}}))
+CANARY = ("POST /recommend", json.dumps({"body": json.dumps({"text": "Jazzy lo-fi beats for studying"})}))
 DRAIN = 8.0  # seconds that requests under way have to finish after SIGTERM
 TRIES = 3  # of a run whose kernels are lost while they load it
 LOOK = 0.5  # seconds between two looks at whether another run is to be served
-OWN = {"/ready": ReadyHandler, "/health": HealthHandler}
 log = logging.getLogger(__name__)
 
 
@@ -77,11 +76,9 @@ class Personality(NotebookHTTPPersonality):
         rows = []
         for pattern, kind, *how in super().create_request_handlers():
             if kind is NotebookAPIHandler:
-                sources, name = how[0]["sources"], pattern
-                ours = OWN.get(name, CellHandler)
-                told = {"sources": sources, "name": name} if issubclass(ours, CellHandler) else {}
-                rows.append((pattern, ours, told))
-        return [*rows, (r"/metrics", MetricsHandler), (r".*", NotFound)]
+                ours = ReadyHandler if pattern == "/ready" else CellHandler
+                rows.append((pattern, ours, {"sources": how[0]["sources"], "name": pattern}))
+        return [("/health", HealthHandler), ("/metrics", MetricsHandler), *rows, (".*", NotFound)]
 
     async def shutdown(self):
         """Let the requests under way finish, then end the kernels."""

@@ -15,7 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from lib import api
-from lib.kernel import Broken, Lost
+from lib.kernels import Broken, Lost
 from lib.pool import Full
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from lib.kernel import Broken, Endpoint, Kernel, Lost, Reply, Target, read
+from lib.kernels import Broken, Endpoint, Kernel, Lost, Reply, Target, read
 from lib.runs import shown
 
 log = logging.getLogger(__name__)

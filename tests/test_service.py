@@ -1,5 +1,7 @@
 """The real gateway over HTTP: the seed's two examples, every rule of the contract, and how it starts and stops."""
 
+import contextlib
+import http.client
 import json
 import signal
 import socket
@@ -45,6 +47,13 @@ class Service:
         with answer:
             text = answer.read().decode()
             return answer.status, json.loads(text) if "json" in answer.headers["Content-Type"] else text, answer.headers
+
+    def raw(self, path, method, body=None, headers=None):
+        """Status, bytes and headers of a request with any method and any body."""
+        with contextlib.closing(http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=20)) as connection:
+            connection.request(method, path, body, {"Content-Type": "application/json", **(headers or {})})
+            answer = connection.getresponse()
+            return answer.status, answer.read(), answer.headers
 
 
 @pytest.fixture(scope="module")

@@ -55,6 +55,7 @@ class Kernel:
         self.manager = AsyncKernelManager(transport="ipc", connection_file=f"{self.folder.name}/kernel.json")
         self.target: Target | None = None
         self.client = None
+        self.killed = False
 
     async def start(self, threads: int) -> None:
         """Start the process; `threads` bounds those that its numerical libraries use."""
@@ -64,8 +65,8 @@ class Kernel:
         self.gone = asyncio.create_task(self._gone())
 
     async def alive(self) -> bool:
-        """Whether the process is there."""
-        return not self.gone.done() and await self.manager.is_alive()
+        """Whether the process is there, and not about to end."""
+        return not self.killed and await self.manager.is_alive()
 
     async def seed(self, cells: list[str], limit: float) -> None:
         """Run cells one after another.
@@ -96,10 +97,12 @@ class Kernel:
 
     async def kill(self) -> None:
         """End the process at once; whoever waits for it finds it gone."""
+        self.killed = True
         await self.manager.signal_kernel(signal.SIGKILL)
 
     async def stop(self) -> None:
         """End the process at once, if it is there, and remove what it left."""
+        self.killed = True
         if self.client:
             self.client.stop_channels()
         await self.manager.shutdown_kernel(now=True)
