@@ -89,3 +89,37 @@ def test_an_index_of_another_model_is_refused(small_run, tmp_path):
     (other / "model" / "README.md").write_text("another model")
     with pytest.raises(runs.WorkbookError, match="made with another model"):
         recommender.open_run(other)
+
+
+def test_one_artist_does_not_fill_the_answer(small_run):
+    """A catalogue in which one artist has the twenty nearest tracks."""
+    songs = recommender.open_run(small_run)
+    query = songs.query("sad piano")
+    nearest = np.argsort(-(songs.vectors @ query))
+    songs.tracks.loc[nearest[:20], "artist"] = "Everywhere"
+    songs = recommender.Recommender(songs.model, songs.vectors, songs.tracks, songs.fingerprints)
+    artists = [list(songs.search(query, 10, **how)["artist"]) for how in ({"diversity": 0}, {}, {"diversity": 0.5})]
+    filled = [names.count("Everywhere") for names in artists]
+    assert filled[0] == 10 and filled[1] <= 4 and filled[2] == 1, filled
+    alone = songs.tracks.iloc[nearest[:20]]  # where there is nobody else, the artist fills it
+    only = recommender.Recommender(songs.model, songs.vectors[nearest[:20]], alone.reset_index(drop=True), {})
+    assert len(only.search(query, 10)) == 10
+
+
+def test_words_that_carry_a_match_add_up_to_it(small_run):
+    songs = recommender.open_run(small_run)
+    query = songs.query("a rainy night by the sea")
+    text = "Acoustic ballad. Rainy, slow guitar for a night drive"
+    shares = dict(encoder.contributions(songs.model, [text], query)[0])
+    assert {"rainy", "night"} & set(list(shares)[:2]) and "for" not in shares and "ballad" in shares
+    assert 0.4 < sum(shares.values()) < 1.0  # the rest lies with stop words, punctuation and the encoder's own marks
+    why = songs.explain(query, list(songs.search(query, 2)["id"]))
+    assert [len(w["words"]) for w in why] == [3, 3] and all(w["moods"][0]["mood"] in songs.moods for w in why)
+
+
+def test_requests_encoded_together_are_answered_the_same(small_run):
+    songs = recommender.open_run(small_run)
+    alone = [songs.recommend(text) for text in ("sad piano", "party")]
+    songs.encode(["sad piano", "party"])
+    for text, found in zip(("sad piano", "party"), alone, strict=True):
+        assert songs.recommend(text)["id"].tolist() == found["id"].tolist()
