@@ -367,5 +367,5 @@ def test_a_run_is_checked_before_it_is_promoted(small_run, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(small_run, broken)
     (broken / "index" / "vectors.npy").write_bytes(b"half")
-    with pytest.raises(runs.WorkbookError, match="cannot be served"):
+    with pytest.raises(runs.WorkbookError, match="is damaged"):
         promotion._check(broken)
