@@ -142,7 +142,8 @@ def distances_to(made: pd.DataFrame, real: pd.DataFrame) -> pd.DataFrame:
 
 def decades(dates: pd.Series) -> np.ndarray:
     """How people say the decade of a date: 80s, 2010s, 1920s; "" where there is no date. (n,) of "1984-…" -> (n,)."""
-    return _DECADES[pd.to_numeric(dates.str[:4], errors="coerce").fillna(0).astype(int).clip(0, 2100)]
+    years = pd.to_numeric(dates.str[:4], errors="coerce").to_numpy(float)  # "INF" is a number, too
+    return _DECADES[np.nan_to_num(years, posinf=0, neginf=0).astype(int).clip(0, 2100)]
 
 
 # From a year to its decade, by looking it up: a million rows a call.
