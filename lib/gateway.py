@@ -57,10 +57,11 @@ class Personality(NotebookHTTPPersonality):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.under_way: set[Handler] = set()
+        self.task: asyncio.Task | None = None  # that seeds the kernels, then the one that follows the folder
 
     async def init_configurables(self):
         """Seed the kernels, then follow the folder; called when the server listens."""
-        self.starting = asyncio.current_task()
+        self.task = asyncio.current_task()
         try:
             await self.pool.start(target(self.folder))
         except (Broken, Lost, WorkbookError) as error:
@@ -68,7 +69,7 @@ class Personality(NotebookHTTPPersonality):
             self.parent.io_loop.stop()
             return
         self.ready = True
-        self.following = asyncio.create_task(self._follow())
+        self.task = asyncio.create_task(self._follow())
         print(f"Ready on http://{self.parent.ip}:{self.parent.port} — POST /recommend", flush=True)
 
     def create_request_handlers(self):
@@ -86,9 +87,9 @@ class Personality(NotebookHTTPPersonality):
         ends = time.monotonic() + DRAIN
         while self.under_way and time.monotonic() < ends:
             await asyncio.sleep(0.05)
-        task = self.following if self.ready else self.starting
-        task.cancel()
-        await asyncio.wait({task})
+        if self.task:
+            self.task.cancel()
+            await asyncio.wait({self.task})
         await self.pool.stop()
 
     async def _follow(self):
@@ -169,6 +170,8 @@ def serve(folder: str, ip: str, port: int, limits: Limits, no_token: bool = Fals
         WorkbookError: the run is not complete, the address is taken or open to anybody, or the notebook cannot serve.
     """
     path = ROOT / Path(folder).expanduser()  # not resolved: a link is followed while it is served
+    if not path.exists():
+        raise WorkbookError(f"there is no {shown(path)}. Name a run: make promote RUN=…, or make serve RUN=…")
     need(path, "model", "index")
     _check_address(ip, port, no_token)
     endpoints, _ = sources(path)

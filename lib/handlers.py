@@ -182,17 +182,16 @@ class CellHandler(Handler):
         except Lost as error:
             self.refuse(503, str(error), {"Retry-After": "1"})
         except Broken as error:
-            self.report("a cell failed", str(error))
-            self.refuse(500, "The service failed to answer; its log says why.")
+            self.report("a cell failed", str(error), str(error).split(":")[0])
+            raise HTTPError(500) from error
         if reply.printed:
-            self.report("a cell printed more than its answer", reply.printed)
+            self.report("a cell printed more than its answer", reply.printed, f"{len(reply.printed)} characters")
         self.send(reply.status, reply.body, reply.headers)
 
-    def report(self, event: str, said: str):
-        """Log what a cell said beside its answer: as much as is sure to hold nothing of what the listener wrote."""
-        if not self.personality.log_text:
-            said = said.split(":")[0] if event == "a cell failed" else f"{len(said)} characters (--log-text shows them)"
-        log.warning(event, extra={"request_id": self.id, "said": said[:2000]})
+    def report(self, event: str, said: str, outline: str):
+        """Log what a cell said beside its answer; only its outline where what listeners write is not to be logged."""
+        told = said[:2000] if self.personality.log_text else f"{outline} (--log-text shows all)"
+        log.warning(event, extra={"request_id": self.id, "said": told})
 
     def send(self, status: int, body: str, headers: dict[str, str]):
         """Send what a cell answered."""

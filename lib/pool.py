@@ -106,6 +106,7 @@ class Pool:
         """End all kernels."""
         for task in self.tasks:
             task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
         await asyncio.gather(*(slot.kernel.stop() for slot in self.slots if slot.kernel), return_exceptions=True)
 
     async def ask(self, address: str, request: str) -> Reply:
@@ -167,10 +168,13 @@ class Pool:
             await kernel.kill()
 
     async def _ask_one(self, slot: Slot, address: str, request: str) -> Reply:
-        async with asyncio.timeout(self.limits.time), slot.lock:
+        await asyncio.wait_for(slot.lock.acquire(), self.limits.time)
+        try:
             if not await slot.kernel.alive():
                 raise Lost("it is being replaced")
             return read((await slot.kernel.answer(self.endpoints[address], [request], self.limits.time))[0])
+        finally:
+            slot.lock.release()
 
     async def _work(self, slot: Slot) -> None:
         """Answer what waits, for ever; replace the kernel when it is gone."""
@@ -203,7 +207,7 @@ class Pool:
         """The oldest that waits, and what waits for the same address: up to a batch."""
         jobs: list[Job] = []
         while self.waiting and len(jobs) < self.limits.batch:
-            if self.waiting[0].answer.done():  # whoever asked has gone, or was told that it took too long
+            if self.waiting[0].answer.done():  # its listener was told that it took too long
                 self.waiting.popleft()
             elif jobs and self.waiting[0].address != jobs[0].address:
                 break

@@ -99,6 +99,9 @@ class Recommender:
 
         Returns:
             Columns id, title, artist, mood, score (cosine similarity, never increasing), match (the seed's band).
+
+        Raises:
+            ValueError: no track has that mood.
         """
         scores = self.vectors @ query
         allowed = np.ones(len(scores), bool) if mood is None else self.mood == self.moods.index(mood)

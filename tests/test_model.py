@@ -113,6 +113,9 @@ def test_words_that_carry_a_match_add_up_to_it(small_run):
     shares = dict(encoder.contributions(songs.model, [text], query)[0])
     assert {"rainy", "night"} & set(list(shares)[:2]) and "for" not in shares and "ballad" in shares
     assert 0.4 < sum(shares.values()) < 1.0  # the rest lies with stop words, punctuation and the encoder's own marks
+    mean = songs.model.encode(text, output_value="token_embeddings").float().cpu().numpy().mean(axis=0)
+    cosine = encoder.embed(songs.model, [text])[0] @ query
+    assert abs(mean @ query / np.linalg.norm(mean) - cosine) < 1e-5  # so that the tokens' parts add up to the score
     why = songs.explain(query, list(songs.search(query, 2)["id"]))
     assert [len(w["words"]) for w in why] == [3, 3] and all(w["moods"][0]["mood"] in songs.moods for w in why)
 

@@ -151,6 +151,10 @@ def test_mood_liked_and_disliked(service):
         ({"text": "a", "mood": "polka"}, "unknown_mood", "mood"),
         ({"text": "a", "liked": ["nobody"]}, "unknown_track", "liked"),
         ({"text": "a", "topk": 3}, "unknown_field", "topk"),
+        ({"text": "a", "diversity": 1.1}, "invalid_value", "diversity"),
+        (b'{"text": "a", "diversity": NaN}', "invalid_value", "diversity"),
+        ({"text": "a", "diversity": True}, "invalid_value", "diversity"),
+        ({"text": "a", "explain": 1}, "invalid_value", "explain"),
         (["a"], "not_an_object", None),
         (b"{not json", "not_json", None),
         (b"", "not_json", None),
@@ -163,6 +167,22 @@ def test_bad_requests_are_400_and_say_why(service, body, code, field):
     assert (status, headers["Content-Type"]) == (400, "application/json")
     assert list(answer) == ["error"] and list(answer["error"]) == ["code", "message", "field"]
     assert (answer["error"]["code"], answer["error"]["field"]) == (code, field), answer
+
+
+def test_an_answer_may_be_empty(service, small_run):
+    """Where everything of a mood was liked already; with and without reasons."""
+    import pandas as pd
+
+    tracks = pd.read_parquet(small_run / "tracks.parquet")
+    every = list(tracks.loc[tracks["mood"] == "calm", "id"])
+    for explain in (False, True):
+        status, answer, _ = service(body={"text": "music", "mood": "calm", "liked": every, "explain": explain})
+        assert status == 200 and answer["tracks"] == []
+
+
+def test_reasons_and_diversity(service):
+    _, answer, _ = service(body={"text": "sad piano", "explain": True, "diversity": 0, "top_k": 2})
+    assert [list(track["why"]) for track in answer["tracks"]] == [["words", "moods"]] * 2
 
 
 def test_both_counts_may_agree(service):
