@@ -9,7 +9,7 @@ RUNS   ?=
 BIN    := .venv/bin
 READY  := .venv/.ready
 
-.PHONY: help run test bench compare serve promote rollback lab lock clean
+.PHONY: help run test bench compare serve playground promote rollback lab lock clean
 help:  ## list the commands
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' Makefile
 
@@ -35,11 +35,18 @@ bench: $(READY)  ## the benchmarks: seconds, peak memory and ratios to a baselin
 compare: $(READY)  ## runs side by side, the first as the reference: RUNS="outputs/a outputs/b …"
 	@$(BIN)/python -m lib.compare $(RUNS)
 
-serve: $(READY)  ## POST /recommend from outputs/current, or RUN=…, on PORT=8080 (makes the quick run if there is none)
+.PHONY: current
+current: $(READY)
 	@test -n "$(RUN)" || test -d outputs/current/index || { \
 	  test -d outputs/quick/index || $(MAKE) --no-print-directory run PARAMS=params/quick.yaml; \
 	  $(BIN)/python -m lib.promotion promote outputs/quick; }
+
+serve: current  ## POST /recommend from outputs/current, or RUN=…, on PORT=8080 (makes the quick run if there is none)
 	@$(BIN)/python -m lib.gateway --run $(or $(RUN),outputs/current) --ip $(IP) --port $(PORT) $(if $(NO_TOKEN),--no-token) $(SERVE)
+
+playground: current  ## type a mood, get songs, in a browser: RUN=outputs/… (VOILA="--no-browser --port 8900" for its own options)
+	@$(BIN)/papermill --log-level ERROR --prepare-only -p run_dir $(or $(RUN),outputs/current) notebooks/06_playground.ipynb outputs/playground.ipynb
+	@$(BIN)/voila --show_tracebacks=True --TagRemovePreprocessor.remove_cell_tags=not-in-voila $(VOILA) outputs/playground.ipynb
 
 promote: $(READY)  ## serve RUN=outputs/… from now on: a running make serve follows without a gap
 	@$(BIN)/python -m lib.promotion promote $(or $(RUN),$(error name the run: make promote RUN=outputs/...))

@@ -17,6 +17,7 @@ from pydantic import (
     StrictStr,
     StringConstraints,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 
@@ -24,22 +25,38 @@ if TYPE_CHECKING:  # the gateway needs the contract, not PyTorch
     from lib.recommender import Recommender
 
 DEFAULT_TOP_K = 5
-Text = Annotated[StrictStr, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)]
+# A JSON schema's maxLength counts what is trimmed, so the rule is said as a pattern, with Unicode's white space.
+SPACE = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+TRIMMED = rf"^[{SPACE}]*[^{SPACE}]([\s\S]{{0,998}}[^{SPACE}])?[{SPACE}]*$"
+Text = Annotated[
+    StrictStr,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=1000),
+    WithJsonSchema({"type": "string", "pattern": TRIMMED}),
+]
 TopK = Annotated[StrictInt, Field(ge=1, le=10)]
 Diversity = Annotated[StrictFloat, Field(ge=0, le=1)]
+TrackId = Annotated[StrictStr, Field(json_schema_extra={"format": "track-id"})]
+COUNTS = ("top_k", "num_recommendations")  # two names of one value: where both are numbers, they are the same
+ONE_COUNT = {
+    "if": {"required": [*COUNTS], "properties": {name: {"type": "integer"} for name in COUNTS}},
+    "then": {"oneOf": [{"properties": {name: {"const": n} for name in COUNTS}} for n in range(1, 11)]},
+}
 
 
 class RecommendRequest(BaseModel):
     """What the listener asks."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra=ONE_COUNT)
 
-    text: Text = Field(description="What the listener wants, in words.", examples=["Jazzy lo-fi beats for studying"])
+    text: Text = Field(
+        description="1 to 1000 characters after trimming: what the listener wants, in words.",
+        examples=["Jazzy lo-fi beats for studying"],
+    )
     top_k: TopK | None = Field(None, description=f"How many tracks; {DEFAULT_TOP_K} if absent.")
     num_recommendations: TopK | None = Field(None, description="Another name for top_k.")
     mood: StrictStr | None = Field(None, description="Only tracks of this mood.")
-    liked: list[StrictStr] = Field([], description="Ids of tracks that pull the request towards them.")
-    disliked: list[StrictStr] = Field([], description="Ids of tracks that push the request away from them.")
+    liked: list[TrackId] = Field([], description="Ids of tracks that pull the request towards them.")
+    disliked: list[TrackId] = Field([], description="Ids of tracks that push the request away from them.")
     diversity: Diversity | None = Field(None, description="0: the nearest, however alike; 1: as unlike as can be.")
     explain: StrictBool = Field(False, description="Say of each track why it fits.")
 
@@ -104,6 +121,35 @@ class ErrorResponse(BaseModel):
     error: Error
 
 
+class Health(BaseModel):
+    """The process is alive."""
+
+    status: str = "alive"
+
+
+class Ready(BaseModel):
+    """The service can answer: with how many tracks, which model and index, and (the gateway adds) how many kernels."""
+
+    status: str = "ready"
+    tracks: int
+    model: str
+    index: str
+    kernels: int | None = None
+    kernels_ready: int | None = None
+
+
+# What the service refuses or fails, by status.
+ERRORS = {
+    400: "The body is not JSON, or a field is wrong: `field` names it.",
+    401: "No token was sent, or a wrong one.",
+    413: "The body is too large.",
+    415: "The body is not plain application/json.",
+    429: "Too many requests wait.",
+    500: "The service failed; its log says why.",
+    503: "There was no answer in time.",
+}
+
+
 @dataclass(frozen=True)
 class Answer:
     """A status and a JSON body, ready to print from a notebook cell."""
@@ -161,39 +207,49 @@ def encode_together(recommender: Recommender, requests: list[str]) -> None:
 
 def health() -> Answer:
     """The process is alive."""
-    return Answer(200, json.dumps({"status": "alive"}))
+    return Answer(200, Health().model_dump_json())
 
 
 def ready(recommender: Recommender) -> Answer:
     """The model and the index are loaded and answer; their fingerprints."""
     recommender.recommend("ready?", 1)
-    return Answer(200, json.dumps({"status": "ready", "tracks": len(recommender.tracks), **recommender.fingerprints}))
+    answer = Ready(tracks=len(recommender.tracks), **recommender.fingerprints)
+    return Answer(200, answer.model_dump_json(exclude_none=True))
 
 
-def openapi() -> Answer:
-    """The contract as OpenAPI 3.1, from the models that validate."""
+def openapi(recommender: Recommender, token: str | None = None) -> Answer:
+    """The contract as OpenAPI 3.1, from the models that validate, with the moods that this catalogue has.
+
+    Args:
+        token: what listeners must send, if anything; the document says that something is asked for, not what.
+    """
     schemas = {}
-    for model in (RecommendRequest, RecommendResponse, ErrorResponse):
+    for model in (RecommendRequest, RecommendResponse, ErrorResponse, Health, Ready):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas |= schema.pop("$defs", {}) | {model.__name__: schema}
-    error = {"description": "What was wrong.", "content": _content("ErrorResponse")}
-    answers = {"200": {"description": "The best tracks, best first.", "content": _content("RecommendResponse")}}
-    answers |= {str(status): error for status in (400, 401, 405, 413, 415, 429, 503)}
-    plain = {"get": {"responses": {"200": {"description": "OK", "content": {"application/json": {}}}}}}
+    moods = [{"enum": recommender.moods}] if recommender.moods else []
+    schemas["RecommendRequest"]["properties"]["mood"]["anyOf"] = [*moods, {"type": "null"}]
+    recommend = {
+        "summary": "Type how you feel, get songs.",
+        "requestBody": {"required": True, "content": _content("RecommendRequest")},
+        "responses": {"200": _said("The best tracks, best first.", _content("RecommendResponse"))} | _errors(*ERRORS),
+    }
+    text, anything = (
+        {"text/plain": {"schema": {"type": "string"}}},
+        {"application/json": {"schema": {"type": "object"}}},
+    )
     document = {
         "openapi": "3.1.0",
         "info": {"title": "Text-to-music recommendation", "version": "1"},
         "paths": {
-            "/recommend": {
-                "post": {
-                    "summary": "Type how you feel, get songs.",
-                    "requestBody": {"required": True, "content": _content("RecommendRequest")},
-                    "responses": answers,
-                }
-            },
-            **dict.fromkeys(("/health", "/ready", "/openapi.json"), plain),
+            "/recommend": {"post": recommend},
+            "/health": {"get": _look("The process is alive.", _content("Health")) | {"security": []}},
+            "/ready": {"get": _look("Model and index answer.", _content("Ready")) | {"security": []}},
+            "/metrics": {"get": _look("Figures of the service in Prometheus' text format.", text)},
+            "/openapi.json": {"get": _look("This document.", anything)},
         },
-        "components": {"schemas": schemas},
+        "components": {"schemas": schemas, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+        "security": [{"token": []}] if token else [],
     }
     return Answer(200, json.dumps(document))
 
@@ -205,6 +261,25 @@ def _read(request: str) -> RecommendRequest:
 
 def _content(schema: str) -> dict:
     return {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+
+
+def _said(description: str, content: dict, headers: dict[str, str] | None = None) -> dict:
+    headers = {
+        "X-Request-Id": "Of this request, in the log too; the client's, or one that was made.",
+        **(headers or {}),
+    }
+    named = {name: {"description": said, "schema": {"type": "string"}} for name, said in headers.items()}
+    return {"description": description, "content": content, "headers": named}
+
+
+def _errors(*statuses: int) -> dict:
+    later = {"Retry-After": "Seconds to wait before asking again."}
+    return {str(s): _said(ERRORS[s], _content("ErrorResponse"), later if s in (429, 503) else {}) for s in statuses}
+
+
+def _look(description: str, content: dict) -> dict:
+    """An address that is only looked at."""
+    return {"summary": description, "responses": {"200": _said(description, content)} | _errors(401, 413, 415, 503)}
 
 
 def _invalid(error: ValidationError) -> Answer:

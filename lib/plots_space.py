@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import fill
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -188,3 +190,37 @@ def _groups(axes, xy: np.ndarray, values: pd.Series):
 def _energy(axes, xy: np.ndarray, energy: pd.Series):
     size = float(np.clip(12_000 / len(xy), 1, 16))
     return axes.scatter(*xy.T, s=size, c=energy.astype(float), cmap="cividis", vmin=0, vmax=1, linewidths=0, alpha=0.8)
+
+
+def answer(text: str, found: pd.DataFrame, where: np.ndarray, songs: np.ndarray, request: np.ndarray) -> Figure:
+    """One answer: its songs with their scores, and where they and the request lie among all tracks.
+
+    Args:
+        found: the songs, as `Recommender.search` gives them.
+        where: (n, 2), valence and arousal of all tracks; `songs`, (k, 2), of those found; `request`, (1, 2).
+    """
+    figure, (bars, plane) = plt.subplots(1, 2, figsize=(12, 5), width_ratios=(3, 2))
+    names = [fill(f"{i}  {s.title} — {s.artist}", 34) for i, s in enumerate(found.itertuples(), 1)]
+    bars.barh(names[::-1], found["score"][::-1], color=TUNED)
+    for i, s in enumerate(found[::-1].itertuples()):
+        bars.text(s.score, i, f" {s.score:.2f} {s.match}, {s.mood}", va="center", fontsize=9)
+    bars.set(xlabel="cosine similarity to the request", xlim=(0, 1.5 * max(0.1, found["score"].max())))
+    bars.grid(visible=False, axis="y")
+    mood, times = found["mood"].value_counts().index[0], found["mood"].value_counts().iloc[0]
+    bars.set_title(fill(f"“{text}”: {times} of {len(found)} songs are {mood}", 60))
+    plane.scatter(*where.T, s=4, color=FAINT)
+    plane.scatter(*songs.T, s=150, color=TUNED, zorder=3)
+    for i, at in enumerate(songs, 1):
+        plane.text(*at, str(i), color="white", ha="center", va="center", fontsize=9, zorder=4, clip_on=True)
+    plane.scatter(*request.T, s=150, marker="D", color=OTHER, edgecolors="black", zorder=5, label="the request")
+    plane.set(
+        xlabel="valence (unpleasant to pleasant)",
+        ylabel="arousal (quiet to excited)",
+        xlim=(-1.1, 1.1),
+        ylim=(-1.1, 1.1),
+    )
+    plane.set_title("The request lies at valence {:+.2f}, arousal {:+.2f}".format(*request[0]))
+    plane.legend(loc="lower right")
+    figure.tight_layout()
+    plt.close(figure)
+    return figure

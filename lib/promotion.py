@@ -9,12 +9,11 @@ Both are checked before the link moves. A running `make serve` follows within se
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from lib.recommender import open_run
-from lib.runs import ROOT, WorkbookError, folder, resolve, shown
+from lib.runs import ROOT, WorkbookError, folder, point, resolve, shown
 
 CANARY = "Jazzy lo-fi beats for studying"
 
@@ -31,8 +30,8 @@ def promote(run: str) -> str:
         return f"{shown(wanted)} is served already."
     model = _check(wanted)
     if current.exists():
-        _point(previous, current.resolve())
-    _point(current, wanted)
+        point(previous, current.resolve())
+    point(current, wanted)
     return f"{shown(current)} is {shown(wanted)} now, model {model[:12]}."
 
 
@@ -47,8 +46,8 @@ def rollback() -> str:
         raise WorkbookError(f"there is nothing to go back to: {shown(previous)} does not exist.")
     back, away = previous.resolve(), current.resolve()
     model = _check(back)
-    _point(current, back)
-    _point(previous, away)
+    point(current, back)
+    point(previous, away)
     return f"{shown(current)} is {shown(back)} again, model {model[:12]}."
 
 
@@ -78,13 +77,6 @@ def _check(run: Path) -> str:
     if songs.recommend(CANARY).empty:
         raise WorkbookError(f"{shown(run)} cannot be served: it has no tracks.")
     return songs.fingerprints["model"]
-
-
-def _point(link: Path, run: Path) -> None:
-    """Move a link in one step: whoever looks sees the old run or the new one."""
-    temporary = link.with_name(f".{link.name}.{os.getpid()}")
-    temporary.symlink_to(os.path.relpath(run, link.parent))
-    temporary.replace(link)
 
 
 if __name__ == "__main__":

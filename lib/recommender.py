@@ -124,7 +124,7 @@ class Recommender:
         """
         rows = [self.row[track] for track in ids]
         words = contributions(self.model, self.tracks["text"].iloc[rows].tolist(), query)
-        near = self.vectors[rows] @ self._centres.T
+        near = self.vectors[rows] @ self.centres.T
         return [
             {
                 "words": [{"word": word, "share": round(share, 3)} for word, share in ranked[:WORDS]],
@@ -147,7 +147,7 @@ class Recommender:
         return sorted(chosen)
 
     @cached_property
-    def _centres(self) -> np.ndarray:
+    def centres(self) -> np.ndarray:
         """The unit mean vector of each mood's tracks. -> (moods, d)."""
         means = [self.vectors[self.mood == i].mean(axis=0) for i in range(len(self.moods))]
         return np.array([mean / np.linalg.norm(mean) for mean in means]).reshape(-1, self.vectors.shape[1])

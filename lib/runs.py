@@ -121,6 +121,13 @@ def atomic(path: Path):
         shutil.rmtree(temporary, ignore_errors=True) if temporary.is_dir() else temporary.unlink(missing_ok=True)
 
 
+def point(link: Path, to: Path) -> None:
+    """Make or move a link in one step: whoever looks sees the old target or the new one."""
+    temporary = link.with_name(f".{link.name}.{os.getpid()}")
+    temporary.symlink_to(os.path.relpath(to, link.parent))
+    temporary.replace(link)
+
+
 def write_json(path: Path, value) -> None:
     """Write `value` as indented UTF-8 JSON, whole or not at all."""
     with atomic(path) as temporary:

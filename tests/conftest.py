@@ -1,9 +1,11 @@
 """One small real run, made once by the real runner, for every test that needs a run."""
 
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 from lib import runs, workbook
 
@@ -17,6 +19,18 @@ def small_run(tmp_path_factory) -> Path:
     code = workbook.main([str(runs.ROOT / "params/quick.yaml"), "--set", f"run_dir={where}", *SMALL])
     assert code == 0
     return where
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A headless browser."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if not found:
+        pytest.skip("no Chromium is installed here")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

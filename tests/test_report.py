@@ -7,7 +7,6 @@ from contextlib import contextmanager
 import numpy as np
 import pandas as pd
 import pytest
-from playwright.sync_api import sync_playwright
 
 from lib import compare, maps, report, runs
 
@@ -27,18 +26,6 @@ LISTED = """() => {
                            ...(node.tagName === 'LI' ? [node.textContent] : [])];
   return items(document.body);
 }"""
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    """A headless browser."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if not found:
-        pytest.skip("no Chromium is installed here")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @contextmanager
