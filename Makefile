@@ -29,8 +29,10 @@ test: $(READY)  ## lint, unit tests, every notebook, the service
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --nbval-lax --nbval-sanitize-with tests/sanitize.cfg --nbval-cell-timeout 600 notebooks
 
-bench: $(READY)  ## the benchmarks: seconds, peak memory and ratios to a baseline in the same run
+bench: $(READY)  ## the benchmarks, half an hour: data, service (on outputs/quick, with wrk), search; ratios in the same run
 	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/bench.py
+	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/service.py
+	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/search.py
 
 compare: $(READY)  ## runs side by side, the first as the reference: RUNS="outputs/a outputs/b …"
 	@$(BIN)/python -m lib.compare $(RUNS)

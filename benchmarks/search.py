@@ -37,8 +37,9 @@ NEUTRAL = "music"  # a request that asks for nothing
 PLAIN, PRESENT = "the request alone", f"present: {LIKED}, {DISLIKED}"
 DIVERSITIES = (0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 COST = 0.01  # of nDCG@10, that diversity may take
+SERVED = 400  # texts asked of the whole catalogue
 COUNTS = (1, 5, 10)
-PAIRS = 40  # answers without and with an explanation, for each count
+PAIRS = 30  # answers without and with an explanation, for each count
 
 
 class Split(NamedTuple):
@@ -54,13 +55,13 @@ class Split(NamedTuple):
 
 
 class Feedback(NamedTuple):
-    """Requests of which a page was seen, one track of it liked and one disliked.
+    """Requests of which a page was seen, and tracks of it liked and disliked.
 
     Attributes:
         split: the requests, judged on the tracks that were not seen (the residual collection, Salton and Buckley 1990).
         seen: the ids of each request's page.
-        liked: the vector of each request's liked track, (requests, d).
-        disliked: the same of the disliked one.
+        liked: the vector of each request's liked track, or the mean of several, (requests, d).
+        disliked: the same of the disliked.
         good: whether more than half of the page was relevant, (requests,).
     """
 
@@ -83,37 +84,37 @@ def open_split(songs: Recommender, run: Path, name: str) -> Split:
     return Split(tracks, requests, Encoded(songs.vectors[rows], embed(songs.model, requests["text"])))
 
 
-def listen(split: Split, name: str) -> Feedback:
+def listen(split: Split, every: bool = False) -> Feedback:
     """A listener sees each request's first page, likes its best relevant track and dislikes its first irrelevant one.
 
     The best is the one of the highest grade, and of these the first. Requests without `ENOUGH` relevant tracks, and
     those whose page holds no relevant or no irrelevant track, are left out.
+
+    Args:
+        every: each relevant track of the page is liked, and each other one disliked.
     """
     ranking = rank_by_similarity(split.vectors, split.tracks, split.requests)
-    enough = split.requests[[(grades >= RELEVANT).sum() >= ENOUGH for grades in split.requests["grades"]]]
     kept, seen, liked, disliked, good, left = [], {}, [], [], [], []
-    for request in enough.itertuples():
+    for request in split.requests.itertuples():
         page = list(ranking[request.request_id])[:PAGE]
         grade = dict.fromkeys(page, 0) | dict(zip(request.track_ids, request.grades, strict=True))
+        right = sorted((track for track in page if grade[track] >= RELEVANT), key=lambda track: -grade[track])
         wrong = [track for track in page if grade[track] < RELEVANT]
-        if 0 < len(wrong) < len(page):
+        if right and wrong and (request.grades >= RELEVANT).sum() >= ENOUGH:
             kept.append(request.Index)
             seen[request.request_id] = page
-            liked.append(max(page, key=grade.get))
-            disliked.append(wrong[0])
-            good.append(len(wrong) < len(page) / 2)
+            liked.append(right if every else right[:1])
+            disliked.append(wrong if every else wrong[:1])
+            good.append(len(right) > len(wrong))
             left.append(~np.isin(request.track_ids, page))
-    print(
-        f"{name}: of {len(split.requests)} texts {len(enough)} have {ENOUGH} relevant tracks; {len(kept)} of these a "
-        f"first page with a relevant and an irrelevant one; {sum(good)} of these a page that is mostly relevant."
-    )
     requests = split.requests.loc[kept].reset_index(drop=True)
     for column in ("track_ids", "grades"):
         requests[column] = [values[keep] for values, keep in zip(requests[column], left, strict=True)]
     tracks, asked = split.vectors
     row = pd.Index(split.tracks["id"]).get_indexer
+    means = (np.stack([tracks[row(ids)].mean(axis=0) for ids in judged]) for judged in (liked, disliked))
     residual = Split(split.tracks, requests, Encoded(tracks, asked[kept]))
-    return Feedback(residual, seen, tracks[row(liked)], tracks[row(disliked)], np.array(good))
+    return Feedback(residual, seen, *means, np.array(good))
 
 
 def next_page(told: Feedback, move: Move) -> np.ndarray:
@@ -147,63 +148,60 @@ def without_text(neutral: np.ndarray, liked: float) -> Move:
     return lambda told: neutral + liked * told.liked
 
 
-def mildest(grid: dict[tuple[float, float], np.ndarray], best: tuple[float, float]) -> tuple[float, float]:
-    """The least weight on likes that is not told from the best on dev, with the weight on dislikes that suits it."""
-    same = [weights for weights, found in grid.items() if interval(found - grid[best])["high"] >= 0]
-    least = min(liked for liked, _ in same)
-    return max((weights for weights in same if weights[0] == least), key=lambda weights: grid[weights].mean())
-
-
 def feedback(songs: Recommender, splits: dict[str, Split]) -> None:
     """Print what likes and dislikes are worth: the grid on dev, then what was chosen from it, on both splits."""
     print("\n1. Likes and dislikes: nDCG@10 of the ten that follow the ten seen, diversity 0\n")
-    told = {name: listen(split, name) for name, split in splits.items()}
+    told = {(name, every): listen(split, every) for name, split in splits.items() for every in (False, True)}
+    good = {name: told[name, False].good for name in splits}
+    for name, split in splits.items():
+        print(
+            f"{name}: {len(split.requests)} texts; {len(good[name])} have {ENOUGH} relevant tracks and a first page "
+            f"with a relevant and an irrelevant one; {good[name].sum()} of these pages are good (mostly relevant)."
+        )
     pairs = [(liked, disliked) for liked in LIKES for disliked in DISLIKES]
-    grid = {weights: next_page(told["dev"], rocchio(*weights)) for weights in tqdm(pairs, "weights", leave=False)}
-    means = {weights: found.mean() for weights, found in grid.items()}
+    grid = {weights: next_page(told["dev", False], rocchio(*weights)) for weights in tqdm(pairs, "grid", leave=False)}
     print("\nOn dev, by the weight of the like (down) and of the dislike (across):\n")
-    print(pd.Series(means).unstack().to_string(float_format="{:.3f}".format))
-    moves = candidates(songs, told["dev"], grid, means)
+    means = pd.Series({weights: found.mean() for weights, found in grid.items()})
+    print(means.unstack().to_string(float_format="{:.3f}".format))
+    moves = candidates(songs, told["dev", False], grid).items()
     found = {
-        name: {split: next_page(heard, move) for split, heard in told.items()}
-        for name, move in tqdm(moves.items(), "moves", leave=False)
+        name: {key: next_page(heard, move) for key, heard in told.items()}
+        for name, move in tqdm(moves, "moves", leave=False)
     }
-    plain, present = found[PLAIN]["test"], found[PRESENT]
-    rows = {}
+    one, more = {}, {}
     for name, on in found.items():
-        change = {split: on[split] - present[split] for split in told}
-        rows[name] = {
-            "dev": f"{on['dev'].mean():.3f}",
-            "test": f"{on['test'].mean():.3f}",
-            "test - request alone": said(on["test"] - plain),
-            "test - present": said(change["test"]),
-            "good dev - present": said(change["dev"][told["dev"].good]),
-            "good test - present": said(change["test"][told["test"].good]),
+        change = {key: on[key] - found[PRESENT][key] for key in told}
+        one[name] = {
+            "dev": f"{on['dev', False].mean():.3f}",
+            "test": f"{on['test', False].mean():.3f}",
+            "test - request alone": said(on["test", False] - found[PLAIN]["test", False]),
+            "test - present": said(change["test", False]),
         }
-    print("\nThe weights of the like and of the dislike, chosen on dev; good: after a page that was mostly relevant.\n")
-    print(pd.DataFrame(rows).T.to_string())
+        more[name] = {f"good, {split}": said(change[split, False][good[split]]) for split in splits}
+        more[name] |= {f"all judged, {split}": said(change[split, True]) for split in splits}
+    print("\nThe weights of the like and of the dislike, chosen on dev:\n")
+    print(pd.DataFrame(one).T.to_string())
+    print("\nThe same minus the present after good pages, and where all of a page was liked or disliked:\n")
+    print(pd.DataFrame(more).T.to_string())
 
 
-def candidates(songs: Recommender, dev: Feedback, grid: dict, means: dict) -> dict[str, Move]:
+def candidates(songs: Recommender, dev: Feedback, grid: dict[tuple, np.ndarray]) -> dict[str, Move]:
     """What to report on test: the request alone, the present weights, and what is best on dev of each kind."""
+    means = {weights: found.mean() for weights, found in grid.items()}
     best = max(means, key=means.get)
-    mild = mildest(grid, best)
     liked, _ = max((weights for weights in means if weights[1] == 0), key=means.get)
     _, disliked = max((weights for weights in means if weights[0] == 0 and weights[1] > 0), key=means.get)
     turns = {part: next_page(dev, turned(part)).mean() for part in tqdm(TURNS, "turns", leave=False)}
     turn = max(turns, key=turns.get)
-    neutral = embed(songs.model, [NEUTRAL])[0]
     return {
         PLAIN: rocchio(0, 0),
         PRESENT: rocchio(LIKED, DISLIKED),
         f"best on dev: {best[0]}, {best[1]}": rocchio(*best),
-        f"mildest as good on dev: {mild[0]}, {mild[1]}": rocchio(*mild),
         f"present like alone: {LIKED}, 0": rocchio(LIKED, 0),
         f"best like alone: {liked}, 0": rocchio(liked, 0),
         f"best dislike alone: 0, {disliked}": rocchio(0, disliked),
         f"turned to the like by {turn}": turned(turn),
-        f"“{NEUTRAL}” and the like: {LIKED}, 0": without_text(neutral, LIKED),
-        f"“{NEUTRAL}” and the like: {best[0]}, 0": without_text(neutral, best[0]),
+        f"“{NEUTRAL}” and the like: {LIKED}, 0": without_text(embed(songs.model, [NEUTRAL])[0], LIKED),
         "the like's own vector": lambda told: told.liked,
     }
 
@@ -243,12 +241,12 @@ def diversity(songs: Recommender, splits: dict[str, Split]) -> None:
             gained[name][value] = gains(held, split)
             row[name] = f"{gained[name][value].mean():.3f}"
             row[f"{name} - 0"] = said(gained[name][value] - gained[name][0])
-        whole = pages(songs, splits["test"].vectors.requests, value)
+        whole = pages(songs, splits["test"].vectors.requests[:SERVED], value)
         row |= {"artist": most(held.artist), "cosine": f"{held.alike.mean():.3f}"}
         row |= {"artist (whole)": most(whole.artist), "cosine (whole)": f"{whole.alike.mean():.3f}"}
     cheap = [value for value, found in gained["dev"].items() if (gained["dev"][0] - found).mean() <= COST]
-    print("artist: the most of ten by one artist, mean and max; cosine: the mean over pairs of ten; for test's texts,")
-    print("among test's tracks and (whole) among the whole catalogue.\n")
+    print("artist: the most of ten by one artist, mean and max; cosine: the mean over pairs of ten; for test's texts")
+    print(f"among test's tracks and, for {SERVED} of them, among the whole catalogue.\n")
     print(pd.DataFrame(rows).T.to_string())
     print(f"\nThe largest that costs at most {COST} on dev: {max(cheap)} (present: {DIVERSITY}).")
 
@@ -290,9 +288,9 @@ def parts(songs: Recommender, texts, count: int) -> dict[str, float]:
     asked, query = milliseconds(songs.query, next(texts))
     searched, found = milliseconds(songs.search, query, count)
     ids = list(found["id"])
-    said = songs.tracks["text"].iloc[[songs.row[track] for track in ids]].tolist()
+    told = songs.tracks["text"].iloc[[songs.row[track] for track in ids]].tolist()
     whole, _ = milliseconds(songs.explain, query, ids)
-    again, _ = milliseconds(lambda: songs.model.encode(said, output_value="token_embeddings", show_progress_bar=False))
+    again, _ = milliseconds(lambda: songs.model.encode(told, output_value="token_embeddings", show_progress_bar=False))
     return {
         "of which: query": asked,
         "search": searched,

@@ -81,6 +81,26 @@ def test_a_mood_filter_liked_and_disliked(songs):
         songs.recommend("music", liked=["nobody"])
 
 
+def test_likes_and_a_neutral_text_are_more_like_these(songs):
+    """Most of the answer is among the liked tracks' own neighbours."""
+    shares = []
+    for row in range(0, 100, 10):
+        near = set(songs.tracks["id"].iloc[np.argsort(-(songs.vectors @ songs.vectors[row]))[:21]])
+        answer = songs.recommend("music", 10, liked=[songs.tracks["id"].iloc[row]], diversity=0)
+        shares.append(len(near & set(answer["id"])) / 10)
+    assert np.mean(shares) > 0.6, shares
+
+
+def test_an_index_of_another_dimension_is_refused(small_run, tmp_path):
+    import shutil
+
+    other = tmp_path / "other"
+    shutil.copytree(small_run, other)
+    np.save(other / "index" / "vectors.npy", np.zeros((400, 7), np.float32))
+    with pytest.raises(runs.WorkbookError, match="does not fit its tracks and its model"):
+        recommender.open_run(other)
+
+
 def test_an_index_of_another_model_is_refused(small_run, tmp_path):
     import shutil
 

@@ -3,14 +3,21 @@
 import contextlib
 import http.client
 import json
+import os
+import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from lib import api, runs
 
@@ -58,8 +65,6 @@ class Service:
 
 @pytest.fixture(scope="module")
 def service(small_run, request):
-    import sys
-
     port = free_port()
     started = time.monotonic()
     process = start(sys.executable, small_run, port)
@@ -213,10 +218,35 @@ def test_health_ready_metrics_and_openapi(service):
     assert ready["status"] == "ready" and ready["tracks"] == 400 and len(ready["model"]) == len(ready["index"]) == 64
     assert "recommend_requests_total{" in service("/metrics")[1]
     _, document, _ = service("/openapi.json")
-    assert document["openapi"] == "3.1.0"
-    assert set(document["components"]["schemas"]["RecommendRequest"]["properties"]) == set(
-        api.RecommendRequest.model_fields
-    )
+    assert document["openapi"] == "3.1.0" and document["security"] == []
+    asked = document["components"]["schemas"]["RecommendRequest"]["properties"]
+    assert set(asked) == set(api.RecommendRequest.model_fields)
+    assert "calm" in asked["mood"]["anyOf"][0]["enum"]
+
+
+def test_schemathesis_finds_nothing(service, small_run, tmp_path):
+    """What openapi.json says is what the service does; `make bench` asks 5,000 times and more."""
+    command = [Path(sys.executable).with_name("schemathesis"), "run", f"{service.url}/openapi.json"]
+    hooks = {"SCHEMATHESIS_HOOKS": str(Path(__file__).with_name("contract.py"))}
+    environment = os.environ | hooks | {"TRACKS": str(small_run / "index/tracks.parquet")}
+    options = ["--checks", "all", "--max-examples", "100", "--seed", "1", "--no-color"]
+    ran = subprocess.run([*command, *options], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stdout[-3000:]
+    assert int(re.search(r"(\d+) generated, \1 passed", ran.stdout)[1]) > 300
+
+
+@given(st.text(alphabet=st.sampled_from(" \t\n\v\f\r\x1c\x85\xa0\u200b\u2003\u2028\u3000\ufeffa🎵"), max_size=20))
+def test_the_pattern_in_the_schema_is_the_rule_that_validates(text):
+    """Of texts as long as may be, too, with and without white space around them."""
+    for whole in (text, text + "x" * 998 + text, text + "x" * 1001):
+        assert bool(re.search(api.TRIMMED, whole)) == _is_valid(whole)
+
+
+def _is_valid(text: str) -> bool:
+    try:
+        return bool(api.RecommendRequest.model_validate_json(json.dumps({"text": text})))
+    except ValidationError:
+        return False
 
 
 def test_a_taken_port_is_said(python, small_run):
