@@ -11,7 +11,7 @@ READY  := .venv/.ready
 
 .PHONY: help run test bench compare serve playground promote rollback lab lock clean
 help:  ## list the commands
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' Makefile
 
 $(READY): requirements.txt constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "error: Python 3.11 to 3.13 is needed; name one: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
@@ -39,6 +39,8 @@ compare: $(READY)  ## runs side by side, the first as the reference: RUNS="outpu
 
 .PHONY: current
 current: $(READY)
+	@test -n "$(RUN)" || test -e outputs/current || ! test -L outputs/current || { \
+	  echo "error: outputs/current leads to $$(readlink outputs/current), which is gone. Name a run: make promote RUN=outputs/..."; exit 1; }
 	@test -n "$(RUN)" || test -d outputs/current/index || { \
 	  test -d outputs/quick/index || $(MAKE) --no-print-directory run PARAMS=params/quick.yaml; \
 	  $(BIN)/python -m lib.promotion promote outputs/quick; }
@@ -47,8 +49,7 @@ serve: current  ## POST /recommend from outputs/current, or RUN=…, on PORT=808
 	@$(BIN)/python -m lib.gateway --run $(or $(RUN),outputs/current) --ip $(IP) --port $(PORT) $(if $(NO_TOKEN),--no-token) $(SERVE)
 
 playground: current  ## type a mood, get songs, in a browser: RUN=outputs/… (VOILA="--no-browser --port 8900" for its own options)
-	@$(BIN)/papermill --log-level ERROR --prepare-only -p run_dir $(or $(RUN),outputs/current) notebooks/06_playground.ipynb outputs/playground.ipynb
-	@$(BIN)/voila --show_tracebacks=True --TagRemovePreprocessor.remove_cell_tags=not-in-voila $(VOILA) outputs/playground.ipynb
+	@$(BIN)/python -m lib.playground "$(or $(RUN),outputs/current)" $(VOILA)
 
 promote: $(READY)  ## serve RUN=outputs/… from now on: a running make serve follows without a gap
 	@$(BIN)/python -m lib.promotion promote $(or $(RUN),$(error name the run: make promote RUN=outputs/...))

@@ -181,11 +181,12 @@ def recommend(recommender: Recommender, request: str) -> Answer:
     except ValidationError as error:
         return _invalid(error)
     if asked.mood is not None and asked.mood not in recommender.moods:
-        message = f"No track has the mood {asked.mood!r}; there are {', '.join(recommender.moods)}."
-        return failure(400, "unknown_mood", message, "mood")
+        moods = f"there are {', '.join(recommender.moods)}" if recommender.moods else "this catalogue has no moods"
+        return failure(400, "unknown_mood", f"No track has the mood {asked.mood!r}; {moods}.", "mood")
     for name in ("liked", "disliked"):
         if unknown := [track for track in getattr(asked, name) if track not in recommender.row]:
-            return failure(400, "unknown_track", f"No such track: {', '.join(unknown)}.", name)
+            more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
+            return failure(400, "unknown_track", f"No such track: {', '.join(unknown[:10])}{more}.", name)
     top_k = asked.top_k or asked.num_recommendations or DEFAULT_TOP_K
     diversity = {} if asked.diversity is None else {"diversity": asked.diversity}
     query = recommender.query(asked.text, asked.liked, asked.disliked)
@@ -293,6 +294,8 @@ def _invalid(error: ValidationError) -> Answer:
     if first["type"] == "extra_forbidden":
         known = ", ".join(RecommendRequest.model_fields)
         return failure(400, "unknown_field", f"There is no field {name!r}; there are {known}.", name)
+    if first["type"] == "string_too_short":
+        return failure(400, "invalid_value", f"The field {name!r} is empty: say what you would like to hear.", name)
     if name is None and first["type"] == "model_type":
         return failure(400, "not_an_object", "The body must be a JSON object with a field 'text'.")
     message = first["msg"].removeprefix("Value error, ")

@@ -64,6 +64,10 @@ def svg(answers: dict[str, list[Pin]], moods: list[str]) -> str:
     Args:
         answers: tuned, and base where it is compared with, each with its request first and then its songs.
     """
+    if all(np.isnan(pin.at).any() for pins in answers.values() for pin in pins):
+        return (
+            "<div>There is no map: none of this catalogue's moods is on the plane. rename_moods puts them there.</div>"
+        )
     said = "; ".join(f"{name}: {', '.join(pin.name for pin in pins[1:])}" for name, pins in answers.items())
     parts = [_axes(), *(_mood(mood) for mood in moods if mood in MOODS)]
     for name, pins in answers.items():

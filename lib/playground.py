@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shlex
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from anywidget import AnyWidget
+import papermill
 from IPython import get_ipython
-from ipywidgets import HTML, Box, Button, Checkbox, Dropdown, HBox, Layout, Output, Text, VBox
+from ipywidgets import HTML, Box, Button, Checkbox, Dropdown, Layout, Output, Text, VBox
 from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
-from traitlets import Float, Unicode
+from voila.app import Voila
 
 from lib import api, plane, plots_space
 from lib.encoder import find, load
 from lib.recommender import DIVERSITY, Recommender, build_index, open_run
-from lib.runs import WorkbookError, point
+from lib.runs import NOTEBOOKS, ROOT, WorkbookError, need, point, read_json
+from lib.widgets import MOST, TEMPLATES, Answers, Shown, Slider, moves
 
 EXAMPLES = (
     "Jazzy lo-fi beats for studying",
@@ -36,7 +39,13 @@ EXAMPLES = (
 NEUTRAL = "music"  # the text where there are only likes: "more like these"
 URL = "http://localhost:8080/recommend"
 WIDE = Layout(width="auto")
-TEMPLATES = Path(__file__).parent / "templates"
+NOTEBOOK = NOTEBOOKS / "06_playground.ipynb"
+# Cells that explain files and code are left out of the page; a kernel that no page is connected to any more is ended.
+VOILA = (
+    "--TagRemovePreprocessor.remove_cell_tags=not-in-voila",
+    "--MappingKernelManager.cull_idle_timeout=20",
+    "--MappingKernelManager.cull_interval=5",
+)
 STYLE = (TEMPLATES / "playground.css").read_text(encoding="utf-8")
 
 
@@ -53,6 +62,12 @@ def ask(recommender: Recommender, body: dict) -> dict:
     return json.loads(api.recommend(recommender, json.dumps({"body": body})).body)
 
 
+def base_of(run: Path) -> str:
+    """The encoder that a run was tuned from; the quick one where the run does not say."""
+    said = run / "run.json"
+    return read_json(said)["parameters"]["base_model"] if said.exists() else "all-MiniLM-L6-v2"
+
+
 def untuned(folder: Path, base_model: str, tracks: pd.DataFrame) -> Recommender:
     """The base encoder on the same tracks, which it embeds the first time; that is kept in `folder`."""
     model = find(base_model)
@@ -60,7 +75,7 @@ def untuned(folder: Path, base_model: str, tracks: pd.DataFrame) -> Recommender:
     point(folder / "model", model)
     try:
         kept = open_run(folder)
-        if kept.tracks[["id", "mood", "text"]].equals(tracks[["id", "mood", "text"]]):
+        if kept.tracks.equals(tracks):
             return kept
     except WorkbookError:
         pass  # there is none, or it is another encoder's
@@ -72,79 +87,6 @@ def curl(body: dict) -> str:
     """The command that asks the service the same."""
     data = shlex.quote(json.dumps(body, ensure_ascii=False))
     return f'curl -X POST {URL} \\\n     -H "Content-Type: application/json" \\\n     -d {data}'
-
-
-def moves(before: list[str], now: list[str]) -> list[str]:
-    """What became of each id of an answer since the one before: new, ▲ places up, ▼ places down, or nothing."""
-    place = {track: rank for rank, track in enumerate(before)}
-    steps = [place[track] - rank if track in place else None for rank, track in enumerate(now)]
-    return ["new" if s is None else f"▲ {s}" if s > 0 else f"▼ {-s}" if s < 0 else "" for s in steps]
-
-
-class Shown(NamedTuple):
-    """An answer on screen: what was asked, tracks as the API gives them, how each moved, pins for the map, why."""
-
-    text: str
-    query: np.ndarray
-    tracks: list[dict]
-    moved: list[str]
-    pins: list[plane.Pin]
-    why: list[dict | None]
-
-
-class Slider(AnyWidget):
-    """A browser's own slider: unlike that of ipywidgets it has a name for those who do not see it."""
-
-    _esm = TEMPLATES / "slider.js"
-    label = Unicode().tag(sync=True)
-    value, min, max, step = (Float(x).tag(sync=True) for x in (0, 0, 1, 1))
-
-
-class Answers(VBox):
-    """The songs of one encoder: as many rows as an answer can have, filled and hidden in place to keep the focus."""
-
-    def __init__(self, name: str, react: Callable[[str, dict], None]) -> None:
-        self.tracks, self.rows = [], []
-        for i in range(10):
-            like = Button(description="Like", icon="thumbs-up", layout=Layout(width="5.5em"))
-            dislike = Button(description="Dislike", icon="thumbs-down", layout=Layout(width="6.5em"))
-            for button, kind in ((like, "liked"), (dislike, "disliked")):
-                button.on_click(lambda _, kind=kind, i=i: react(kind, self.tracks[i]))
-            self.rows.append(HBox([HTML(layout=Layout(flex="1 1 auto", width="0")), like, dislike]))
-        super().__init__(
-            [HTML(f"<b>{name} encoder</b>"), *self.rows], layout=Layout(flex="1 1 24em", padding="0 1em 0 0")
-        )
-        self.add_class(f"answers-{name}")
-
-    def show(self, shown: Shown | None) -> None:
-        """Fill the rows."""
-        self.tracks = shown.tracks if shown else []
-        for i, row in enumerate(self.rows):
-            row.layout.display = "flex" if i < len(self.tracks) else "none"
-            if i < len(self.tracks):
-                said, like, dislike = row.children
-                said.value = song(i + 1, self.tracks[i], shown.moved[i], shown.why[i])
-                like.tooltip = f"More like {self.tracks[i]['title']}"
-                dislike.tooltip = f"Less like {self.tracks[i]['title']}"
-
-
-def song(rank: int, track: dict, moved: str, why: dict | None) -> str:
-    """A row: rank, title, artist, mood, what moved it; a bar for the score, with its band; why, once it is known."""
-    title, artist, mood, match = (escape(track[key]) for key in ("title", "artist", "mood", "match"))
-    return (
-        f'<div class="song"><div><span class="rank">{rank}</span> <b>{title}</b>{artist and f" — {artist}"} '
-        f'<span class="tag">{mood}</span> <span class="moved">{moved}</span></div>'
-        f'<div class="score"><span class="track"><span class="bar {match}" style="width: {max(0, track["score"]):.0%}">'
-        f"</span></span> {track['score']:.2f} {match}</div>"
-        f'<div class="why">{reasons(why) if why else "&nbsp;"}</div></div>'
-    )
-
-
-def reasons(why: dict) -> str:
-    """Why a song fits, in words: the words of its text with their shares of the score, and its nearest moods."""
-    words = " · ".join(f"{escape(w['word'])} {w['share']:.0%}" for w in why["words"])
-    moods = ", ".join(f"{escape(m['mood'])} {m['similarity']:.2f}" for m in why["moods"])
-    return "; ".join(filter(None, (words and f"because of {words}", moods and f"nearest moods {moods}")))
 
 
 class Playground(VBox):
@@ -162,7 +104,7 @@ class Playground(VBox):
         self.shown: dict[str, Shown] = {}
         self.text = Text(text, description="I feel like", continuous_update=False, layout=Layout(flex="1 1 20em"))
         self.find = Button(description="Find songs", icon="search", button_style="primary")
-        self.top_k = Slider(label="How many", value=5, min=1, max=10)
+        self.top_k = Slider(label="How many", value=5, min=1, max=MOST)
         self.diversity = Slider(label="Variety", value=DIVERSITY, max=1, step=0.05)
         self.mood = Dropdown(options=[("any", None), *((m, m) for m in tuned.moods)], description="Mood")
         self.compare = Checkbox(False, description="beside the base encoder", indent=False, layout=WIDE)
@@ -173,8 +115,9 @@ class Playground(VBox):
         for button in examples:
             button.on_click(lambda pressed: self._type(pressed.description))
         self.find.on_click(self._ask)
-        for control in (self.text, self.top_k, self.diversity, self.mood, self.compare):
+        for control in (self.text, self.top_k, self.diversity, self.mood):
             control.observe(self._ask, "value")
+        self.compare.observe(self._beside, "value")
         wrap, dots = (
             Layout(flex_flow="row wrap", align_items="center"),
             plane.backdrop(plane.places(tuned, tuned.vectors)),
@@ -217,23 +160,43 @@ class Playground(VBox):
         self._ask()
 
     def _take_back(self, kind: str, track: str) -> None:
-        self.given[kind].pop(track)
+        self.given[kind].pop(track, None)
         self._ask()
         self.text.focus()  # the button that had the focus is gone
 
+    def _beside(self, change) -> None:
+        """The base encoder is wanted, or not any more; it is made ready the first time."""
+        trouble = ""
+        if change.new and "base" not in self.songs:
+            with self.work:  # where its progress is seen
+                try:
+                    self.songs["base"] = self.base()
+                except (WorkbookError, OSError) as error:
+                    trouble = f"There is no base encoder to compare with: {error}"
+            self.work.clear_output()
+        if trouble:
+            self.compare.value = False
+            self.said.value = alert(trouble)
+        else:
+            self._ask()
+
     def _ask(self, _=None) -> None:
         """Ask the encoders that are wanted; show the songs, and then why, which takes longer."""
-        body, asked, started = self.body(), self._asked(), time.perf_counter()
+        body, started = self.body(), time.perf_counter()
+        asked = {name: songs for name, songs in self.songs.items() if name == "tuned" or self.compare.value}
         found = {name: ask(songs, body) for name, songs in asked.items()}
         seconds = time.perf_counter() - started
-        if error := found["tuned"].get("error"):
-            self.said.value = f'<div class="error" role="alert">{escape(error["message"])}</div>'
-            return
-        self.shown = {name: self._shown(name, answer["tracks"], body) for name, answer in found.items()}
+        error = found["tuned"].get("error")
+        self.shown = (
+            {} if error else {name: self._shown(name, answer["tracks"], body) for name, answer in found.items()}
+        )
         for name, answers in self.answers.items():
             answers.layout.display = "flex" if name in self.shown else "none"
             answers.show(self.shown.get(name))
         self._show_taste()
+        if error:
+            self.said.value, self.picture.value, self.command.value = alert(error["message"]), "", ""
+            return
         self.said.value = f'<div role="status">{sentence(self.shown["tuned"], body["top_k"], seconds)}</div>'
         pins = {name: shown.pins for name, shown in self.shown.items()}
         self.picture.value = plane.svg(pins, self.songs["tuned"].moods)
@@ -241,16 +204,6 @@ class Playground(VBox):
         for name, shown in self.shown.items():
             why = self.songs[name].explain(shown.query, [t["id"] for t in shown.tracks]) if shown.tracks else []
             self.answers[name].show(shown._replace(why=why))
-
-    def _asked(self) -> dict[str, Recommender]:
-        """The encoders to ask; the base is made ready when it is wanted first."""
-        if not self.compare.value:
-            return {"tuned": self.songs["tuned"]}
-        if "base" not in self.songs:
-            with self.work:  # where its progress is seen
-                self.songs["base"] = self.base()
-            self.work.clear_output()
-        return self.songs
 
     def _shown(self, name: str, tracks: list[dict], body: dict) -> Shown:
         """An answer, and how it moved where the text is that of the answer before."""
@@ -275,12 +228,17 @@ class Playground(VBox):
         self.taste.children = chips
 
 
+def alert(message: str) -> str:
+    """What is wrong, told at once to those who listen to the page."""
+    return f'<div class="error" role="alert">{escape(message)}</div>'
+
+
 def sentence(shown: Shown, wanted: int, seconds: float) -> str:
     """What happened, in words."""
     n, new = len(shown.tracks), shown.moved.count("new")
     said = f"{n} song{'s' * (n != 1)} in {1000 * seconds:.0f} ms."
     if n < wanted:
-        said += " There are no more that fit the mood."
+        said += " There are no more."
     if any(shown.moved):
         said += f" The answer moved: {new} of {n} {'is' if new == 1 else 'are'} new."
     return said
@@ -291,19 +249,51 @@ def copyable(command: str) -> str:
     return (
         '<label class="curl">The same over HTTP (make serve): '
         f'<textarea readonly rows="3" onfocus="this.select()">{escape(command)}</textarea></label>'
-        '<button class="jupyter-button" onclick="navigator.clipboard.writeText(this.parentNode'
-        ".querySelector('textarea').value); this.textContent = 'Copied'\">Copy</button>"
+        '<button class="jupyter-button" onclick="this.previousElementSibling.firstElementChild.select(); '
+        "document.execCommand('copy'); this.textContent = 'Copied'\">Copy</button>"
     )
 
 
-def page(run: Path, base_model: str, text: str) -> Playground | Figure:
-    """The playground where somebody can click, and a picture of one answer where nobody can."""
-    songs = open_run(run)
-    if live():
-        threadpool_limits(1, "blas")  # numpy's threads and PyTorch's would spin against each other
-        return Playground(songs, lambda: untuned(run / "base", base_model, songs.tracks), text)
+def page(run: Path, base_model: str, text: str) -> Playground | HTML | Figure:
+    """The playground where somebody can click, what is wrong with the run, or a picture of one answer for nobody."""
+    if not live():
+        return picture(open_run(run), text)
+    threadpool_limits(1, "blas")  # numpy's threads and PyTorch's would spin against each other
+    try:
+        songs = open_run(run)
+    except WorkbookError as error:
+        return HTML(alert(str(error)))
+    return Playground(songs, lambda: untuned(run / "base", base_model or base_of(run), songs.tracks), text)
+
+
+def picture(songs: Recommender, text: str) -> Figure:
+    """One answer: its songs, and where they lie."""
     query = songs.query(text)
     found = songs.search(query)
     rows = [songs.row[track] for track in found["id"]]
     places = [plane.places(songs, vectors) for vectors in (songs.vectors, songs.vectors[rows], query[None])]
     return plots_space.answer(text, found, *places)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Open notebook 06 as a page in Voilà until Ctrl-C; 1 with one line where the run is not there."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lib.playground", description=main.__doc__, epilog="Other options go to Voilà: --port 8900, say."
+    )
+    parser.add_argument("run", nargs="?", default="outputs/current", help="the run to play with (default: %(default)s)")
+    args, options = parser.parse_known_args(argv)
+    run = ROOT / Path(args.run).expanduser()  # not resolved: a page that is opened later shows what is promoted then
+    try:
+        need(run, "model", "index")
+    except WorkbookError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    with tempfile.TemporaryDirectory() as folder:
+        notebook = f"{folder}/playground.ipynb"
+        papermill.execute_notebook(str(NOTEBOOK), notebook, {"run_dir": str(run)}, prepare_only=True)
+        Voila.launch_instance([*VOILA, *options, notebook])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -153,7 +153,7 @@ class Recommender:
         return np.array([mean / np.linalg.norm(mean) for mean in means]).reshape(-1, self.vectors.shape[1])
 
     def _mean(self, ids) -> np.ndarray:
-        rows = [self.row[track] for track in ids]
+        rows = [self.row[track] for track in dict.fromkeys(ids)]  # one that is said twice counts once
         return self.vectors[rows].mean(axis=0) if rows else np.zeros(self.vectors.shape[1], np.float32)
 
 
@@ -187,11 +187,13 @@ def open_run(run: Path) -> Recommender:
         WorkbookError: one is missing or damaged, or the index was made with another model.
     """
     need(run, "model", "index")
-    about = read_json(run / "index" / "index.json")
     model_print = fingerprint(run / "model")
-    if about["model"] != model_print:
-        raise WorkbookError(f"{shown(run)}: index/ was made with another model than model/. Run 03_finetune again.")
     try:
+        if read_json(run / "index" / "index.json")["model"] != model_print:
+            raise WorkbookError(
+                f"{shown(run)}: index/ was made with another model than model/, or a file of model/ was changed or "
+                "lost. Run 03_finetune again."
+            )
         vectors = np.load(run / "index" / "vectors.npy", mmap_mode="r")
         tracks = pd.read_parquet(run / "index" / "tracks.parquet")
         model = load(run / "model")

@@ -71,18 +71,21 @@ def folder(run_dir: str | Path) -> Path:
 def start(run_dir: str | Path, *names: str) -> Path:
     """The run's folder for a notebook that reads the files `names`; notebooks that make missing ones are run first.
 
+    A folder in which nothing is missing need not be writable: it can be served from a read-only disk.
+
     So any notebook can be opened and run by itself. The earlier notebooks run with their own defaults.
     """
-    run = folder(run_dir)
+    run = resolve(run_dir)
     for name in names:
         maker = _maker(name)
         if not (run / name).exists():
+            folder(run)
             print(f"{shown(run)} has no {name}: running {maker} first …", flush=True)
             notebook, out = NOTEBOOKS / f"{maker}.ipynb", run / f"{maker}.ipynb"
             command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", str(notebook.parent)]
             subprocess.run([*command, "-p", "run_dir", str(run), str(notebook), str(out)], check=True)
     need(run, *names)
-    return run
+    return run if names else folder(run)
 
 
 def need(run: Path, *names: str) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -14,10 +15,11 @@ import nbformat
 import numpy as np
 import pandas as pd
 import papermill
+import psutil
 import pytest
 from test_service import free_port
 
-from lib import encoder, plane, playground, recommender, runs
+from lib import encoder, plane, playground, recommender, runs, widgets
 
 NOTEBOOK = runs.ROOT / "notebooks/06_playground.ipynb"
 BIN = Path(sys.executable).parent
@@ -49,11 +51,19 @@ def prepared(small_run, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def voila(prepared, chromium):
+def voila(small_run, prepared, chromium):
     """The page that `make playground` opens."""
     port = free_port()
-    hidden = "--TagRemovePreprocessor.remove_cell_tags=not-in-voila"
-    command = [BIN / "voila", "--no-browser", "--Voila.ip=127.0.0.1", "--port", port, hidden, prepared]
+    command = [
+        sys.executable,
+        "-m",
+        "lib.playground",
+        small_run,
+        "--no-browser",
+        "--Voila.ip=127.0.0.1",
+        "--port",
+        port,
+    ]
     with server(command, port, prepared.with_name("voila.log")) as address:
         page = chromium.new_page(viewport={"width": 1280, "height": 1000})
         page.goto(address)
@@ -64,7 +74,7 @@ def voila(prepared, chromium):
 
 def songs(page, encoder: str = "tuned") -> list[str]:
     """The titles on screen."""
-    return [title for title in page.locator(f".answers-{encoder} .song b").all_inner_texts() if title]
+    return [title.inner_text() for title in page.locator(f".answers-{encoder} .song b").all() if title.is_visible()]
 
 
 def after(page, act, encoder: str = "tuned") -> list[str]:
@@ -79,6 +89,11 @@ def after(page, act, encoder: str = "tuned") -> list[str]:
     return songs(page, encoder)
 
 
+def more_like(page, title: str):
+    """The button that likes a song on screen."""
+    return page.get_by_title(f"More like {title}", exact=True).locator("visible=true")
+
+
 def asked(page) -> dict:
     """The body of the command that is ready to be copied."""
     return json.loads(shlex.split(page.get_by_label("The same over HTTP").input_value())[-1])
@@ -89,7 +104,7 @@ def test_type_like_and_see_the_answer_move(voila):
     box.fill("rainy sunday piano")
     before = after(voila, lambda: box.press("Enter"))
     assert len(before) == 5 and asked(voila)["text"] == "rainy sunday piano"
-    now = after(voila, lambda: voila.get_by_title(f"More like {before[1]}").click())
+    now = after(voila, lambda: more_like(voila, before[1]).click())
     assert before[1] not in now and len(asked(voila)["liked"]) == 1
     new = [title for title in now if title not in before]
     assert new and voila.get_by_text(f"{len(new)} of 5 ").is_visible()
@@ -174,6 +189,70 @@ def test_base_and_tuned_side_by_side(voila, small_run):
     voila.wait_for_selector(".answers-base", state="hidden")
 
 
+def test_a_double_click_likes_one_song(voila):
+    box = voila.get_by_label("I feel like")
+    box.fill("songs for a double click")
+    before = after(voila, lambda: box.press("Enter"))
+    likes = len(asked(voila).get("liked", []))
+    after(voila, lambda: more_like(voila, before[0]).dblclick())
+    assert len(asked(voila)["liked"]) == likes + 1
+
+
+def test_a_like_is_taken_back_where_no_text_is_left(voila):
+    """The likes of the tests before still stand: they are "more like these", and nothing is left without them."""
+    box, likes = voila.get_by_label("I feel like"), voila.get_by_role("button", name=re.compile("liked: "))
+    box.fill("")
+    assert after(voila, lambda: box.press("Enter")) and asked(voila)["text"] == playground.NEUTRAL
+    while likes.count():
+        likes.first.click()
+        voila.wait_for_timeout(600)
+    assert "is empty" in voila.get_by_role("alert").inner_text() and songs(voila) == []
+
+
+def test_a_page_that_is_closed_leaves_no_kernel(voila, chromium):
+    def kernels():
+        found = (child.as_dict(["cmdline"])["cmdline"] for child in psutil.Process().children(recursive=True))
+        return sum("ipykernel_launcher" in " ".join(command or ()) for command in found)
+
+    before = kernels()
+    page = chromium.new_page()
+    page.goto(voila.url)
+    page.wait_for_selector(".song", timeout=90_000)
+    assert kernels() == before + 1
+    page.close()
+    ends = time.monotonic() + 45
+    while kernels() > before:
+        assert time.monotonic() < ends
+        time.sleep(0.5)
+    assert songs(voila) is not None and voila.get_by_role("button", name="Find songs").is_enabled()
+
+
+def test_a_run_that_is_not_there_is_said(capsys, tmp_path):
+    assert playground.main([str(tmp_path / "none")]) == 1
+    assert "has no model" in capsys.readouterr().err and not (tmp_path / "none").exists()
+
+
+def test_what_is_wrong_is_said_on_the_page(small_run, tmp_path, monkeypatch):
+    """A damaged run, and a base encoder that cannot be had: sentences, not tracebacks."""
+    monkeypatch.setattr(playground, "live", lambda: True)
+    broken = tmp_path / "broken"
+    shutil.copytree(small_run, broken, ignore=shutil.ignore_patterns("base"))
+    (broken / "base").touch()
+    page = playground.page(broken, "", "sad piano")
+    page.compare.value = True
+    assert "There is no base encoder" in page.said.value and not page.compare.value and set(page.shown) == {"tuned"}
+    (broken / "index/index.json").write_text("{")
+    assert "is damaged" in playground.page(broken, "", "sad piano").value
+
+
+def test_a_catalogue_without_moods_has_no_map(small_run):
+    found = recommender.open_run(small_run)
+    bare = recommender.Recommender(found.model, found.vectors, found.tracks.assign(mood=""), found.fingerprints)
+    page = playground.Playground(bare, lambda: bare, "sad piano")
+    assert "There is no map" in page.picture.value and len(page.shown["tuned"].tracks) == 5
+    assert 'class="tag"' not in page.answers["tuned"].rows[0].children[0].value
+
+
 def test_in_jupyterlab(prepared, chromium):
     port = free_port()
     command = [BIN / "jupyter", "lab", "--no-browser", "--allow-root", "--ip=127.0.0.1", "--port", port]
@@ -188,7 +267,7 @@ def test_in_jupyterlab(prepared, chromium):
         box = page.get_by_label("I feel like")
         box.fill("rainy sunday piano")
         before = after(page, lambda: box.press("Enter"))
-        now = after(page, lambda: page.get_by_title(f"More like {before[0]}").click())
+        now = after(page, lambda: more_like(page, before[0]).click())
         assert before[0] not in now and len(now) == 5
         page.close()
 
@@ -204,8 +283,8 @@ def test_nobody_to_click_gets_a_picture(prepared, tmp_path):
 
 
 def test_moves():
-    assert playground.moves(["a", "b", "c"], ["c", "b", "d"]) == ["▲ 2", "", "new"]
-    assert playground.moves(["a", "b"], ["b", "a"]) == ["▲ 1", "▼ 1"]
+    assert widgets.moves(["a", "b", "c"], ["c", "b", "d"]) == ["▲ 2", "", "new"]
+    assert widgets.moves(["a", "b"], ["b", "a"]) == ["▲ 1", "▼ 1"]
 
 
 def test_names_are_text_and_not_code():
@@ -213,7 +292,7 @@ def test_names_are_text_and_not_code():
     track = {"title": bad, "artist": bad, "mood": bad, "match": "weak", "score": -0.1}
     why = {"words": [{"word": bad, "share": 0.5}], "moods": [{"mood": bad, "similarity": 0.5}]}
     pins = {"tuned": [plane.Pin("request", np.zeros(2)), plane.Pin(bad, np.zeros(2), "1")]}
-    for html in (playground.song(1, track, "", why), plane.svg(pins, []), playground.copyable(bad)):
+    for html in (widgets.song(1, track, "", why), plane.svg(pins, []), playground.copyable(bad)):
         assert "<script" not in html and "&lt;script" in html
 
 
