@@ -8,6 +8,7 @@ catalogue is made up and a track's grade follows from its mood and genre: the ju
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import time
@@ -25,7 +26,7 @@ from lib import api
 from lib.encoder import embed
 from lib.evaluation import MAIN, Encoded, held_out, interval, rank_by_similarity, score_ranking
 from lib.recommender import DISLIKED, DIVERSITY, LIKED, SHOWN, Recommender, open_run
-from lib.runs import need, resolve
+from lib.runs import WorkbookError, need, resolve
 
 PAGE = 10  # tracks that the listener sees at once
 RELEVANT = 2  # grades from here on
@@ -107,6 +108,8 @@ def listen(split: Split, every: bool = False) -> Feedback:
             disliked.append(wrong if every else wrong[:1])
             good.append(len(right) > len(wrong))
             left.append(~np.isin(request.track_ids, page))
+    if not kept:
+        sys.exit("error: no request has a first page to learn from: measure a run whose catalogue has moods")
     requests = split.requests.loc[kept].reset_index(drop=True)
     for column in ("track_ids", "grades"):
         requests[column] = [values[keep] for values, keep in zip(requests[column], left, strict=True)]
@@ -324,9 +327,14 @@ def most(counts: np.ndarray) -> str:
 
 def main() -> None:
     """All three tables."""
-    run = resolve(sys.argv[1] if len(sys.argv) > 1 else "outputs/quick")
-    need(run, "tracks.parquet", "requests.parquet")
-    songs = open_run(run)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", nargs="?", default="outputs/quick", help="the run to measure (default: %(default)s)")
+    run = resolve(parser.parse_args().run)
+    try:
+        need(run, "tracks.parquet", "requests.parquet")
+        songs = open_run(run)
+    except WorkbookError as error:
+        sys.exit(f"error: {error}")
     splits = {name: open_split(songs, run, name) for name in ("dev", "test")}
     feedback(songs, splits)
     diversity(songs, splits)

@@ -5,6 +5,7 @@ python benchmarks/service.py [outputs/quick]        (part of make bench; needs w
 
 from __future__ import annotations
 
+import argparse
 import http.client
 import json
 import os
@@ -31,7 +32,7 @@ from tqdm import tqdm
 
 from lib import api
 from lib.recommender import open_run
-from lib.runs import ROOT
+from lib.runs import ROOT, WorkbookError, need, resolve
 
 ROUNDS, SECONDS = 5, 8  # pairs that are measured one after the other, and how long each
 MANY, CLIENTS, EVERY = 20_000, 16, 500
@@ -79,7 +80,8 @@ def server(command: list[str], port: int, log: Path, **environment: str):
         process = psutil.Popen(command, stdout=out, stderr=out, env=os.environ | environment)
     try:
         while post(port, json.dumps({"text": "ready?"})) != 200:
-            assert process.is_running(), log.read_text()
+            if process.poll() is not None:
+                sys.exit(f"error: a server did not start:\n{log.read_text()}")
             time.sleep(0.5)
         yield process
     finally:
@@ -95,7 +97,7 @@ def post(port: int, body: str, timeout: float = 30) -> int:
             answer = connection.getresponse()
             answer.read()
             return answer.status
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return 0
 
 
@@ -210,7 +212,13 @@ def contract(port: int, run: Path, scratch: Path) -> tuple[str, str, str]:
 
 def main() -> None:
     """The table."""
-    run = (ROOT / (sys.argv[1] if len(sys.argv) > 1 else "outputs/quick")).resolve()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", nargs="?", default="outputs/quick", help="the run to serve (default: %(default)s)")
+    run = resolve(parser.parse_args().run)
+    try:
+        need(run, "requests.parquet", "model", "index")
+    except WorkbookError as error:
+        sys.exit(f"error: {error}")
     if not shutil.which("wrk"):
         sys.exit("error: the client is wrk, which is not here: apt-get install wrk")
     rows = []
