@@ -235,10 +235,8 @@ def openapi(recommender: Recommender, token: str | None = None) -> Answer:
         "requestBody": {"required": True, "content": _content("RecommendRequest")},
         "responses": {"200": _said("The best tracks, best first.", _content("RecommendResponse"))} | _errors(*ERRORS),
     }
-    text, anything = (
-        {"text/plain": {"schema": {"type": "string"}}},
-        {"application/json": {"schema": {"type": "object"}}},
-    )
+    figures = {"text/plain": {"schema": {"type": "string"}}}
+    anything = {"application/json": {"schema": {"type": "object"}}}
     document = {
         "openapi": "3.1.0",
         "info": {"title": "Text-to-music recommendation", "version": "1"},
@@ -246,7 +244,7 @@ def openapi(recommender: Recommender, token: str | None = None) -> Answer:
             "/recommend": {"post": recommend},
             "/health": {"get": _look("The process is alive.", _content("Health")) | {"security": []}},
             "/ready": {"get": _look("Model and index answer.", _content("Ready")) | {"security": []}},
-            "/metrics": {"get": _look("Figures of the service in Prometheus' text format.", text)},
+            "/metrics": {"get": _look("Figures of the service in Prometheus' text format.", figures)},
             "/openapi.json": {"get": _look("This document.", anything)},
         },
         "components": {"schemas": schemas, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
@@ -265,10 +263,7 @@ def _content(schema: str) -> dict:
 
 
 def _said(description: str, content: dict, headers: dict[str, str] | None = None) -> dict:
-    headers = {
-        "X-Request-Id": "Of this request, in the log too; the client's, or one that was made.",
-        **(headers or {}),
-    }
+    headers = {"X-Request-Id": "Of this request, in the log too: the client's, or a new one."} | (headers or {})
     named = {name: {"description": said, "schema": {"type": "string"}} for name, said in headers.items()}
     return {"description": description, "content": content, "headers": named}
 

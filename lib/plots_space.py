@@ -207,7 +207,7 @@ def answer(text: str, found: pd.DataFrame, where: np.ndarray, songs: np.ndarray,
     bars.set(xlabel="cosine similarity to the request", xlim=(0, 1.5 * max(0.1, found["score"].max())))
     bars.grid(visible=False, axis="y")
     mood, times = found["mood"].value_counts().index[0], found["mood"].value_counts().iloc[0]
-    bars.set_title(fill(f"“{text}”: {times} of {len(found)} songs are {mood}", 60))
+    bars.set_title(fill(f"“{text}”: {times} of {len(found)} songs are {mood or 'of no known mood'}", 60))
     plane.scatter(*where.T, s=4, color=FAINT)
     plane.scatter(*songs.T, s=150, color=TUNED, zorder=3)
     for i, at in enumerate(songs, 1):
@@ -219,7 +219,8 @@ def answer(text: str, found: pd.DataFrame, where: np.ndarray, songs: np.ndarray,
         xlim=(-1.1, 1.1),
         ylim=(-1.1, 1.1),
     )
-    plane.set_title("The request lies at valence {:+.2f}, arousal {:+.2f}".format(*request[0]))
+    at = "The request lies at valence {:+.2f}, arousal {:+.2f}".format(*request[0])
+    plane.set_title("None of the catalogue's moods is on the plane" if np.isnan(request).any() else at)
     plane.legend(loc="lower right")
     figure.tight_layout()
     plt.close(figure)

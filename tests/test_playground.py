@@ -250,6 +250,8 @@ def test_a_catalogue_without_moods_has_no_map(small_run):
     bare = recommender.Recommender(found.model, found.vectors, found.tracks.assign(mood=""), found.fingerprints)
     page = playground.Playground(bare, lambda: bare, "sad piano")
     assert "There is no map" in page.picture.value and len(page.shown["tuned"].tracks) == 5
+    alternative = " ".join(axes.get_title("left") for axes in playground.picture(bare, "sad piano").axes)
+    assert "of no known mood" in alternative and "None of the catalogue's moods" in alternative
     assert 'class="tag"' not in page.answers["tuned"].rows[0].children[0].value
 
 
