@@ -220,7 +220,7 @@ def answer(text: str, found: pd.DataFrame, where: np.ndarray, songs: np.ndarray,
         ylim=(-1.1, 1.1),
     )
     at = "The request lies at valence {:+.2f}, arousal {:+.2f}".format(*request[0])
-    plane.set_title("None of the catalogue's moods is on the plane" if np.isnan(request).any() else at)
+    plane.set_title(fill("None of the catalogue's moods is on the plane" if np.isnan(request).any() else at, 36))
     plane.legend(loc="lower right")
     figure.tight_layout()
     plt.close(figure)
