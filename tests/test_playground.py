@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import nbformat
@@ -211,8 +211,11 @@ def test_a_like_is_taken_back_where_no_text_is_left(voila):
 
 def test_a_page_that_is_closed_leaves_no_kernel(voila, chromium):
     def kernels():
-        found = (child.as_dict(["cmdline"])["cmdline"] for child in psutil.Process().children(recursive=True))
-        return sum("ipykernel_launcher" in " ".join(command or ()) for command in found)
+        count = 0
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):  # it ended since it was listed
+                count += "ipykernel_launcher" in " ".join(child.cmdline())
+        return count
 
     before = kernels()
     page = chromium.new_page()

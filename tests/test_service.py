@@ -28,14 +28,9 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def start(python: str, run, port: int) -> subprocess.Popen:
-    return subprocess.Popen(
-        [python, "-m", "lib.gateway", "--run", str(run), "--port", str(port)],
-        cwd="/",
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def start(python: str, run, port: int, out=subprocess.PIPE) -> subprocess.Popen:
+    command = [python, "-m", "lib.gateway", "--run", str(run), "--port", str(port)]
+    return subprocess.Popen(command, cwd="/", stdout=out, stderr=out, text=True)
 
 
 class Service:
@@ -64,10 +59,11 @@ class Service:
 
 
 @pytest.fixture(scope="module")
-def service(small_run, request):
+def service(small_run, tmp_path_factory):
     port = free_port()
     started = time.monotonic()
-    process = start(sys.executable, small_run, port)
+    log = tmp_path_factory.mktemp("service") / "log"
+    process = start(sys.executable, small_run, port, log.open("w"))  # a pipe that nobody reads would fill and block it
     ask = Service(port)
     while time.monotonic() - started < 30:
         try:
@@ -75,15 +71,14 @@ def service(small_run, request):
                 break
         except OSError:
             pass
-        assert process.poll() is None, process.communicate()
+        assert process.poll() is None, log.read_text()
         time.sleep(0.3)
     else:
         process.kill()
-        pytest.fail(f"not ready within 30 s: {process.communicate()}")
+        pytest.fail(f"not ready within 30 s: {log.read_text()}")
     yield ask
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=10)
-    assert process.returncode == 0
+    assert process.wait(timeout=10) == 0
 
 
 def check_tracks(answer: dict, n: int) -> None:
