@@ -61,7 +61,9 @@ class Kernel:
         """Start the process; `threads` bounds those that PyTorch uses."""
         # One thread for numpy's BLAS: its threads and PyTorch's would spin against each other, at four times the time.
         bound = {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1"}
-        await self.manager.start_kernel(cwd=str(ROOT), env={**os.environ, **bound})
+        # PyTorch keeps what it compiled for each shape of a batch; a thousand of them, as usual, gain nothing here.
+        kept = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32"}
+        await self.manager.start_kernel(cwd=str(ROOT), env={**os.environ, **bound, **kept})
         self.client = self.manager.client()
         self.client.start_channels(iopub=False, stdin=False, hb=False)  # all that is wanted comes with the reply
         self.gone = asyncio.create_task(self._gone())
