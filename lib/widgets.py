@@ -65,7 +65,9 @@ class Answers(VBox):
 
     def show(self, shown: Shown | None) -> None:
         """Fill the rows."""
-        self.tracks, self.filled = shown.tracks if shown else [], time.monotonic()
+        tracks = shown.tracks if shown else []
+        if tracks != self.tracks:  # their reasons, which come later, move nothing
+            self.tracks, self.filled = tracks, time.monotonic()
         for i, row in enumerate(self.rows):
             row.layout.display = "flex" if i < len(self.tracks) else "none"
             if i < len(self.tracks):

@@ -85,7 +85,16 @@ def after(page, act, encoder: str = "tuned") -> list[str]:
     while songs(page, encoder) == before:
         assert time.monotonic() < ends, "nothing changed"
         page.wait_for_timeout(10)
-    page.wait_for_timeout(600)  # the reasons come after the songs
+    return settled(page, encoder)
+
+
+def settled(page, encoder: str = "tuned") -> list[str]:
+    """The titles on screen, once each has its reasons, which come last, and nothing has moved for half a second."""
+    rows, before, ends = page.locator(f".answers-{encoder} .song").locator("visible=true"), None, time.monotonic() + 10
+    while (now := rows.all_inner_texts()) != before or not all(text.splitlines()[-1].strip() for text in now):
+        assert time.monotonic() < ends, f"it does not come to rest: {now}"
+        before = now
+        page.wait_for_timeout(500)
     return songs(page, encoder)
 
 
@@ -183,7 +192,8 @@ def test_a_mood_and_an_error_in_words(voila):
 def test_base_and_tuned_side_by_side(voila, small_run):
     voila.get_by_label("beside the base encoder").check()
     voila.wait_for_selector(".answers-base .song", state="visible", timeout=120_000)
-    assert len(songs(voila, "base")) == len(songs(voila)) and songs(voila, "base") != songs(voila)
+    base, tuned = settled(voila, "base"), settled(voila)
+    assert len(base) == len(tuned) and base != tuned
     assert (small_run / "base" / "index").is_dir()
     voila.get_by_label("beside the base encoder").uncheck()
     voila.wait_for_selector(".answers-base", state="hidden")
