@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 from lib import api
 from lib.encoder import embed
 from lib.evaluation import MAIN, Encoded, held_out, interval, rank_by_similarity, score_ranking
+from lib.index import Index
 from lib.recommender import DISLIKED, DIVERSITY, LIKED, SHOWN, Recommender, open_run
 from lib.runs import WorkbookError, need, resolve
 
@@ -81,7 +82,7 @@ def open_split(songs: Recommender, run: Path, name: str) -> Split:
     tables = (pd.read_parquet(run / file) for file in ("tracks.parquet", "requests.parquet"))
     tracks, requests = held_out(*tables, name)
     requests = requests.drop_duplicates("text", ignore_index=True)
-    rows = [songs.row[track] for track in tracks["id"]]
+    rows = songs.rows(tracks["id"])
     return Split(tracks, requests, Encoded(songs.vectors[rows], embed(songs.model, requests["text"])))
 
 
@@ -220,7 +221,7 @@ class Pages(NamedTuple):
 def pages(songs: Recommender, queries: np.ndarray, value: float) -> Pages:
     """What `Recommender.search` answers with a diversity."""
     ids = [songs.search(query, PAGE, diversity=value)["id"].tolist() for query in queries]
-    rows = [[songs.row[track] for track in page] for page in ids]
+    rows = [songs.rows(page) for page in ids]
     artists = [songs.artist[page] for page in rows]
     most = [np.bincount(artist[artist >= 0], minlength=1).max() for artist in artists]
     vectors = (songs.vectors[page] for page in rows)
@@ -235,7 +236,7 @@ def diversity(songs: Recommender, splits: dict[str, Split]) -> None:
     most `COST` on dev.
     """
     print("\n2. Diversity: ten answers to each text\n")
-    part = {name: Recommender(songs.model, s.vectors.tracks, s.tracks[SHOWN], {}) for name, s in splits.items()}
+    part = {name: Recommender(songs.model, Index(s.vectors.tracks), s.tracks[SHOWN], {}) for name, s in splits.items()}
     gained, rows = {name: {} for name in splits}, {}
     for value in tqdm(DIVERSITIES, "diversity", leave=False):
         row = rows[value] = {}
@@ -291,7 +292,7 @@ def parts(songs: Recommender, texts, count: int) -> dict[str, float]:
     asked, query = milliseconds(songs.query, next(texts))
     searched, found = milliseconds(songs.search, query, count)
     ids = list(found["id"])
-    told = songs.tracks["text"].iloc[[songs.row[track] for track in ids]].tolist()
+    told = songs.tracks["text"].iloc[songs.rows(ids)].tolist()
     whole, _ = milliseconds(songs.explain, query, ids)
     again, _ = milliseconds(lambda: songs.model.encode(told, output_value="token_embeddings", show_progress_bar=False))
     return {

@@ -128,11 +128,12 @@ class Health(BaseModel):
 
 
 class Ready(BaseModel):
-    """The service can answer: with how many tracks, which model and index, and (the gateway adds) how many kernels."""
+    """The service can answer: how many tracks, which model, form of it and index, and (from the gateway) kernels."""
 
     status: str = "ready"
     tracks: int
     model: str
+    encoder: str
     index: str
     kernels: int | None = None
     kernels_ready: int | None = None
@@ -184,7 +185,7 @@ def recommend(recommender: Recommender, request: str) -> Answer:
         moods = f"there are {', '.join(recommender.moods)}" if recommender.moods else "this catalogue has no moods"
         return failure(400, "unknown_mood", f"No track has the mood {asked.mood!r}; {moods}.", "mood")
     for name in ("liked", "disliked"):
-        if unknown := [track for track in getattr(asked, name) if track not in recommender.row]:
+        if unknown := [track for track in getattr(asked, name) if track not in recommender.ids]:
             more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
             return failure(400, "unknown_track", f"No such track: {', '.join(unknown[:10])}{more}.", name)
     top_k = asked.top_k or asked.num_recommendations or DEFAULT_TOP_K

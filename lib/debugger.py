@@ -14,7 +14,7 @@ from sklearn.neighbors import NearestNeighbors
 from lib import similarity
 from lib.calibration import cosines, uniformity
 from lib.encoder import embed
-from lib.recommender import BANDS
+from lib.recommender import BANDS, TRACKS
 from lib.runs import WorkbookError, fingerprint, shown
 
 NEIGHBOURS = 10
@@ -67,7 +67,7 @@ def open_space(run: Path, models: dict, most: int, seed: int) -> Space:
         WorkbookError: the index does not fit the catalogue, or hardly any of its vectors is finite.
     """
     stored = np.load(run / "index" / "vectors.npy", mmap_mode="r")
-    tracks, listed = pd.read_parquet(run / "tracks.parquet"), pd.read_parquet(run / "index" / "tracks.parquet")
+    tracks, listed = pd.read_parquet(run / "tracks.parquet"), pd.read_feather(run / "index" / TRACKS)
     if len(stored) != len(tracks) or list(listed["id"]) != list(tracks["id"]):
         raise WorkbookError(f"{shown(run)}: index/ was made from another catalogue. Run 03_finetune again.")
     tracks["title"] = listed["title"]  # of a track without one, its text's opening

@@ -30,7 +30,7 @@ MEASURES = {
 }
 MAIN = "nDCG@10"
 FEWEST = 50  # held-out tracks, below which the first ten are too large a part of them for a verdict
-TEXTS = 256  # texts encoded to measure speed
+TEXTS, SINGLES = 256, 50  # texts encoded to measure speed: in batches, and one by one
 Ranking = dict[str, dict[str, float]]  # request id -> track id -> score, best first
 
 
@@ -189,7 +189,7 @@ def worst(scores: pd.DataFrame, ranking: Ranking, requests: pd.DataFrame, tracks
 
 
 def speed(model, texts: pd.Series) -> dict[str, dict[str, float]]:
-    """Texts a second in batches and milliseconds for one text: after a warm-up, the median of three and of twenty.
+    """Texts a second in batches and milliseconds for one text: after a warm-up, the medians.
 
     Returns:
         These by device: the CPU, and the model's own where that is another.
@@ -202,10 +202,10 @@ def speed(model, texts: pd.Series) -> dict[str, dict[str, float]]:
 
 
 def _speed(model, texts: pd.Series) -> dict[str, float]:
-    some, one = texts.head(TEXTS).tolist(), texts.iloc[:1].tolist()
-    model.encode(some[:64], show_progress_bar=False)
+    some, few = texts.head(TEXTS).tolist(), texts.head(SINGLES).tolist()
+    embed(model, some[:64])
     batches = [_seconds(model, some) for _ in range(3)]
-    singles = [_seconds(model, one) for _ in range(20)]
+    singles = [_seconds(model, [text]) for text in few]
     return {
         "texts_per_second": round(len(some) / float(np.median(batches)), 1),
         "ms_for_one": round(1000 * float(np.median(singles)), 2),
@@ -292,5 +292,5 @@ def _best(scores: np.ndarray, tracks: pd.DataFrame, requests: pd.DataFrame) -> R
 
 def _seconds(model, texts: list[str]) -> float:
     started = time.perf_counter()
-    model.encode(texts, batch_size=64, show_progress_bar=False)
+    embed(model, texts)
     return time.perf_counter() - started

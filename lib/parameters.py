@@ -17,7 +17,7 @@ KINDS = {int: "whole number", float: "number", str: "text", bool: "true/false", 
 
 # What a value must lie between, ends included: beyond these a stage cannot do its work, or fails obscurely.
 RANGES = {
-    **dict.fromkeys(("seed", "max_tracks", "min_per_mood", "warmup"), (0, 2**31)),
+    **dict.fromkeys(("seed", "max_tracks", "min_per_mood", "warmup", "static_texts"), (0, 2**31)),
     **dict.fromkeys(("n_tracks", "n_requests"), (100, 10**8)),
     **dict.fromkeys(
         ("request_share", "mood_share", "artist_share", "keep_base", "max_missing", "max_constant", "max_artist"),

@@ -209,7 +209,7 @@ class Playground(VBox):
         """An answer, and how it moved where the text is that of the answer before."""
         songs, ids, text = self.songs[name], [track["id"] for track in tracks], body["text"]
         query = songs.query(text.strip(), body.get("liked", ()), body.get("disliked", ()))
-        at, *places = plane.places(songs, np.vstack([query, songs.vectors[[songs.row[i] for i in ids]]]))
+        at, *places = plane.places(songs, np.vstack([query, songs.vectors[songs.rows(ids)]]))
         before, moved, last = None, [""] * len(ids), self.shown.get(name)
         if last and last.text == text:
             before, moved = last.pins[0].at, moves([track["id"] for track in last.tracks], ids)
@@ -270,7 +270,7 @@ def picture(songs: Recommender, text: str) -> Figure:
     """One answer: its songs, and where they lie."""
     query = songs.query(text)
     found = songs.search(query)
-    rows = [songs.row[track] for track in found["id"]]
+    rows = songs.rows(found["id"])
     places = [plane.places(songs, vectors) for vectors in (songs.vectors, songs.vectors[rows], query[None])]
     return plots_space.answer(text, found, *places)
 

@@ -140,3 +140,19 @@ def confusion(table: pd.DataFrame) -> Figure:
     axes.set_title(f"{right:.0%} of answers have the mood asked for{worst}")
     figure.tight_layout()
     return figure
+
+
+def forms(compared: pd.DataFrame, title: str) -> Figure:
+    """Speed beside quality: the forms of an encoder, by the milliseconds of one request and nDCG@10."""
+    figure, axes = plt.subplots(figsize=(8, 3.6))
+    for (form, row), color, marker in zip(compared.iterrows(), PALETTE, "osD^", strict=False):
+        axes.plot(row["ms for one"], row["nDCG@10"], marker, color=color, markersize=11)
+        axes.annotate(
+            form, (row["ms for one"], row["nDCG@10"]), xytext=(0, 11), textcoords="offset points", ha="center"
+        )
+    axes.set(xscale="log", xlabel="milliseconds to encode one request, on the CPU (log scale)", ylabel="nDCG@10")
+    axes.set_ylim(0, 1.25 * compared["nDCG@10"].max())
+    axes.margins(x=0.15)
+    axes.set_title(title)
+    figure.tight_layout()
+    return figure

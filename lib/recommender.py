@@ -9,10 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pyarrow.feather import read_table
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 
-from lib.encoder import contributions, embed, load
+from lib.encoder import contributions, embed
+from lib.index import KINDS, VECTORS, Index, open_index, write_lists
+from lib.query_encoders import forms, open_form
 from lib.runs import WorkbookError, atomic, fingerprint, need, read_json, shown, write_json
 
 # Rocchio's weights (Manning, Raghavan, Schütze 2008, section 9.1.1) for tracks that were liked and disliked. Heavier
@@ -20,6 +23,8 @@ from lib.runs import WorkbookError, atomic, fingerprint, need, read_json, shown,
 LIKED, DISLIKED = 1.5, 0.3
 DIVERSITY = 0.05
 POOL = 10  # times as many tracks as are wanted: those that diversity chooses from
+CENTRED = 10_000  # tracks of a mood, beyond which its middle is that of some of them
+TRACKS = "tracks.feather"
 WORDS, MOODS = 3, 3  # words and moods that explain a track
 SHOWN = ["id", "title", "artist", "mood"]
 # The seed's bands, on cosine similarity; the lower edge of each.
@@ -44,21 +49,39 @@ class Recommender:
 
     Attributes:
         model: the tuned encoder.
-        vectors: (n, d) float32 unit vectors, memory-mapped.
+        index: the tracks' vectors.
         tracks: the n tracks, in the rows' order.
-        fingerprints: SHA-256 of the model folder and of the vectors.
+        fingerprints: SHA-256 of the model, of the form of it that encodes requests, and of the index.
     """
 
     model: SentenceTransformer
-    vectors: np.ndarray
+    index: Index
     tracks: pd.DataFrame
     fingerprints: dict[str, str]
 
     def __post_init__(self) -> None:
-        self.row = {track: i for i, track in enumerate(self.tracks["id"])}
+        self.ids = pd.Index(self.tracks["id"])
         self.mood, self.moods = _codes(self.tracks["mood"])
         self.artist, _ = _codes(self.tracks["artist"])
+        self.filters: dict[str, object] = {}
         self.ahead: dict[str, np.ndarray] = {}
+
+    @property
+    def vectors(self) -> np.ndarray:
+        """(n, d) float32 unit vectors, memory-mapped."""
+        return self.index.vectors
+
+    def rows(self, ids) -> np.ndarray:
+        """The rows of tracks. (m,) of str -> (m,) of int.
+
+        Raises:
+            KeyError: ids that the catalogue does not have; they are its argument.
+        """
+        ids = list(ids)
+        found = self.ids.get_indexer(ids) if ids else np.empty(0, int)
+        if unknown := [track for track, row in zip(ids, found, strict=True) if row < 0]:
+            raise KeyError(unknown)
+        return found
 
     def recommend(
         self, text: str, top_k: int = 5, mood: str | None = None, liked=(), disliked=(), diversity: float = DIVERSITY
@@ -68,8 +91,15 @@ class Recommender:
         return self.search(query, top_k, mood, without=[*liked, *disliked], diversity=diversity)
 
     def encode(self, texts: list[str]) -> None:
-        """Encode requests that wait together in one batch, for the calls of `query` that follow."""
-        self.ahead = dict(zip(texts, embed(self.model, map(_normal, texts)), strict=True))
+        """Encode requests that wait together, for the calls of `query` that follow: in one batch.
+
+        Not in one batch where a text's vector depends on its company, as in int8: an answer must not depend on who else
+        asks.
+        """
+        asked = [_normal(text) for text in texts]
+        batches = [[text] for text in asked] if getattr(self.model[0], "int8", False) else [asked]
+        vectors = [embed(self.model, batch) for batch in batches]
+        self.ahead = dict(zip(texts, np.concatenate(vectors), strict=True))
 
     def query(self, text: str, liked=(), disliked=()) -> np.ndarray:
         """The request as a unit vector, moved towards what was liked and away from what was not. -> (d,) float32.
@@ -77,8 +107,7 @@ class Recommender:
         Raises:
             KeyError: ids in liked or disliked that the catalogue does not have; they are its argument.
         """
-        if unknown := [track for track in [*liked, *disliked] if track not in self.row]:
-            raise KeyError(unknown)
+        self.rows([*liked, *disliked])  # all that are unknown, at once
         asked = self.ahead[text] if text in self.ahead else embed(self.model, [_normal(text)])[0]
         moved = asked + LIKED * self._mean(liked) - DISLIKED * self._mean(disliked)
         return moved / np.linalg.norm(moved)
@@ -103,13 +132,13 @@ class Recommender:
         Raises:
             ValueError: no track has that mood.
         """
-        scores = self.vectors @ query
-        allowed = np.ones(len(scores), bool) if mood is None else self.mood == self.moods.index(mood)
-        allowed[[self.row[track] for track in without]] = False
-        rows = np.flatnonzero(allowed)
-        nearest = rows[np.argsort(-scores[rows], kind="stable")[: POOL * top_k]]
-        best = nearest[self._unlike(nearest, scores[nearest], top_k, diversity)]
-        found = self.tracks.loc[best, SHOWN].assign(score=scores[best].astype(float).round(4))
+        excluded = self.rows(without)
+        nearest, scores = self.index.nearest(query, POOL * top_k + len(excluded), mood and self._only(mood))
+        kept = ~np.isin(nearest, excluded)
+        nearest, scores = nearest[kept], scores[kept]
+        chosen = self._unlike(nearest, scores, top_k, diversity)
+        best, scores = nearest[chosen], scores[chosen]
+        found = self.tracks.loc[best, SHOWN].assign(score=scores.astype(float).round(4))
         return found.assign(match=found["score"].map(band)).reset_index(drop=True)
 
     def explain(self, query: np.ndarray, ids: list[str]) -> list[dict]:
@@ -122,7 +151,7 @@ class Recommender:
             For each track: words, [{word, share}] of its text, at most `WORDS`; moods, [{mood, similarity}] to the
             mean vector of each mood's tracks, at most `MOODS`. Both largest first.
         """
-        rows = [self.row[track] for track in ids]
+        rows = self.rows(ids)
         words = contributions(self.model, self.tracks["text"].iloc[rows].tolist(), query)
         near = self.vectors[rows] @ self.centres.T
         return [
@@ -134,6 +163,12 @@ class Recommender:
             }
             for ranked, row in zip(words, near, strict=True)
         ]
+
+    def _only(self, mood: str):
+        """The filter of a mood, made once."""
+        if mood not in self.filters:
+            self.filters[mood] = self.index.only(self.mood == self.moods.index(mood))
+        return self.filters[mood]
 
     def _unlike(self, rows: np.ndarray, scores: np.ndarray, top_k: int, diversity: float) -> list[int]:
         """Which of `rows`, best first, to show: positions, ascending, the first always among them."""
@@ -148,13 +183,14 @@ class Recommender:
 
     @cached_property
     def centres(self) -> np.ndarray:
-        """The unit mean vector of each mood's tracks. -> (moods, d)."""
-        means = [self.vectors[self.mood == i].mean(axis=0) for i in range(len(self.moods))]
+        """The unit mean vector of each mood's tracks, or of some of them where they are many. -> (moods, d)."""
+        rows = [np.flatnonzero(self.mood == i) for i in range(len(self.moods))]
+        means = [self.vectors[of[:: len(of) // CENTRED + 1]].mean(axis=0) for of in rows]
         return np.array([mean / np.linalg.norm(mean) for mean in means]).reshape(-1, self.vectors.shape[1])
 
     def _mean(self, ids) -> np.ndarray:
-        rows = [self.row[track] for track in dict.fromkeys(ids)]  # one that is said twice counts once
-        return self.vectors[rows].mean(axis=0) if rows else np.zeros(self.vectors.shape[1], np.float32)
+        rows = self.rows(dict.fromkeys(ids))  # one that is said twice counts once
+        return self.vectors[rows].mean(axis=0) if len(rows) else np.zeros(self.vectors.shape[1], np.float32)
 
 
 def _normal(text: str) -> str:
@@ -163,42 +199,62 @@ def _normal(text: str) -> str:
 
 def _codes(values: pd.Series) -> tuple[np.ndarray, list[str]]:
     """Each value's place among the sorted ones, -1 where it is empty. -> (n,) of int, the values."""
-    codes, names = pd.factorize(values.mask(values == ""), sort=True)
-    return codes, list(names)
+    known = values.astype("category").cat.remove_unused_categories().cat
+    names, empty = list(known.categories), int("" in known.categories)  # which sorts first
+    return known.codes.to_numpy().astype(np.int32) - empty, names[empty:]
 
 
-def build_index(run: Path, model: SentenceTransformer, tracks: pd.DataFrame, progress: bool = False) -> None:
-    """Embed the catalogue with the run's model and write index/, whole or not at all."""
+def build_index(
+    run: Path, model: SentenceTransformer, tracks: pd.DataFrame, encoder: str = "torch", kind: str = "auto",
+    progress: bool = False,
+) -> None:  # fmt: skip
+    """Embed the catalogue with the run's model and write index/, whole or not at all.
+
+    Args:
+        model: the run's model.
+        encoder: the form of it that encodes requests, of those in encoders/.
+        kind: exact, lists, or auto: by how many tracks there are.
+    """
+    if kind not in KINDS:
+        raise WorkbookError(f"index is {kind!r}, but must be one of {', '.join(KINDS)}.")
     vectors = embed(model, tracks["text"], progress=progress)
     if not np.isfinite(vectors).all():
         raise WorkbookError("the tuned encoder gives vectors that are not finite: training diverged; lower lr.")
-    with atomic(run / "index") as temporary:
-        temporary.mkdir()
-        np.save(temporary / "vectors.npy", vectors)
-        tracks[[*SHOWN, "text"]].assign(title=titles(tracks)).to_parquet(temporary / "tracks.parquet", index=False)
-        about = {"model": fingerprint(run / "model"), "tracks": len(tracks), "dimension": vectors.shape[1]}
-        write_json(temporary / "index.json", about)
+    with atomic(run / "index") as folder:
+        folder.mkdir()
+        np.save(folder / VECTORS, vectors)
+        write_lists(folder, kind, progress)
+        kept = tracks[[*SHOWN, "text"]].assign(title=titles(tracks)).astype({"mood": "category", "artist": "category"})
+        # Uncompressed, in one piece: so it is memory-mapped, and a million tracks open in milliseconds.
+        kept.to_feather(folder / TRACKS, compression="uncompressed", chunksize=max(len(kept), 1))
+        files = {file.name: fingerprint(file) for file in sorted(folder.iterdir())}
+        about = {"model": fingerprint(run / "model"), "encoder": encoder, "files": files}
+        write_json(folder / "index.json", about | {"tracks": len(tracks), "dimension": vectors.shape[1]})
 
 
 def open_run(run: Path) -> Recommender:
-    """Load a run's model and index, checked against each other.
+    """Load a run's encoder and index, checked against each other. The index is mapped, not read.
 
     Raises:
         WorkbookError: one is missing or damaged, or the index was made with another model.
     """
     need(run, "model", "index")
-    model_print = fingerprint(run / "model")
     try:
-        if read_json(run / "index" / "index.json")["model"] != model_print:
+        about = read_json(run / "index" / "index.json")
+        known = forms(run)
+        if about["model"] != known["torch"]:
             raise WorkbookError(
                 f"{shown(run)}: index/ was made with another model than model/, or a file of model/ was changed or "
                 "lost. Run 03_finetune again."
             )
-        vectors = np.load(run / "index" / "vectors.npy", mmap_mode="r")
-        tracks = pd.read_parquet(run / "index" / "tracks.parquet")
-        model = load(run / "model")
-    except (ValueError, OSError, KeyError, SafetensorError) as error:
+        index = open_index(run / "index")
+        tracks = read_table(run / "index" / TRACKS, memory_map=True).to_pandas()
+        model = open_form(run, about["encoder"])
+    except (ValueError, OSError, KeyError, RuntimeError, SafetensorError) as error:
         raise WorkbookError(f"{shown(run)} is damaged: {error}. Run 03_finetune again.") from error
-    if vectors.shape != (len(tracks), model.get_embedding_dimension()):
-        raise WorkbookError(f"{shown(run)}: index/ is {vectors.shape}, which does not fit its tracks and its model.")
-    return Recommender(model, vectors, tracks, {"model": model_print, "index": fingerprint(run / "index")})
+    if index.vectors.shape != (len(tracks), model.get_embedding_dimension()):
+        raise WorkbookError(
+            f"{shown(run)}: index/ is {index.vectors.shape}, which does not fit its tracks and its model."
+        )
+    fingerprints = {"model": known["torch"], "encoder": known[about["encoder"]]}
+    return Recommender(model, index, tracks, fingerprints | {"index": fingerprint(run / "index" / "index.json")})

@@ -30,10 +30,10 @@ class Stage(NamedTuple):
 STAGES = {
     "01_generate_tracks": Stage((), ("tracks.parquet", "tracks.csv", "left_out.csv", "requests.parquet")),
     "02_data_quality": Stage(("tracks.parquet", "requests.parquet"), ("quality.json", "failing_rows.csv")),
-    "03_finetune": Stage(("tracks.parquet", "requests.parquet"), ("model", "index")),
+    "03_finetune": Stage(("tracks.parquet", "requests.parquet"), ("model", "encoders", "index")),
     "04_embedding_debug": Stage(("tracks.parquet", "requests.parquet", "model", "index"), ("embedding.json",)),
     "05_model_performance": Stage(
-        ("tracks.parquet", "requests.parquet", "model", "index"), ("metrics.json", "answers.parquet")
+        ("tracks.parquet", "requests.parquet", "model", "encoders", "index"), ("metrics.json", "answers.parquet")
     ),
 }
 

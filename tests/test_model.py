@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lib import encoder, recommender, runs
+from lib.index import Index
 
 
 @pytest.fixture(scope="module")
@@ -116,13 +117,14 @@ def test_one_artist_does_not_fill_the_answer(small_run):
     songs = recommender.open_run(small_run)
     query = songs.query("sad piano")
     nearest = np.argsort(-(songs.vectors @ query))
-    songs.tracks.loc[nearest[:20], "artist"] = "Everywhere"
-    songs = recommender.Recommender(songs.model, songs.vectors, songs.tracks, songs.fingerprints)
+    artists = songs.tracks["artist"].astype("str")
+    artists[nearest[:20]] = "Everywhere"
+    songs = recommender.Recommender(songs.model, songs.index, songs.tracks.assign(artist=artists), songs.fingerprints)
     artists = [list(songs.search(query, 10, **how)["artist"]) for how in ({"diversity": 0}, {}, {"diversity": 0.5})]
     filled = [names.count("Everywhere") for names in artists]
     assert filled[0] == 10 and filled[1] <= 4 and filled[2] == 1, filled
     alone = songs.tracks.iloc[nearest[:20]]  # where there is nobody else, the artist fills it
-    only = recommender.Recommender(songs.model, songs.vectors[nearest[:20]], alone.reset_index(drop=True), {})
+    only = recommender.Recommender(songs.model, Index(songs.vectors[nearest[:20]]), alone.reset_index(drop=True), {})
     assert len(only.search(query, 10)) == 10
 
 

@@ -260,7 +260,7 @@ def test_what_is_wrong_is_said_on_the_page(small_run, tmp_path, monkeypatch):
 
 def test_a_catalogue_without_moods_has_no_map(small_run):
     found = recommender.open_run(small_run)
-    bare = recommender.Recommender(found.model, found.vectors, found.tracks.assign(mood=""), found.fingerprints)
+    bare = recommender.Recommender(found.model, found.index, found.tracks.assign(mood=""), found.fingerprints)
     page = playground.Playground(bare, lambda: bare, "sad piano")
     assert "There is no map" in page.picture.value and len(page.shown["tuned"].tracks) == 5
     alternative = " ".join(axes.get_title("left") for axes in playground.picture(bare, "sad piano").axes)
@@ -320,7 +320,7 @@ def test_a_song_of_a_mood_lies_nearer_to_it_than_to_its_opposite(small_run):
 
 
 def test_the_base_is_embedded_again_only_when_it_must_be(small_run, tmp_path):
-    tracks = pd.read_parquet(small_run / "index/tracks.parquet").head(30)
+    tracks = pd.read_feather(small_run / "index/tracks.feather").head(30)
     folder = tmp_path / "base"
     first = playground.untuned(folder, "all-MiniLM-L6-v2", tracks)
     made = (folder / "index/vectors.npy").stat().st_mtime_ns

@@ -1,0 +1,86 @@
+"""Speed beside quality: every form of a run's encoder, and which of them serves."""
+
+from __future__ import annotations
+
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib.benchmarks import score_musiccaps
+from lib.encoder import embed
+from lib.evaluation import MAIN, Encoded, rank_by_similarity, score_ranking, speed
+from lib.query_encoders import forms, open_form
+from lib.runs import WorkbookError
+
+# What each value of the parameter `encoder` chooses from: the reference form first.
+CHOICES = {"torch": ["torch"], "onnx": ["onnx", "onnx-int8"], "static": ["static"]}
+# A quicker form is chosen where it is at least this much quicker for one request and costs at most this much nDCG@10.
+QUICKER, COST = 1.2, 0.01
+
+
+def compare(run: Path, tracks: pd.DataFrame, requests: pd.DataFrame, clips: pd.DataFrame | None = None) -> pd.DataFrame:
+    """What each form of a run's encoder costs on the CPU, and what it is worth.
+
+    The tracks' vectors are the tuned transformer's for all forms, as they are in the index.
+
+    Returns:
+        Index form; columns nDCG@10; same top 10, the share of the reference's first ten tracks that are found; cosine,
+        the mean to the reference's vector of the request; ms for one, the median of requests encoded alone; texts per
+        second, of requests in batches; MB on disk; and the tasks on MusicCaps where there are `clips`.
+    """
+    rows = {}
+    for form in forms(run):
+        model = open_form(run, form).to("cpu")
+        asked = embed(model, requests["text"])
+        if form == "torch":
+            reference, space, known = asked, embed(model, tracks["text"]), cache(partial(embed, model))
+        ranking = rank_by_similarity(Encoded(space, asked), tracks, requests)
+        first = [set(list(found)[:10]) for found in ranking.values()]
+        if form == "torch":
+            expected = first
+        quick = speed(model, requests["text"])["cpu"]
+        folder = run / ("model" if form == "torch" else f"encoders/{form}")
+        rows[form] = {
+            MAIN: score_ranking(ranking, requests)[MAIN].mean(),
+            "same top 10": np.mean([len(a & b) / len(b) for a, b in zip(first, expected, strict=True)]),
+            "cosine": (asked * reference).sum(axis=1).mean(),
+            "ms for one": quick["ms_for_one"],
+            "texts per second": quick["texts_per_second"],
+            "MB": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6,
+        }
+        if clips is not None:
+            rows[form] |= score_musiccaps(partial(_similarity, model, known), clips)
+    return pd.DataFrame(rows).T.rename_axis("form")
+
+
+def _similarity(model, known, queries: list[str], documents: list[str]) -> np.ndarray:
+    return embed(model, queries) @ known(tuple(documents)).T
+
+
+def choose(encoder: str, compared: pd.DataFrame) -> str:
+    """The form that serves: of those that `encoder` allows, the last that is quicker and costs little.
+
+    Raises:
+        WorkbookError: there is no such form.
+    """
+    if encoder not in CHOICES:
+        raise WorkbookError(f"encoder is {encoder!r}, but must be one of {', '.join(CHOICES)}.")
+    best, *others = CHOICES[encoder]
+    if best not in compared.index:
+        raise WorkbookError(f"there is no encoder {best} here: a static one needs static_texts, 100000 say.")
+    for form in others:
+        quicker = compared["ms for one"][best] / compared["ms for one"][form]
+        if quicker >= QUICKER and compared[MAIN][best] - compared[MAIN][form] <= COST:
+            best = form
+    return best
+
+
+def verdict(compared: pd.DataFrame, served: str) -> str:
+    """What the form that serves gains and costs, beside the reference."""
+    if served == "torch":
+        return "Requests are encoded by the tuned encoder itself, in PyTorch"
+    reference, form = compared.loc["torch"], compared.loc[served]
+    times, lost = reference["ms for one"] / form["ms for one"], form[MAIN] - reference[MAIN]
+    return f"{served} encodes a request {times:.1f} times as quickly; {MAIN} moves by {lost:+.3f}"
