@@ -15,7 +15,7 @@ from sentence_transformers import SentenceTransformer
 run = Path(os.environ["RUN"])
 model = SentenceTransformer(str(run / "model"), device="cpu")
 vectors = np.load(run / "index" / "vectors.npy")
-tracks = pd.read_parquet(run / "index" / "tracks.parquet")[["id", "title", "artist", "mood"]].to_dict("records")
+tracks = pd.read_parquet(run / "tracks.parquet")[["id", "title", "artist", "mood"]].to_dict("records")
 app = FastAPI()
 
 

@@ -197,7 +197,7 @@ def kill_one(process: psutil.Process) -> bool:
 
 def contract(port: int, run: Path, scratch: Path) -> tuple[str, str, str]:
     """Schemathesis against openapi.json, every check, with a token."""
-    environment = {"SCHEMATHESIS_HOOKS": str(ROOT / "tests/contract.py"), "TRACKS": str(run / "index/tracks.parquet")}
+    environment = {"SCHEMATHESIS_HOOKS": str(ROOT / "tests/contract.py"), "TRACKS": str(run / "tracks.parquet")}
     command = [Path(sys.executable).with_name("schemathesis"), "run", f"http://127.0.0.1:{port}/openapi.json"]
     options = ["--checks", "all", "--max-examples", "5000", "--workers", "2", "--no-color"]
     options += ["-H", f"Authorization: {TOKEN['Authorization']}"]

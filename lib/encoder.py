@@ -114,9 +114,15 @@ def embed(model: SentenceTransformer, texts, progress: bool = False) -> np.ndarr
     unique = list(dict.fromkeys(texts))
     order = np.argsort([-length for length in _lengths(model, unique)], kind="stable")  # what needs most memory first
     vectors = np.empty((len(unique), model.get_embedding_dimension()), np.float32)
+    model.eval()
     prompt = model.prompts.get(model.default_prompt_name)
     size = BATCH["cpu" if model.device.type == "cpu" else "gpu"]
-    with torch.inference_mode(), tqdm(total=len(unique), desc="Embedding", unit=" texts", disable=not progress) as bar:
+    half = torch.autocast("cuda", torch.float16, enabled=model.device.type == "cuda")  # rounds less than bf16
+    with (
+        torch.inference_mode(),
+        half,
+        tqdm(total=len(unique), desc="Embedding", unit=" texts", disable=not progress) as bar,
+    ):
         for rows in np.array_split(order, range(size, len(order), size)) if unique else ():
             features = model.preprocess([unique[i] for i in rows], prompt=prompt)
             found = model(batch_to_device(features, model.device))["sentence_embedding"]
@@ -155,14 +161,13 @@ def _tokens(model: SentenceTransformer, texts: list[str]) -> list[tuple[np.ndarr
         return [(np.array([start for start, _ in one.offsets]), weight[one.ids]) for one in found]
     vectors = model.encode(texts, output_value="token_embeddings", show_progress_bar=False)
     found = model.tokenizer(texts, truncation=True, max_length=model.max_seq_length)
-    spans = [map(found[i].token_to_chars, range(len(one))) for i, one in enumerate(vectors)]
-    starts = [np.array([span.start if span else -1 for span in one]) for one in spans]
+    starts = [np.where(one.special_tokens_mask, -1, np.array(one.offsets)[:, 0]) for one in found.encodings]
     return [(where, one.float().cpu().numpy()) for where, one in zip(starts, vectors, strict=True)]
 
 
 def _lengths(model: SentenceTransformer, texts: list[str]) -> list[int]:
     """How many tokens are encoded of each text; characters where the encoder pads nothing."""
-    if len(texts) == 1 or isinstance(model[0], StaticEmbedding):
+    if len(texts) < 2 or isinstance(model[0], StaticEmbedding):
         return [len(text) for text in texts]
     return [len(ids) for ids in model.tokenizer(texts, truncation=True, max_length=model.max_seq_length)["input_ids"]]
 

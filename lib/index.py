@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import faiss
@@ -16,6 +17,7 @@ KINDS = ("auto", "exact", "lists")
 VECTORS, LISTS = "vectors.npy", "lists.faiss"
 EXACT = 300_000  # vectors, up to which auto compares all of them
 PROBES = 32  # lists that a search looks through
+SPARE = 2  # times as many are compared exactly as are wanted
 FILTERED = 8  # times as many where a filter leaves fewer in each
 TRAINED_ON = 40  # vectors a list, to place the lists
 CHUNK = 100_000  # vectors in memory at a time
@@ -46,17 +48,25 @@ class Index:
         if self.lists is None:
             return self._of_all(query, k, allowed)
         how = faiss.SearchParametersIVF(nprobe=PROBES * (FILTERED if allowed else 1), sel=allowed)
-        scores, rows = self.lists.search(query[None], k, params=how)
-        found = rows[0] >= 0
-        return rows[0][found], scores[0][found]
+        _, rows = self.lists.search(query[None], SPARE * k, params=how)
+        rows = rows[0][rows[0] >= 0]
+        scores = self.vectors[rows] @ query  # of what a byte a dimension rounds, the true order
+        best = np.argsort(-scores, kind="stable")[:k]
+        return rows[best], scores[best]
 
     def only(self, mask: np.ndarray):
         """A filter from a mask, (n,) of bool. Keep it: making it is a pass over the mask."""
         return mask if self.lists is None else faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
 
+    @cached_property
+    def _matrix(self) -> torch.Tensor:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it cannot be written to: nobody does
+            return torch.from_numpy(self.vectors)
+
     def _of_all(self, query: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """One product over all rows, by PyTorch's threads, which are the encoder's; then the best of them, sorted."""
-        scores = (torch.from_numpy(self.vectors) @ torch.from_numpy(query)[:, None])[:, 0].numpy()
+        scores = (self._matrix @ torch.from_numpy(query)[:, None])[:, 0].numpy()
         if allowed is not None:
             scores[~allowed] = -np.inf
         best = np.argpartition(-scores, k - 1)[:k] if k < len(scores) else np.arange(len(scores))
@@ -65,11 +75,23 @@ class Index:
         return best, scores[best]
 
 
-def write_lists(folder: Path, kind: str, progress: bool = False) -> None:
-    """Write what search needs beside the vectors that lie in `folder`, if they are many or `kind` says so."""
+def write_lists(
+    folder: Path, kind: str, before: Path | None = None, old: np.ndarray | None = None, progress: bool = False
+) -> None:
+    """Write what search needs beside the vectors that lie in `folder`, if they are many or `kind` says so.
+
+    Args:
+        kind: one of `KINDS`.
+        before: the folder of the index before; if its lists fit the number of vectors, what stays is moved over.
+        old: (n,) of int: the row there of each vector, -1 for those that are new.
+    """
     vectors = np.load(folder / VECTORS, mmap_mode="r")
-    if kind == "lists" or (kind == "auto" and len(vectors) > EXACT):
-        faiss.write_index(build_lists(vectors, progress), str(folder / LISTS))
+    if kind == "exact" or (kind == "auto" and len(vectors) <= EXACT):
+        return
+    lists = None
+    if before and (before / LISTS).exists():
+        lists = _moved(faiss.read_index(str(before / LISTS)), vectors, old)
+    faiss.write_index(lists or build_lists(vectors, progress), str(folder / LISTS))
 
 
 def open_index(folder: Path) -> Index:
@@ -78,9 +100,7 @@ def open_index(folder: Path) -> Index:
     Raises:
         ValueError, OSError, RuntimeError: a file is missing or damaged.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        vectors = np.load(folder / VECTORS, mmap_mode="r")
+    vectors = np.load(folder / VECTORS, mmap_mode="r")
     lists = faiss.read_index(str(folder / LISTS), faiss.IO_FLAG_MMAP) if (folder / LISTS).exists() else None
     return Index(vectors, lists)
 
@@ -88,10 +108,46 @@ def open_index(folder: Path) -> Index:
 def build_lists(vectors: np.ndarray, progress: bool = False) -> faiss.IndexIVF:
     """Inverted lists (Jégou, Douze and Schmid 2011) of unit vectors, (n, d): about √n of them, a byte a dimension."""
     n, d = vectors.shape
-    lists = 2 ** round(math.log2(1.3 * math.sqrt(n)))
-    index = faiss.index_factory(d, f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
-    sample = np.random.default_rng(0).choice(n, min(n, TRAINED_ON * lists), replace=False)
+    index = faiss.index_factory(d, f"IVF{_how_many(n)},SQ8", faiss.METRIC_INNER_PRODUCT)
+    sample = np.random.default_rng(0).choice(n, min(n, TRAINED_ON * index.nlist), replace=False)
     index.train(vectors[np.sort(sample)])
-    for start in trange(0, n, CHUNK, desc="Filing vectors into lists", unit_scale=CHUNK, disable=not progress):
-        index.add(vectors[start : start + CHUNK])
+    _add(index, vectors, np.arange(n), progress)
+    return index
+
+
+def _how_many(n: int) -> int:
+    return 2 ** round(math.log2(1.3 * math.sqrt(n)))
+
+
+def _add(index: faiss.IndexIVF, vectors: np.ndarray, rows: np.ndarray, progress: bool = False) -> None:
+    for start in trange(0, len(rows), CHUNK, desc="Filing vectors into lists", disable=not progress):
+        chunk = rows[start : start + CHUNK]
+        index.add_with_ids(np.ascontiguousarray(vectors[chunk]), chunk)
+
+
+def _moved(index: faiss.IndexIVF, vectors: np.ndarray, old: np.ndarray) -> faiss.IndexIVF | None:
+    """Lists with the rows of now for those of before: what is gone is left out, what is new is added.
+
+    Returns:
+        None where the number of vectors asks for another number of lists.
+    """
+    if index.nlist != _how_many(len(vectors)):
+        return None
+    now = np.full(index.ntotal, -1)
+    kept, first = np.unique(old[old >= 0], return_index=True)  # of texts that are twice now, the first
+    now[kept] = np.flatnonzero(old >= 0)[first]
+    lists = faiss.ArrayInvertedLists(index.nlist, index.code_size)
+    for i in range(index.nlist):
+        size = index.invlists.list_size(i)
+        rows = now[faiss.rev_swig_ptr(index.invlists.get_ids(i), size)]
+        codes = faiss.rev_swig_ptr(index.invlists.get_codes(i), size * index.code_size).reshape(size, -1)
+        stays, codes = np.ascontiguousarray(rows[rows >= 0]), np.ascontiguousarray(codes[rows >= 0])
+        if len(stays):
+            lists.add_entries(i, len(stays), faiss.swig_ptr(stays), faiss.swig_ptr(codes))
+    index.replace_invlists(lists, True)
+    lists.this.disown()
+    index.ntotal = len(kept)
+    new = np.ones(len(vectors), bool)
+    new[now[kept]] = False
+    _add(index, vectors, np.flatnonzero(new))
     return index

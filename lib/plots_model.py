@@ -145,14 +145,17 @@ def confusion(table: pd.DataFrame) -> Figure:
 def forms(compared: pd.DataFrame, title: str) -> Figure:
     """Speed beside quality: the forms of an encoder, by the milliseconds of one request and nDCG@10."""
     figure, axes = plt.subplots(figsize=(8, 3.6))
-    for (form, row), color, marker in zip(compared.iterrows(), PALETTE, "osD^", strict=False):
-        axes.plot(row["ms for one"], row["nDCG@10"], marker, color=color, markersize=11)
-        axes.annotate(
-            form, (row["ms for one"], row["nDCG@10"]), xytext=(0, 11), textcoords="offset points", ha="center"
-        )
+    for i, (form, row) in enumerate(compared.sort_values("ms for one").iterrows()):
+        at = (row["ms for one"], row["nDCG@10"])
+        axes.plot(*at, "^Dso"[i % 4], color=PALETTE[i], markersize=11)
+        said = f"{form}: {at[0]:.2g} ms, {at[1]:.3f}"
+        axes.annotate(said, at, xytext=(0, 11 if i % 2 else -20), textcoords="offset points", ha="center", fontsize=9)
+    ticks = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500]
     axes.set(xscale="log", xlabel="milliseconds to encode one request, on the CPU (log scale)", ylabel="nDCG@10")
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlim(compared["ms for one"].min() / 2, compared["ms for one"].max() * 2)
     axes.set_ylim(0, 1.25 * compared["nDCG@10"].max())
-    axes.margins(x=0.15)
     axes.set_title(title)
     figure.tight_layout()
     return figure

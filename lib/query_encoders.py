@@ -118,7 +118,10 @@ def forms(run: Path) -> dict[str, str]:
     model, file = fingerprint(run / "model"), run / "encoders" / ABOUT
     about = read_json(file) if file.exists() else {"model": model, "forms": {}}
     if about["model"] != model:
-        raise WorkbookError(f"{shown(run)}: encoders/ was made of another model than model/. Run 03_finetune again.")
+        raise WorkbookError(
+            f"{shown(run)}: encoders/ was made with another model than model/, or a file of model/ was changed or "
+            "lost. Run 03_finetune again."
+        )
     return {"torch": model, **about["forms"]}
 
 

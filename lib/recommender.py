@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import sys
 import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,10 +15,11 @@ from pyarrow.feather import read_table
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 
-from lib.encoder import contributions, embed
+from lib.embedding import embed_catalogue, known
+from lib.encoder import contributions, embed, load
 from lib.index import KINDS, VECTORS, Index, open_index, write_lists
 from lib.query_encoders import forms, open_form
-from lib.runs import WorkbookError, atomic, fingerprint, need, read_json, shown, write_json
+from lib.runs import WorkbookError, atomic, fingerprint, need, read_json, resolve, shown, write_json
 
 # Rocchio's weights (Manning, Raghavan, Schütze 2008, section 9.1.1) for tracks that were liked and disliked. Heavier
 # ones gain little more, and leave the text less of a say: benchmarks/search.py, which has the default diversity too.
@@ -217,19 +220,30 @@ def build_index(
     """
     if kind not in KINDS:
         raise WorkbookError(f"index is {kind!r}, but must be one of {', '.join(KINDS)}.")
-    vectors = embed(model, tracks["text"], progress=progress)
-    if not np.isfinite(vectors).all():
-        raise WorkbookError("the tuned encoder gives vectors that are not finite: training diverged; lower lr.")
-    with atomic(run / "index") as folder:
-        folder.mkdir()
-        np.save(folder / VECTORS, vectors)
-        write_lists(folder, kind, progress)
-        kept = tracks[[*SHOWN, "text"]].assign(title=titles(tracks)).astype({"mood": "category", "artist": "category"})
-        # Uncompressed, in one piece: so it is memory-mapped, and a million tracks open in milliseconds.
-        kept.to_feather(folder / TRACKS, compression="uncompressed", chunksize=max(len(kept), 1))
-        files = {file.name: fingerprint(file) for file in sorted(folder.iterdir())}
-        about = {"model": fingerprint(run / "model"), "encoder": encoder, "files": files}
-        write_json(folder / "index.json", about | {"tracks": len(tracks), "dimension": vectors.shape[1]})
+    model_print, folder = fingerprint(run / "model"), run / ".index.unfinished"  # stays where it is if this is killed
+    folder.mkdir(exist_ok=True)
+    texts, before = _before(run / "index", model_print)
+    old = known(tracks["text"], texts)
+    embed_catalogue(model, tracks["text"], folder / VECTORS, model_print, old, before, progress)
+    write_lists(folder, kind, run / "index", old, progress)
+    kept = tracks[[*SHOWN, "text"]].assign(title=titles(tracks)).astype({"mood": "category", "artist": "category"})
+    # Uncompressed and in one piece: so it is memory-mapped, and a million tracks open in milliseconds.
+    kept.reset_index(drop=True).to_feather(folder / TRACKS, compression="uncompressed", chunksize=max(len(kept), 1))
+    files = {file.name: fingerprint(file) for file in sorted(folder.iterdir()) if file.name != "index.json"}
+    about = {"model": model_print, "encoder": encoder, "files": files, "tracks": len(tracks)}
+    write_json(folder / "index.json", about)
+    with atomic(run / "index") as whole:
+        folder.rename(whole)
+
+
+def _before(folder: Path, model_print: str) -> tuple[pd.Series, np.ndarray | None]:
+    """The texts and vectors of an index that is there already, if the same model made it."""
+    try:
+        if read_json(folder / "index.json")["model"] == model_print:
+            return read_table(folder / TRACKS)["text"].to_pandas(), np.load(folder / VECTORS, mmap_mode="r")
+    except (OSError, ValueError, KeyError):
+        pass  # there is none, or it is damaged: all is embedded
+    return pd.Series([], dtype="str"), None
 
 
 def open_run(run: Path) -> Recommender:
@@ -258,3 +272,24 @@ def open_run(run: Path) -> Recommender:
         )
     fingerprints = {"model": known["torch"], "encoder": known[about["encoder"]]}
     return Recommender(model, index, tracks, fingerprints | {"index": fingerprint(run / "index" / "index.json")})
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Index a run's catalogue again with the model it has: only texts that are new are embedded. A service follows."""
+    parser = argparse.ArgumentParser(prog="python -m lib.recommender", description=main.__doc__)
+    parser.add_argument("run", help="the run's folder, whose tracks.parquet has changed")
+    parser.add_argument("--index", default="auto", choices=KINDS, help="how it is searched (default: %(default)s)")
+    args = parser.parse_args(argv)
+    run = resolve(args.run)
+    try:
+        need(run, "tracks.parquet", "model", "index")
+        encoder = read_json(run / "index" / "index.json")["encoder"]
+        build_index(run, load(run / "model"), pd.read_parquet(run / "tracks.parquet"), encoder, args.index, True)
+    except WorkbookError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

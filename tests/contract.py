@@ -1,6 +1,6 @@
 """What Schemathesis must know beyond openapi.json to make valid requests: which track ids there are.
 
-SCHEMATHESIS_HOOKS=tests/contract.py TRACKS=outputs/quick/index/tracks.parquet schemathesis run …/openapi.json
+SCHEMATHESIS_HOOKS=tests/contract.py TRACKS=outputs/quick/tracks.parquet schemathesis run …/openapi.json
 """
 
 import os

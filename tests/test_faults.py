@@ -18,6 +18,7 @@ from test_service import Service, free_port
 
 from lib import recommender, runs
 
+pytestmark = pytest.mark.alone  # it measures time
 CELLS = [
     ("parameters", 'run_dir = ""'),
     (

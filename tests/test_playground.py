@@ -21,6 +21,7 @@ from test_service import free_port
 
 from lib import encoder, plane, playground, recommender, runs, widgets
 
+pytestmark = pytest.mark.alone  # it measures time
 NOTEBOOK = runs.ROOT / "notebooks/06_playground.ipynb"
 BIN = Path(sys.executable).parent
 
@@ -53,6 +54,7 @@ def prepared(small_run, tmp_path_factory):
 @pytest.fixture(scope="module")
 def voila(small_run, prepared, chromium):
     """The page that `make playground` opens."""
+    shutil.rmtree(small_run / "base", ignore_errors=True)
     port = free_port()
     command = [
         sys.executable,
@@ -61,6 +63,8 @@ def voila(small_run, prepared, chromium):
         small_run,
         "--no-browser",
         "--Voila.ip=127.0.0.1",
+        "--MappingKernelManager.cull_idle_timeout=4",
+        "--MappingKernelManager.cull_interval=1",
         "--port",
         port,
     ]

@@ -24,7 +24,7 @@ def scores(shared, tmp_path_factory) -> dict[str, dict]:
 
     def figures(model) -> dict[str, float]:
         def encode(texts):
-            return model.encode(texts, batch_size=64, show_progress_bar=False)
+            return encoder.embed(model, texts)
 
         found = yardstick.evaluate(encode, clips)
         asked = yardstick.requests_task(encode, shared / "data" / "cpcd-dev")

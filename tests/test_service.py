@@ -21,6 +21,8 @@ from pydantic import ValidationError
 
 from lib import api, runs
 
+pytestmark = pytest.mark.alone  # it measures time
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -223,7 +225,7 @@ def test_schemathesis_finds_nothing(service, small_run, tmp_path):
     """What openapi.json says is what the service does; `make bench` asks 5,000 times and more."""
     command = [Path(sys.executable).with_name("schemathesis"), "run", f"{service.url}/openapi.json"]
     hooks = {"SCHEMATHESIS_HOOKS": str(Path(__file__).with_name("contract.py"))}
-    environment = os.environ | hooks | {"TRACKS": str(small_run / "index/tracks.parquet")}
+    environment = os.environ | hooks | {"TRACKS": str(small_run / "tracks.parquet")}
     options = ["--checks", "all", "--max-examples", "100", "--seed", "1", "--no-color"]
     ran = subprocess.run([*command, *options], capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert ran.returncode == 0, ran.stdout[-3000:]

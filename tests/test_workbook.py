@@ -370,7 +370,15 @@ REAL = {
 @pytest.mark.parametrize("name", REAL)
 def test_a_real_catalogue_runs_from_import_to_answer(shared, tmp_path, name):
     """01 to 05 on tracks that people released or described; a calm and a lively request get different songs."""
-    size = ["max_tracks=300", "n_requests=150", "n_pairs=400", "batch_size=16", "debug_tracks=150", "expected_moods=[]"]
+    size = [
+        "max_tracks=300",
+        "n_requests=150",
+        "n_pairs=400",
+        "batch_size=16",
+        "debug_tracks=150",
+        "expected_moods=[]",
+        "encoder=torch",
+    ]
     sets = [f"run_dir={tmp_path / 'run'}", f"catalogue={shared / 'data' / name}", *REAL[name], *size]
     assert workbook.main([str(runs.ROOT / "params/quick.yaml"), "--set", *sets]) == 0
     songs = recommender.open_run(tmp_path / "run")

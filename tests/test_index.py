@@ -1,0 +1,154 @@
+"""The nearest vectors: exact and approximate, filtered, kept up to date; and the catalogue embedded to be searched."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import embedding, encoder, index, recommender, runs
+
+
+def vectors(n: int, seed: int = 0, d: int = 64) -> np.ndarray:
+    """Unit vectors with neighbours: 200 of them, jittered."""
+    chance = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).standard_normal((200, d))
+    near = centres[chance.integers(0, 200, n)] / np.sqrt(d) + 0.05 * chance.standard_normal((n, d))
+    return (near / np.linalg.norm(near, axis=1, keepdims=True)).astype(np.float32)
+
+
+def written(folder, values: np.ndarray, kind: str, **more) -> index.Index:
+    folder.mkdir(exist_ok=True)
+    np.save(folder / index.VECTORS, values)
+    index.write_lists(folder, kind, **more)
+    return index.open_index(folder)
+
+
+def recall(found: index.Index, values: np.ndarray, mask=None) -> float:
+    """Of the true first ten of 50 queries, the share that is found."""
+    shares, allowed = [], None if mask is None else found.only(mask)
+    for query in vectors(50, seed=1):
+        scores = values @ query if mask is None else np.where(mask, values @ query, -9)
+        rows, similarity = found.nearest(query, 10, allowed)
+        assert np.allclose(similarity, values[rows] @ query, atol=1e-6) and (np.diff(similarity) <= 0).all()
+        shares.append(len(set(rows) & set(np.argsort(-scores)[:10])) / 10)
+    return np.mean(shares)
+
+
+def test_exact_search_is_exact(tmp_path):
+    values = vectors(3_000)
+    found = written(tmp_path, values, "auto")
+    assert found.lists is None and recall(found, values) == 1.0
+    assert recall(found, values, np.random.default_rng(2).random(3_000) < 0.05) == 1.0
+
+
+def test_few_are_enough_and_equals_keep_their_order(tmp_path):
+    values = np.repeat(vectors(1), 5, axis=0)
+    found = written(tmp_path, values, "exact")
+    assert found.nearest(values[0], 10)[0].tolist() == [0, 1, 2, 3, 4]
+    assert found.nearest(values[0], 3, found.only(np.arange(5) == 4))[0].tolist() == [4]
+    assert not len(found.nearest(values[0], 3, found.only(np.zeros(5, bool)))[0])
+
+
+def test_lists_find_nearly_all_and_a_filter_keeps_it_so(tmp_path):
+    values = vectors(40_000)
+    found = written(tmp_path, values, "lists")
+    assert found.lists.nlist == 256 and (tmp_path / index.LISTS).stat().st_size < values.nbytes / 3
+    assert recall(found, values) >= 0.95
+    mask = np.random.default_rng(2).random(len(values)) < 0.05
+    assert recall(found, values, mask) >= 0.9
+    assert mask[found.nearest(values[0], 50, found.only(mask))[0]].all()
+
+
+def test_what_is_gone_is_not_found_and_what_is_new_is(tmp_path):
+    """Lists that are moved to the rows of now, with nothing trained or filed again but what is new."""
+    values, new = vectors(20_000), vectors(300, seed=5)
+    written(tmp_path / "before", values, "lists")
+    stays = np.random.default_rng(3).permutation(20_000)[:19_800]
+    old = np.concatenate([np.full(150, -1), stays, np.full(150, -1)])
+    now = np.concatenate([new[:150], values[stays], new[150:]])
+    found = written(tmp_path / "now", now, "lists", before=tmp_path / "before", old=old)
+    assert found.lists.ntotal == len(now) and recall(found, now) >= 0.95
+    for row in (0, 149, 150, 10_000, len(now) - 1):
+        assert found.nearest(now[row], 1)[0][0] == row
+    bigger = np.vstack([now, vectors(60_000, seed=8)])  # for which other lists are made
+    old = np.concatenate([np.arange(len(now)), np.full(60_000, -1)])
+    found = written(tmp_path / "bigger", bigger, "lists", before=tmp_path / "now", old=old)
+    assert found.lists.nlist == 512 and recall(found, bigger) >= 0.95
+
+
+# embedding the catalogue
+
+
+@pytest.fixture
+def texts() -> pd.Series:
+    different = [f"song number {i}, {'slow and sad' * (i % 7)}" for i in range(60)]
+    return pd.Series([*different, *different[:5]])
+
+
+@pytest.fixture
+def counted(monkeypatch) -> list[str]:
+    """The texts that were encoded, in chunks of 16."""
+    seen, real = [], embedding.embed
+    monkeypatch.setattr(embedding, "CHUNK", 16)
+    monkeypatch.setattr(embedding, "embed", lambda model, some: (seen.extend(some), real(model, some))[1])
+    return seen
+
+
+@pytest.fixture(scope="module")
+def model():
+    return encoder.load(encoder.find("all-MiniLM-L6-v2"))
+
+
+def test_a_catalogue_is_embedded_as_sentence_transformers_does(model, texts, counted, tmp_path):
+    file = tmp_path / "vectors.npy"
+    embedding.embed_catalogue(model, texts, file, "this model", np.full(len(texts), -1), None)
+    assert np.abs(np.load(file) - model.encode(texts.tolist(), show_progress_bar=False)).max() < 1e-5
+    assert counted == texts.tolist()[:60]  # each once
+    assert not (tmp_path / "vectors.key").exists()
+
+
+def test_a_killed_embedding_goes_on(model, texts, counted, tmp_path, monkeypatch):
+    file, nothing = tmp_path / "vectors.npy", np.full(len(texts), -1)
+    whole, real = tmp_path / "whole.npy", embedding.embed
+    embedding.embed_catalogue(model, texts, whole, "this model", nothing, None)
+
+    def killed(model, some):
+        if len(counted) >= 32:
+            raise KeyboardInterrupt
+        return real(model, some)
+
+    counted.clear()
+    monkeypatch.setattr(embedding, "embed", killed)
+    with pytest.raises(KeyboardInterrupt):
+        embedding.embed_catalogue(model, texts, file, "this model", nothing, None)
+    with file.open("ab") as out:
+        out.write(b"half a vector")
+    monkeypatch.setattr(embedding, "embed", real)
+    counted.clear()
+    embedding.embed_catalogue(model, texts, file, "this model", nothing, None)
+    assert counted == texts.tolist()[32:60] and np.array_equal(np.load(file), np.load(whole))
+    embedding.embed_catalogue(model, texts[::-1], file, "this model", nothing, None)  # other texts: from the beginning
+    assert np.allclose(np.load(file), np.load(whole)[::-1], atol=1e-5)
+
+
+def test_only_what_is_new_is_embedded(small_run, tmp_path, capsys, monkeypatch):
+    run = tmp_path / "run"
+    shutil.copytree(small_run, run)
+    before, seen, real = recommender.open_run(run), [], embedding.embed
+    monkeypatch.setattr(embedding, "embed", lambda model, some: (seen.extend(some), real(model, some))[1])
+    tracks = pd.read_parquet(run / "tracks.parquet")
+    new = tracks.iloc[:3].assign(id=["n1", "n2", "n3"], text=["an ode to rain", "an ode to snow", "an ode to rain"])
+    pd.concat([tracks.iloc[5:].sample(frac=1, random_state=1), new]).to_parquet(run / "tracks.parquet")
+    assert recommender.main([str(run)]) == 0
+    now = recommender.open_run(run)
+    assert sorted(set(seen)) == ["an ode to rain", "an ode to snow"] and len(now.tracks) == len(before.tracks) - 2
+    assert now.fingerprints["index"] != before.fingerprints["index"]
+    assert set(now.recommend("an ode to rain", 2)["id"]) == {"n1", "n3"}
+    with pytest.raises(KeyError):
+        now.rows([tracks["id"][0]])
+    row = now.rows([tracks["id"][9]])
+    assert np.array_equal(now.vectors[row], before.vectors[before.rows([tracks["id"][9]])])
+    assert recommender.main([str(tmp_path / "none")]) == 1 and "has no tracks.parquet" in capsys.readouterr().err
+    with pytest.raises(runs.WorkbookError, match="index is 'flat', but must be one of auto, exact, lists"):
+        recommender.build_index(run, now.model, tracks, kind="flat")

@@ -1,0 +1,85 @@
+"""The forms of a run's encoder: the same space, no mix-ups, and the one that serves is chosen by measuring."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
+from lib import encoder, evaluation, query_encoders, recommender, runs, static, tradeoff
+
+TEXTS = ["sad piano", "a rainy sunday with slow piano, and nobody sings", "windows down, summer road trip " * 30]
+
+
+@pytest.fixture(scope="module")
+def reference(small_run) -> np.ndarray:
+    return encoder.embed(encoder.load(small_run / "model"), TEXTS)
+
+
+def test_onnx_gives_the_same_vectors_and_int8_nearly(small_run, reference):
+    assert list(query_encoders.forms(small_run)) == ["torch", "onnx", "onnx-int8"]
+    onnx, int8 = (encoder.embed(query_encoders.open_form(small_run, f), TEXTS) for f in ("onnx", "onnx-int8"))
+    assert np.abs(onnx - reference).max() < 1e-5
+    assert 0.95 < (int8 * reference).sum(axis=1).min() < 0.9999
+
+
+def test_a_form_is_opened_by_sentence_transformers_alone(small_run, reference):
+    model = SentenceTransformer(str(small_run / "encoders/onnx"), trust_remote_code=True, device="cpu")
+    assert np.abs(model.encode(TEXTS) - reference).max() < 1e-5
+
+
+def test_int8_answers_whoever_else_asks(small_run):
+    """Its rounding depends on what is encoded in one batch; its answers must not."""
+    songs = recommender.open_run(small_run)
+    songs.model = query_encoders.open_form(small_run, "onnx-int8")
+    alone = songs.query("sad piano")
+    songs.encode(["sad piano", *TEXTS])
+    assert np.array_equal(songs.query("sad piano"), alone)
+
+
+def test_forms_of_another_model_and_damaged_ones_are_refused(small_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(small_run, run)
+    graph = run / "encoders/onnx-int8" / query_encoders.GRAPH
+    graph.write_bytes(graph.read_bytes()[:-9])
+    with pytest.raises(runs.WorkbookError, match="onnx-int8 is damaged or lost"):
+        query_encoders.open_form(run, "onnx-int8")
+    with pytest.raises(runs.WorkbookError, match="has no encoder 'static', only torch, onnx, onnx-int8"):
+        query_encoders.open_form(run, "static")
+    (run / "model/README.md").write_text("another model")
+    with pytest.raises(runs.WorkbookError, match="made with another model"):
+        query_encoders.open_form(run, "onnx")
+
+
+@pytest.mark.parametrize(
+    ("quicker", "worse", "chosen"),
+    [(3, 0.001, "onnx-int8"), (1.1, 0, "onnx"), (3, 0.05, "onnx"), (3, -0.05, "onnx-int8")],
+)
+def test_int8_serves_where_it_is_quicker_and_as_good(quicker, worse, chosen):
+    rows = {"torch": [8, 0.4], "onnx": [4, 0.4], "onnx-int8": [4 / quicker, 0.4 - worse]}
+    compared = pd.DataFrame(rows, index=["ms for one", evaluation.MAIN]).T
+    assert tradeoff.choose("onnx", compared) == chosen and tradeoff.choose("torch", compared) == "torch"
+    with pytest.raises(runs.WorkbookError, match="a static one needs static_texts"):
+        tradeoff.choose("static", compared)
+    with pytest.raises(runs.WorkbookError, match="must be one of torch, onnx, static"):
+        tradeoff.choose("fast", compared)
+
+
+def test_a_static_encoder_learns_to_answer_as_its_teacher(small_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(static, "WORDS", 500)
+    run = tmp_path / "run"
+    shutil.copytree(small_run, run)
+    tables = [pd.read_parquet(run / f"{name}.parquet") for name in ("tracks", "requests")]
+    query_encoders.export(run, encoder.load(run / "model"), "static", *tables, 1500, 7)
+    compared = tradeoff.compare(run, *evaluation.held_out(*tables))
+    assert compared["same top 10"]["torch"] == 1 and 0.1 < compared["same top 10"]["static"] < 1
+    assert compared["cosine"]["static"] > 0.6
+    assert compared["texts per second"]["static"] > 10 * compared["texts per second"]["torch"]
+    alone = SentenceTransformer(str(run / "encoders/static"))
+    assert isinstance(alone[0], StaticEmbedding) and alone.tokenizer.encode("which", add_special_tokens=False).tokens
+    songs = recommender.open_run(run)
+    songs.model = query_encoders.open_form(run, "static")
+    why = songs.explain(songs.query("a sad song"), list(songs.recommend("a sad song", 2)["id"]))
+    assert all(len(w["words"]) == 3 and all(0 <= word["share"] <= 1 for word in w["words"][:1]) for w in why)
