@@ -9,7 +9,7 @@ RUNS   ?=
 BIN    := .venv/bin
 READY  := .venv/.ready
 
-.PHONY: help run test bench compare serve playground promote rollback lab lock clean
+.PHONY: help run test bench compare index serve playground promote rollback lab lock clean
 help:  ## list the commands
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' Makefile
 
@@ -30,8 +30,10 @@ test: $(READY)  ## lint, unit tests, every notebook, the service
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests -m alone
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --nbval-lax --nbval-sanitize-with tests/sanitize.cfg --nbval-cell-timeout 600 notebooks
 
-bench: $(READY)  ## the benchmarks, half an hour: data, service (on outputs/quick, with wrk), search; ratios in the same run
+bench: $(READY)  ## the benchmarks, an hour: data, encoders, index (20 GB of disk), service (with wrk), search; ratios in the same run
 	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/bench.py
+	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/encoders.py
+	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/index.py
 	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/service.py
 	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/search.py
 
@@ -57,6 +59,9 @@ promote: $(READY)  ## serve RUN=outputs/… from now on: a running make serve fo
 
 rollback: $(READY)  ## serve the run before again
 	@$(BIN)/python -m lib.promotion rollback
+
+index: $(READY)  ## index RUN=outputs/… again with its model: only tracks that are new are embedded; a service follows
+	@$(BIN)/python -m lib.recommender "$(or $(RUN),$(error name the run: make index RUN=outputs/...))"
 
 lab: $(READY)  ## JupyterLab on the notebooks (LAB="--no-browser --port 8889" for its own options)
 	@$(BIN)/jupyter lab --notebook-dir . $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB)

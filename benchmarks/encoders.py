@@ -23,7 +23,7 @@ from lib.encoder import embed, load
 from lib.query_encoders import forms, open_form
 from lib.runs import WorkbookError, need, resolve
 
-REQUESTS, TRACKS, ROUNDS = 200, 1_024, 5
+SIZES, QUICK = (200, 1_024, 5), (20, 64, 1)  # requests, tracks, rounds
 
 
 def seconds(function, *args, **kwargs) -> float:
@@ -50,11 +50,12 @@ def multiply_adds(model, texts: list[str]) -> int:
     return sum(n * weights + 2 * bert.num_hidden_layers * bert.hidden_size * n**2 for n in lengths)
 
 
-def measure(run: Path) -> dict:
+def measure(run: Path, sizes: tuple[int, int, int]) -> dict:
     """All figures at the number of threads that OMP_NUM_THREADS gives this process."""
+    n_requests, n_tracks, rounds = sizes
     requests, tracks = (pd.read_parquet(run / f"{name}.parquet") for name in ("requests", "tracks"))
-    asked = requests.loc[requests["split"] == "test", "text"].drop_duplicates().head(REQUESTS).tolist()
-    plain, texts = load(run / "model"), tracks["text"].head(TRACKS).tolist()
+    asked = requests.loc[requests["split"] == "test", "text"].drop_duplicates().head(n_requests).tolist()
+    plain, texts = load(run / "model"), tracks["text"].head(n_tracks).tolist()
     fastest = rate()
     ways = {"SentenceTransformer.encode": partial(plain.encode, show_progress_bar=False)}
     ways |= {form: partial(embed, open_form(run, form)) for form in forms(run)}
@@ -62,7 +63,7 @@ def measure(run: Path) -> dict:
     for text in [*asked[:10], *asked]:  # in turn, so that all meet the same machine
         for name, way in ways.items():
             singles[name].append(1000 * seconds(way, [text]))
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, way in ways.items():
             batches[name].append(len(texts) / seconds(way, texts))
     ms = {name: statistics.median(times[10:]) for name, times in singles.items()}
@@ -85,8 +86,8 @@ def report(found: list[dict]) -> str:
     """Both tables: a row a way, a column a number of threads, each with its ratio to sentence-transformers."""
     lines = []
     for title, key, better in (
-        ("milliseconds for one request, median of 200", "ms", lambda plain, own: plain / own),
-        ("tracks a second in batches, median of five rounds", "rows", lambda plain, own: own / plain),
+        ("milliseconds for one request, median", "ms", lambda plain, own: plain / own),
+        ("tracks a second in batches, median", "rows", lambda plain, own: own / plain),
     ):
         lines += [
             "",
@@ -109,6 +110,7 @@ def main() -> int:
     """A process for each number of threads: one, as a kernel of the service has, and all."""
     parser = argparse.ArgumentParser(prog="python benchmarks/encoders.py", description=main.__doc__)
     parser.add_argument("run", nargs="?", default="outputs/quick", help="a run (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="too few to judge by: to see that it works")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     run = resolve(args.run)
@@ -118,12 +120,12 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if args.measure:
-        print(json.dumps(measure(run)))
+        print(json.dumps(measure(run, QUICK if args.quick else SIZES)))
         return 0
     found = []
     for threads in sorted({1, os.cpu_count() or 1}):
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-        command = [sys.executable, __file__, str(run), "--measure"]
+        command = [sys.executable, __file__, str(run), "--measure", *(["--quick"] if args.quick else [])]
         out = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
         found.append(json.loads(out.splitlines()[-1]))
     print(report(found))

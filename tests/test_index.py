@@ -53,7 +53,7 @@ def test_few_are_enough_and_equals_keep_their_order(tmp_path):
 def test_lists_find_nearly_all_and_a_filter_keeps_it_so(tmp_path):
     values = vectors(40_000)
     found = written(tmp_path, values, "lists")
-    assert found.lists.nlist == 256 and (tmp_path / index.LISTS).stat().st_size < values.nbytes / 3
+    assert found.lists.nlist == 512 and (tmp_path / index.LISTS).stat().st_size < values.nbytes / 3
     assert recall(found, values) >= 0.95
     mask = np.random.default_rng(2).random(len(values)) < 0.05
     assert recall(found, values, mask) >= 0.9
@@ -74,7 +74,7 @@ def test_what_is_gone_is_not_found_and_what_is_new_is(tmp_path):
     bigger = np.vstack([now, vectors(60_000, seed=8)])  # for which other lists are made
     old = np.concatenate([np.arange(len(now)), np.full(60_000, -1)])
     found = written(tmp_path / "bigger", bigger, "lists", before=tmp_path / "now", old=old)
-    assert found.lists.nlist == 512 and recall(found, bigger) >= 0.95
+    assert found.lists.nlist == 1024 and recall(found, bigger) >= 0.95
 
 
 # embedding the catalogue
