@@ -171,7 +171,6 @@ def main() -> None:
         for n in args.sizes:
             prepare(folder, n)
             started = time.perf_counter()
-            (folder / index.LISTS).unlink(missing_ok=True)
             index.write_lists(folder, "auto", progress=n > CHUNK)
             built = time.perf_counter() - started
             command = [sys.executable, __file__, "--measure", str(folder)]

@@ -31,7 +31,8 @@ def embed_catalogue(
 ) -> None:  # fmt: skip
     """Write the unit vectors of texts as a .npy file, (n, d) float32, a chunk at a time; memory stays that of a chunk.
 
-    A file that a killed process left of the same texts is gone on with; one of other texts is begun again.
+    Beside it lies a .key of the model and the texts, for the caller to remove when all is done: a file that a killed
+    process left of the same ones is gone on with, one of others is begun again.
 
     Args:
         space: the model's fingerprint.
@@ -73,4 +74,3 @@ def embed_catalogue(
             vectors.tofile(out)
             out.flush()
             bar.update(len(vectors))
-    key.unlink()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-import mmap
+import os
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO
 
 import faiss
 import numpy as np
@@ -29,12 +30,14 @@ class Index:
     """Unit vectors, and what finds those nearest to a query.
 
     Attributes:
-        vectors: (n, d) float32, memory-mapped: processes share them, and what no search touches is not read.
+        vectors: (n, d) float32, memory-mapped: processes share them.
         lists: FAISS's inverted lists of the same rows, a byte a dimension, memory-mapped; None: all are compared.
+        file: with lists, the open file of the vectors, of which a few rows are read at a time.
     """
 
     vectors: np.ndarray
     lists: faiss.IndexIVF | None = None
+    file: BinaryIO | None = None
 
     def nearest(self, query: np.ndarray, k: int, allowed=None) -> tuple[np.ndarray, np.ndarray]:
         """The rows of the vectors nearest to a query, best first, and their cosine similarities.
@@ -48,12 +51,21 @@ class Index:
         """
         if self.lists is None:
             return self._of_all(query, k, allowed)
-        how = faiss.SearchParametersIVF(nprobe=PROBES * (FILTERED if allowed else 1), sel=allowed)
+        how = faiss.SearchParametersIVF(nprobe=PROBES * (1 if allowed is None else FILTERED), sel=allowed)
         _, rows = self.lists.search(query[None], SPARE * k, params=how)
         rows = rows[0][rows[0] >= 0]
-        scores = self.vectors[rows] @ query  # of what a byte a dimension rounds, the true order
+        scores = self.at(rows) @ query  # of what a byte a dimension rounds, the true order
         best = np.argsort(-scores, kind="stable")[:k]
         return rows[best], scores[best]
+
+    def at(self, rows: np.ndarray) -> np.ndarray:
+        """The vectors of rows, (m,) of int -> (m, d)."""
+        if self.file is None:
+            return self.vectors[rows]
+        # Not through the map: Linux maps a megabyte around each row, and soon the whole file counts as resident.
+        size, begins = self.vectors.strides[0], self.vectors.offset
+        found = b"".join(os.pread(self.file.fileno(), size, begins + size * int(row)) for row in rows)
+        return np.frombuffer(found, self.vectors.dtype).reshape(len(rows), -1)
 
     def only(self, mask: np.ndarray):
         """A filter from a mask, (n,) of bool. Keep it: making it is a pass over the mask."""
@@ -86,6 +98,7 @@ def write_lists(
         before: the folder of the index before; if its lists fit the number of vectors, what stays is moved over.
         old: (n,) of int: the row there of each vector, -1 for those that are new.
     """
+    (folder / LISTS).unlink(missing_ok=True)
     vectors = np.load(folder / VECTORS, mmap_mode="r")
     if kind == "exact" or (kind == "auto" and len(vectors) <= EXACT):
         return
@@ -106,8 +119,7 @@ def open_index(folder: Path) -> Index:
         return Index(vectors)
     lists = faiss.read_index(str(folder / LISTS), faiss.IO_FLAG_MMAP)
     lists.parallel_mode = 1  # one query's lists are shared among threads
-    vectors._mmap.madvise(mmap.MADV_RANDOM)  # a few rows here and there: reading ahead would fill the memory
-    return Index(vectors, lists)
+    return Index(vectors, lists, (folder / VECTORS).open("rb"))
 
 
 def build_lists(vectors: np.ndarray, progress: bool = False) -> faiss.IndexIVF:

@@ -136,7 +136,8 @@ class Recommender:
             ValueError: no track has that mood.
         """
         excluded = self.rows(without)
-        nearest, scores = self.index.nearest(query, POOL * top_k + len(excluded), mood and self._only(mood))
+        allowed = None if mood is None else self._only(mood)
+        nearest, scores = self.index.nearest(query, POOL * top_k + len(excluded), allowed)
         kept = ~np.isin(nearest, excluded)
         nearest, scores = nearest[kept], scores[kept]
         chosen = self._unlike(nearest, scores, top_k, diversity)
@@ -156,7 +157,7 @@ class Recommender:
         """
         rows = self.rows(ids)
         words = contributions(self.model, self.tracks["text"].iloc[rows].tolist(), query)
-        near = self.vectors[rows] @ self.centres.T
+        near = self.index.at(rows) @ self.centres.T
         return [
             {
                 "words": [{"word": word, "share": round(share, 3)} for word, share in ranked[:WORDS]],
@@ -175,7 +176,7 @@ class Recommender:
 
     def _unlike(self, rows: np.ndarray, scores: np.ndarray, top_k: int, diversity: float) -> list[int]:
         """Which of `rows`, best first, to show: positions, ascending, the first always among them."""
-        vectors, artist = self.vectors[rows], self.artist[rows]
+        vectors, artist = self.index.at(rows), self.artist[rows]
         alike, same = vectors @ vectors.T, (artist[:, None] == artist) & (artist >= 0)
         worth, chosen = (1 - diversity) * scores, [0][: len(rows)]
         while len(chosen) < min(top_k, len(rows)):
@@ -188,12 +189,12 @@ class Recommender:
     def centres(self) -> np.ndarray:
         """The unit mean vector of each mood's tracks, or of some of them where they are many. -> (moods, d)."""
         rows = [np.flatnonzero(self.mood == i) for i in range(len(self.moods))]
-        means = [self.vectors[of[:: len(of) // CENTRED + 1]].mean(axis=0) for of in rows]
+        means = [self.index.at(of[:: len(of) // CENTRED + 1]).mean(axis=0) for of in rows]
         return np.array([mean / np.linalg.norm(mean) for mean in means]).reshape(-1, self.vectors.shape[1])
 
     def _mean(self, ids) -> np.ndarray:
         rows = self.rows(dict.fromkeys(ids))  # one that is said twice counts once
-        return self.vectors[rows].mean(axis=0) if len(rows) else np.zeros(self.vectors.shape[1], np.float32)
+        return self.index.at(rows).mean(axis=0) if len(rows) else np.zeros(self.vectors.shape[1], np.float32)
 
 
 def _normal(text: str) -> str:
@@ -218,17 +219,16 @@ def build_index(
         encoder: the form of it that encodes requests, of those in encoders/.
         kind: exact, lists, or auto: by how many tracks there are.
     """
-    if kind not in KINDS:
-        raise WorkbookError(f"index is {kind!r}, but must be one of {', '.join(KINDS)}.")
     model_print, folder = fingerprint(run / "model"), run / ".index.unfinished"  # stays where it is if this is killed
     folder.mkdir(exist_ok=True)
     texts, before = _before(run / "index", model_print)
     old = known(tracks["text"], texts)
     embed_catalogue(model, tracks["text"], folder / VECTORS, model_print, old, before, progress)
-    write_lists(folder, kind, run / "index", old, progress)
+    write_lists(folder, kind, run / "index" if before is not None else None, old, progress)
     kept = tracks[[*SHOWN, "text"]].assign(title=titles(tracks)).astype({"mood": "category", "artist": "category"})
     # Uncompressed and in one piece: so it is memory-mapped, and a million tracks open in milliseconds.
     kept.reset_index(drop=True).to_feather(folder / TRACKS, compression="uncompressed", chunksize=max(len(kept), 1))
+    (folder / VECTORS).with_suffix(".key").unlink()
     files = {file.name: fingerprint(file) for file in sorted(folder.iterdir()) if file.name != "index.json"}
     about = {"model": model_print, "encoder": encoder, "files": files, "tracks": len(tracks)}
     write_json(folder / "index.json", about)
@@ -255,8 +255,8 @@ def open_run(run: Path) -> Recommender:
     need(run, "model", "index")
     try:
         about = read_json(run / "index" / "index.json")
-        known = forms(run)
-        if about["model"] != known["torch"]:
+        made = forms(run)
+        if about["model"] != made["torch"]:
             raise WorkbookError(
                 f"{shown(run)}: index/ was made with another model than model/, or a file of model/ was changed or "
                 "lost. Run 03_finetune again."
@@ -270,8 +270,9 @@ def open_run(run: Path) -> Recommender:
         raise WorkbookError(
             f"{shown(run)}: index/ is {index.vectors.shape}, which does not fit its tracks and its model."
         )
-    fingerprints = {"model": known["torch"], "encoder": known[about["encoder"]]}
-    return Recommender(model, index, tracks, fingerprints | {"index": fingerprint(run / "index" / "index.json")})
+    index_print = fingerprint(run / "index" / "index.json")  # which has the fingerprints of the files
+    fingerprints = {"model": made["torch"], "encoder": made[about["encoder"]], "index": index_print}
+    return Recommender(model, index, tracks, fingerprints)
 
 
 def main(argv: list[str] | None = None) -> int:

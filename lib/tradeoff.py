@@ -11,6 +11,7 @@ import pandas as pd
 from lib.benchmarks import score_musiccaps
 from lib.encoder import embed
 from lib.evaluation import MAIN, Encoded, rank_by_similarity, score_ranking, speed
+from lib.index import KINDS
 from lib.query_encoders import forms, open_form
 from lib.runs import WorkbookError
 
@@ -18,6 +19,19 @@ from lib.runs import WorkbookError
 CHOICES = {"torch": ["torch"], "onnx": ["onnx", "onnx-int8"], "static": ["static"]}
 # A quicker form is chosen where it is at least this much quicker for one request and costs at most this much nDCG@10.
 QUICKER, COST = 1.2, 0.01
+
+
+def check(encoder: str, static_texts: int, index: str) -> None:
+    """Refuse parameters before the training that they would waste.
+
+    Raises:
+        WorkbookError: there is no such encoder or index, or a static one that learns from nothing.
+    """
+    for name, value, known in (("encoder", encoder, CHOICES), ("index", index, KINDS)):
+        if value not in known:
+            raise WorkbookError(f"{name} is {value!r}, but must be one of {', '.join(known)}.")
+    if encoder == "static" and not static_texts:
+        raise WorkbookError("encoder is static, which needs texts to learn from: static_texts=100000, say.")
 
 
 def compare(run: Path, tracks: pd.DataFrame, requests: pd.DataFrame, clips: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -60,16 +74,8 @@ def _similarity(model, known, queries: list[str], documents: list[str]) -> np.nd
 
 
 def choose(encoder: str, compared: pd.DataFrame) -> str:
-    """The form that serves: of those that `encoder` allows, the last that is quicker and costs little.
-
-    Raises:
-        WorkbookError: there is no such form.
-    """
-    if encoder not in CHOICES:
-        raise WorkbookError(f"encoder is {encoder!r}, but must be one of {', '.join(CHOICES)}.")
+    """The form that serves: of those that `encoder` allows, the last that is quicker and costs little."""
     best, *others = CHOICES[encoder]
-    if best not in compared.index:
-        raise WorkbookError(f"there is no encoder {best} here: a static one needs static_texts, 100000 say.")
     for form in others:
         quicker = compared["ms for one"][best] / compared["ms for one"][form]
         if quicker >= QUICKER and compared[MAIN][best] - compared[MAIN][form] <= COST:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import embedding, encoder, index, recommender, runs
+from lib import embedding, encoder, index, recommender
 
 
 def vectors(n: int, seed: int = 0, d: int = 64) -> np.ndarray:
@@ -105,7 +105,6 @@ def test_a_catalogue_is_embedded_as_sentence_transformers_does(model, texts, cou
     embedding.embed_catalogue(model, texts, file, "this model", np.full(len(texts), -1), None)
     assert np.abs(np.load(file) - model.encode(texts.tolist(), show_progress_bar=False)).max() < 1e-5
     assert counted == texts.tolist()[:60]  # each once
-    assert not (tmp_path / "vectors.key").exists()
 
 
 def test_a_killed_embedding_goes_on(model, texts, counted, tmp_path, monkeypatch):
@@ -150,5 +149,3 @@ def test_only_what_is_new_is_embedded(small_run, tmp_path, capsys, monkeypatch):
     row = now.rows([tracks["id"][9]])
     assert np.array_equal(now.vectors[row], before.vectors[before.rows([tracks["id"][9]])])
     assert recommender.main([str(tmp_path / "none")]) == 1 and "has no tracks.parquet" in capsys.readouterr().err
-    with pytest.raises(runs.WorkbookError, match="index is 'flat', but must be one of auto, exact, lists"):
-        recommender.build_index(run, now.model, tracks, kind="flat")

@@ -61,10 +61,20 @@ def test_int8_serves_where_it_is_quicker_and_as_good(quicker, worse, chosen):
     rows = {"torch": [8, 0.4], "onnx": [4, 0.4], "onnx-int8": [4 / quicker, 0.4 - worse]}
     compared = pd.DataFrame(rows, index=["ms for one", evaluation.MAIN]).T
     assert tradeoff.choose("onnx", compared) == chosen and tradeoff.choose("torch", compared) == "torch"
-    with pytest.raises(runs.WorkbookError, match="a static one needs static_texts"):
-        tradeoff.choose("static", compared)
-    with pytest.raises(runs.WorkbookError, match="must be one of torch, onnx, static"):
-        tradeoff.choose("fast", compared)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("fast", 0, "auto"), "encoder is 'fast', but must be one of torch, onnx, static"),
+        (("onnx", 0, "flat"), "index is 'flat', but must be one of auto, exact, lists"),
+        (("static", 0, "auto"), "needs texts to learn from"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_the_training(given, said):
+    with pytest.raises(runs.WorkbookError, match=said):
+        tradeoff.check(*given)
+    tradeoff.check("static", 10, "lists")
 
 
 def test_a_static_encoder_learns_to_answer_as_its_teacher(small_run, tmp_path, monkeypatch):
