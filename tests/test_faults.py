@@ -18,7 +18,6 @@ from test_service import Service, free_port
 
 from lib import recommender, runs
 
-pytestmark = pytest.mark.alone  # it measures time
 CELLS = [
     ("parameters", 'run_dir = ""'),
     (

@@ -21,7 +21,6 @@ from test_service import free_port
 
 from lib import encoder, plane, playground, recommender, runs, widgets
 
-pytestmark = pytest.mark.alone  # it measures time
 NOTEBOOK = runs.ROOT / "notebooks/06_playground.ipynb"
 BIN = Path(sys.executable).parent
 

@@ -45,7 +45,7 @@ def tuned(tmp_path_factory):
     tracks = catalogue.generate(given["n_tracks"], given["seed"])
     requests = queries.generate(tracks, given["n_requests"], given["seed"])
     shares = {name: given[name] for name in ("request_share", "mood_share", "artist_share", "batch_size", "seed")}
-    taught = pairs.make_pairs(tracks, requests, given["n_pairs"] // 2, **shares)
+    taught = pairs.make_pairs(tracks, requests, given["n_pairs"] // 4, **shares)
     recipe = training.Recipe(**{name: given[name] for name in training.Recipe._fields})
     model = encoder.load(encoder.find(given["base_model"]), given["max_length"])
     dev = evaluation.RequestEvaluator(*evaluation.held_out(tracks, requests, "dev"))

@@ -21,8 +21,6 @@ from pydantic import ValidationError
 
 from lib import api, runs
 
-pytestmark = pytest.mark.alone  # it measures time
-
 
 def free_port() -> int:
     with socket.socket() as probe:

@@ -148,9 +148,8 @@ def test_notebooks_keep_to_the_house_rules():
         assert sum("parameters" in c.metadata.get("tags", []) for c in cells) == 1
         for cell in cells:
             tags = cell.metadata.get("tags", [])
-            assert len(cell.source.splitlines()) <= 15 and not any(
-                isinstance(n, ast.FunctionDef) for n in ast.parse(cell.source).body
-            )
+            assert len(cell.source.splitlines()) <= 15 or "parameters" in tags
+            assert not any(isinstance(n, ast.FunctionDef) for n in ast.parse(cell.source).body)
             assert not cell.outputs or "nbval-check-output" in tags, (
                 f"{file.name} is committed with outputs that nothing compares"
             )
