@@ -35,9 +35,9 @@ CHUNK = 200_000
 BRUTE = 1_000_000  # vectors, up to which the baselines are measured too: they hold them all
 
 
-def real() -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings of synthetic tracks, (REAL, 384), and of listeners' requests for them, (QUERIES, 384)."""
-    model, table = encoder.load(encoder.find("all-MiniLM-L6-v2")), tracks.generate(REAL, 7)
+def real(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings of synthetic tracks, (n, 384), and of listeners' requests for them, (QUERIES, 384)."""
+    model, table = encoder.load(encoder.find("all-MiniLM-L6-v2")), tracks.generate(n, 7)
     asked = queries.generate(table, 1_000, 7)["text"].drop_duplicates().head(QUERIES)
     return encoder.embed(model, table["text"], progress=True), encoder.embed(model, asked)
 
@@ -158,6 +158,7 @@ def main() -> None:
     """Each size is written by one process, and opened and searched by another, whose memory is its own."""
     parser = argparse.ArgumentParser(prog="python benchmarks/index.py", description=main.__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of tracks (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="a thousand and five thousand: to see that it works")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
@@ -166,9 +167,9 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        for name, values in zip(("real", "asked"), real(), strict=True):
+        for name, values in zip(("real", "asked"), real(400 if args.quick else REAL), strict=True):
             np.save(folder / f"{name}.npy", values)
-        for n in args.sizes:
+        for n in (1_000, 5_000) if args.quick else args.sizes:
             prepare(folder, n)
             started = time.perf_counter()
             index.write_lists(folder, "auto", progress=n > CHUNK)

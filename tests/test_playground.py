@@ -62,8 +62,6 @@ def voila(small_run, prepared, chromium):
         small_run,
         "--no-browser",
         "--Voila.ip=127.0.0.1",
-        "--MappingKernelManager.cull_idle_timeout=4",
-        "--MappingKernelManager.cull_interval=1",
         "--port",
         port,
     ]

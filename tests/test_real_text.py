@@ -48,7 +48,7 @@ def tuned(tmp_path_factory):
     taught = pairs.make_pairs(tracks, requests, given["n_pairs"] // 4, **shares)
     recipe = training.Recipe(**{name: given[name] for name in training.Recipe._fields})
     model = encoder.load(encoder.find(given["base_model"]), given["max_length"])
-    dev = evaluation.RequestEvaluator(*evaluation.held_out(tracks, requests, "dev"))
+    dev = evaluation.RequestEvaluator(*evaluation.held_out(tracks, requests, "dev"), most=200)
     training.train(model, taught, dev, recipe, tmp_path_factory.mktemp("checkpoints"))
     return model
 
