@@ -43,8 +43,8 @@ NOTEBOOK = NOTEBOOKS / "06_playground.ipynb"
 # Cells that explain files and code are left out of the page; a kernel that no page is connected to any more is ended.
 VOILA = (
     "--TagRemovePreprocessor.remove_cell_tags=not-in-voila",
-    "--MappingKernelManager.cull_idle_timeout=20",
-    "--MappingKernelManager.cull_interval=5",
+    "--MappingKernelManager.cull_idle_timeout=10",
+    "--MappingKernelManager.cull_interval=2",
 )
 STYLE = (TEMPLATES / "playground.css").read_text(encoding="utf-8")
 

@@ -15,7 +15,7 @@ def test_the_benchmark_of_search(python):
     out = said(python, "index.py", "--quick")
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines() if line.startswith("| 5,000")]
     assert rows[0][1] == "exact" and rows[0][5] == "1" and rows[0][7] == "1"  # recall, without and with a filter
-    assert len(rows) == 2 and "exact: the median grows as tracks to the power" in out
+    assert len(rows) == 2
 
 
 def test_the_benchmark_of_encoders(python, small_run):

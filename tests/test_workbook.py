@@ -361,17 +361,25 @@ def test_the_small_run_left_what_a_run_leaves(small_run):
     assert not list(small_run.glob("*.tmp")) and not list(small_run.glob(".*.tmp"))
 
 
-SIZE = {"max_tracks": 300, "n_requests": 150}
+def imported(tmp_path: Path, catalogue: Path, columns: dict, *more: str, **given) -> recommender.Recommender:
+    """A run in tmp_path/run, after 01 and the notebooks `more`, of 300 tracks of a real catalogue, opened."""
+    run = tmp_path / "run"
+    given |= {"run_dir": str(run), "catalogue": str(catalogue), "columns": columns, "max_tracks": 300}
+    for name in ("01_generate_tracks", *more):
+        out = tmp_path / f"{name}.ipynb"
+        papermill.execute_notebook(
+            runs.NOTEBOOKS / f"{name}.ipynb", out, given | {"n_requests": 150}, progress_bar=False
+        )
+    if not more:
+        runs.point(run / "model", encoder.find("all-MiniLM-L6-v2"))
+        recommender.build_index(run, encoder.load(run / "model"), pd.read_parquet(run / "tracks.parquet"))
+    return recommender.open_run(run)
 
 
-def test_a_real_catalogue_runs_from_import_to_answer(shared, tmp_path):
-    """01 to 05 on tracks that people released; a calm and a lively request get different songs."""
-    size = SIZE | {"n_pairs": 400, "batch_size": 16, "debug_tracks": 150, "expected_moods": [], "encoder": "torch"}
-    size |= {"run_dir": tmp_path / "run", "catalogue": shared / "data/spotify-moods.csv"}
-    columns = "columns={title: name, duration_ms: length}"
-    sets = [columns, *(f"{name}={value}" for name, value in size.items())]
-    assert workbook.main([str(runs.ROOT / "params/quick.yaml"), "--set", *sets]) == 0
-    songs = recommender.open_run(tmp_path / "run")
+def test_a_real_catalogue_goes_from_import_to_answer(shared, tmp_path):
+    """01 and 03 on tracks that people released; a calm and a lively request get different songs."""
+    columns, recipe = {"title": "name", "duration_ms": "length"}, {"n_pairs": 400, "batch_size": 16, "encoder": "torch"}
+    songs = imported(tmp_path, shared / "data/spotify-moods.csv", columns, "03_finetune", **recipe)
     asked = ("calm quiet gentle music", "energetic party music", "loud aggressive distorted guitars")
     calm, lively, loud = (songs.recommend(text, 10) for text in asked)
     assert len(calm) == len(lively) == 10 and len(set(calm["id"]) & set(lively["id"])) <= 2
@@ -383,14 +391,8 @@ def test_a_real_catalogue_runs_from_import_to_answer(shared, tmp_path):
 
 def test_descriptions_that_people_wrote_are_imported_and_searched(shared, tmp_path):
     """01 on MusicCaps, which has no titles; the base encoder finds different songs for two requests."""
-    run, columns = tmp_path / "run", {"id": "ytid", "description": "caption", "tags": "aspect_list"}
-    given = SIZE | {"run_dir": str(run), "catalogue": str(shared / "data/musiccaps-dev.csv"), "columns": columns}
-    papermill.execute_notebook(
-        str(runs.NOTEBOOKS / "01_generate_tracks.ipynb"), str(tmp_path / "01.ipynb"), given, progress_bar=False
-    )
-    runs.point(run / "model", encoder.find("all-MiniLM-L6-v2"))
-    recommender.build_index(run, encoder.load(run / "model"), pd.read_parquet(run / "tracks.parquet"))
-    songs = recommender.open_run(run)
+    columns = {"id": "ytid", "description": "caption", "tags": "aspect_list"}
+    songs = imported(tmp_path, shared / "data/musiccaps-dev.csv", columns)
     calm, lively = (songs.recommend(text, 10) for text in ("calm quiet gentle music", "energetic party music"))
     assert len(calm) == len(lively) == 10 and len(set(calm["id"]) & set(lively["id"])) <= 2
     assert all(title.endswith("…") for title in calm["title"])
