@@ -107,8 +107,8 @@ def device() -> str:
 def embed(model: SentenceTransformer, texts, progress: bool = False) -> np.ndarray:
     """Unit vectors of texts. (n,) of str -> (n, d) float32; equal texts are encoded once.
 
-    Texts of as many tokens are encoded together, so that none is padded for nothing: a fifth to a third more of them a
-    second on a CPU than `SentenceTransformer.encode`, which goes by characters (benchmarks/encoders.py).
+    Texts of as many tokens are encoded together, so that none is padded for nothing: about a fifth more of them a
+    second on a CPU than by `SentenceTransformer.encode`, which sorts by characters (benchmarks/encoders.py).
     """
     texts = list(texts)
     unique = list(dict.fromkeys(texts))

@@ -226,7 +226,7 @@ def build_index(
     embed_catalogue(model, tracks["text"], folder / VECTORS, model_print, old, before, progress)
     write_lists(folder, kind, run / "index" if before is not None else None, old, progress)
     kept = tracks[[*SHOWN, "text"]].assign(title=titles(tracks)).astype({"mood": "category", "artist": "category"})
-    # Uncompressed and in one piece: so it is memory-mapped, and a million tracks open in milliseconds.
+    # Uncompressed and in one piece: so it is memory-mapped, and not read at start.
     kept.reset_index(drop=True).to_feather(folder / TRACKS, compression="uncompressed", chunksize=max(len(kept), 1))
     (folder / VECTORS).with_suffix(".key").unlink()
     files = {file.name: fingerprint(file) for file in sorted(folder.iterdir()) if file.name != "index.json"}

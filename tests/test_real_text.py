@@ -1,4 +1,4 @@
-"""The recipe of params/quick.yaml, half as long, on a fixed sample of text that people wrote: nothing may fall back.
+"""The recipe of params/quick.yaml, a quarter as long, on a sample of text that people wrote: nothing may fall back.
 
 Scored by the yardstick of ../shared, which is no part of the product: skipped where it is missing.
 """
@@ -16,7 +16,7 @@ CLIPS = 300  # of MusicCaps; CPCD is used whole, since fewer tracks would change
 
 @pytest.fixture(scope="module")
 def scores(shared, tmp_path_factory) -> dict[str, dict]:
-    """The yardstick's four figures, for the base and for an encoder trained half as long as `make run` does."""
+    """The yardstick's four figures, for the base and for an encoder trained a quarter as long as `make run` does."""
     spec = importlib.util.spec_from_file_location("yardstick", shared / "yardstick" / "real_retrieval.py")
     yardstick = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(yardstick)
