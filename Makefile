@@ -29,12 +29,8 @@ test: $(READY)  ## lint, unit tests, every notebook, the service
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --nbval-lax --nbval-sanitize-with tests/sanitize.cfg --nbval-cell-timeout 600 notebooks
 
-bench: $(READY)  ## the benchmarks, an hour: data, encoders, index (20 GB of disk), service (with wrk), search; ratios in the same run
-	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/bench.py
-	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/encoders.py
-	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/index.py
-	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/service.py
-	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/search.py
+bench: $(READY)  ## one table of what everything costs, an hour, 20 GB of disk, with wrk: BENCH="--quick", BENCH="outputs/gpu --only index"
+	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/bench.py $(BENCH)
 
 compare: $(READY)  ## runs side by side, the first as the reference: RUNS="outputs/a outputs/b …"
 	@$(BIN)/python -m lib.compare $(RUNS)

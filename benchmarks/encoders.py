@@ -1,138 +1,123 @@
-"""The forms of a run's encoder, one request at a time and a catalogue, beside sentence-transformers.
-
-python benchmarks/encoders.py [outputs/quick]        (part of make bench)
-"""
+"""The forms of a run's encoder: one request at a time, and a catalogue, beside sentence-transformers."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import statistics
-import subprocess
-import sys
-import time
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pandas as pd
 import torch
+from measure import Found, Growth, Row, apart, bandwidth, in_turn, multiply_adds, seconds, times
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from tqdm import tqdm
 
 from lib.encoder import embed, load
 from lib.query_encoders import forms, open_form
-from lib.runs import WorkbookError, need, resolve
 
-SIZES, QUICK = (200, 256, 5), (20, 64, 1)  # requests, tracks, rounds
+FULL, QUICK = (200, 512, 5), (20, 64, 1)  # requests, tracks, rounds
+GROWN = (1_000, 4_000)  # tracks: some 30 s, beyond which it is a product
 BLOCK, WARM = 20, 5  # requests that one way answers in a row, of which the first are not counted
+PLAIN = "SentenceTransformer.encode"
 
 
-def seconds(function, *args, **kwargs) -> float:
-    """How long a call takes."""
-    started = time.perf_counter()
-    function(*args, **kwargs)
-    return time.perf_counter() - started
+def int8_multiply_adds() -> float:
+    """Multiply–adds a second of a product of int8 matrices that fit the cache, by ONNX Runtime."""
+    shape, types = (512, 512), onnx.TensorProto
+    given = onnx.helper.make_tensor_value_info("left", types.UINT8, shape)
+    product = onnx.helper.make_tensor_value_info("product", types.INT32, shape)
+    right = onnx.numpy_helper.from_array(np.ones(shape, np.int8), "right")
+    node = onnx.helper.make_node("MatMulInteger", ["left", "right"], ["product"])
+    graph = onnx.helper.make_graph([node], "product", [given], [product], [right])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)], ir_version=10)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    run = onnxruntime.InferenceSession(model.SerializeToString(), options).run
+    left = {"left": np.ones(shape, np.uint8)}
+    run(None, left)
+    return 512**3 / statistics.median(seconds(run, None, left) for _ in range(50))
 
 
-def rate() -> float:
-    """Multiply–adds a second of a product of float32 matrices that fit the cache: what this processor can do."""
-    left, right = torch.rand(512, 512), torch.rand(512, 512)
-    torch.mm(left, right)
-    return 512**3 / statistics.median(seconds(torch.mm, left, right) for _ in range(50))
-
-
-def multiply_adds(model, texts: list[str]) -> int:
-    """Multiply–adds of a transformer's layers for texts without padding: weights and attention."""
+def needed(model, texts: list[str]) -> float:
+    """Multiply–adds a text of a transformer's layers, without padding: weights and attention."""
     bert = model[0].model.config
     weights = bert.num_hidden_layers * (4 * bert.hidden_size**2 + 2 * bert.hidden_size * bert.intermediate_size)
-    lengths = [
-        len(ids) for ids in model.tokenizer(texts, truncation=True, max_length=model.max_seq_length)["input_ids"]
-    ]
-    return sum(n * weights + 2 * bert.num_hidden_layers * bert.hidden_size * n**2 for n in lengths)
+    found = model.tokenizer(texts, truncation=True, max_length=model.max_seq_length)["input_ids"]
+    lengths = np.array([len(ids) for ids in found])
+    return float((lengths * weights + 2 * bert.num_hidden_layers * bert.hidden_size * lengths**2).mean())
 
 
-def measure(run: Path, sizes: tuple[int, int, int]) -> dict:
-    """All figures at the number of threads that OMP_NUM_THREADS gives this process."""
-    n_requests, n_tracks, rounds = sizes
+def time_forms(run: Path, n_requests: int, n_tracks: int, rounds: int) -> dict:
+    """Each form and sentence-transformers on this process's threads. -> seconds and ratios by way"""
     requests, tracks = (pd.read_parquet(run / f"{name}.parquet") for name in ("requests", "tracks"))
     asked = requests.loc[requests["split"] == "test", "text"].drop_duplicates().head(n_requests).tolist()
     plain, texts = load(run / "model"), tracks["text"].head(n_tracks).tolist()
-    fastest = rate()
-    ways = {"SentenceTransformer.encode": partial(plain.encode, show_progress_bar=False)}
-    ways |= {form: partial(embed, open_form(run, form)) for form in forms(run)}
-    singles, batches = {name: [] for name in ways}, {name: [] for name in ways}
+    models = {form: open_form(run, form) for form in forms(run)}
+    ways = {PLAIN: partial(plain.encode, show_progress_bar=False)}
+    ways |= {form: partial(embed, model) for form, model in models.items()}
+    singles = {name: [] for name in ways}
     for start in range(0, len(asked), BLOCK):  # in turn, so that all meet the same machine, but not request by request:
         for name, way in ways.items():  # a server has one of them in its cache, whose threads nobody else's wait for
-            took = [1000 * seconds(way, [text]) for text in asked[start : start + BLOCK]]
+            took = [seconds(way, [text]) for text in asked[start : start + BLOCK]]
             singles[name] += took[WARM:]
-    for _ in range(rounds):
-        for name, way in ways.items():
-            batches[name].append(len(texts) / seconds(way, texts))
-    ms = {name: statistics.median(times) for name, times in singles.items()}
-    rows = {name: statistics.median(found) for name, found in batches.items()}
-    needed = {"ms": multiply_adds(plain, asked) / len(asked), "rows": multiply_adds(plain, texts) / len(texts)}
+    batches = in_turn({name: partial(way, texts) for name, way in ways.items()}, rounds)
+    rates = {"float32": multiply_adds(), "int8": int8_multiply_adds(), "bytes": bandwidth()}
     return {
         "threads": torch.get_num_threads(),
-        "ms": ms,
-        "rows": rows,
-        "difference": float(np.abs(embed(plain, texts) - ways["SentenceTransformer.encode"](texts)).max()),
-        "of the processor": {
-            "ms": needed["ms"] / fastest / (ms["torch"] / 1000),
-            "rows": needed["rows"] / fastest * rows["torch"],
-        },
-        "rate": fastest,
+        "one": {name: statistics.median(took) for name, took in singles.items()},
+        "one ratio": {name: times(took, singles[PLAIN]) for name, took in singles.items()},
+        "each": {name: statistics.median(took) / len(texts) for name, took in batches.items()},
+        "each ratio": {name: times(took, batches[PLAIN]) for name, took in batches.items()},
+        "one limit": {form: limit(models[form], plain, asked, rates) for form in models},
+        "each limit": {form: limit(models[form], plain, texts, rates) for form in models},
+        "difference": float(np.abs(embed(plain, texts) - ways[PLAIN](texts)).max()),
     }
 
 
-def report(found: list[dict]) -> str:
-    """Both tables: a row a way, a column a number of threads, each with its ratio to sentence-transformers."""
-    lines = []
-    for title, key, better in (
-        ("milliseconds for one request, median", "ms", lambda plain, own: plain / own),
-        ("tracks a second in batches, median", "rows", lambda plain, own: own / plain),
-    ):
-        lines += [
-            "",
-            f"| {title} | " + " | ".join(f"{f['threads']} thread{'s' * (f['threads'] > 1)}" for f in found) + " |",
-        ]
-        lines.append("| --- " * (len(found) + 1) + "|")
-        for name in found[0][key]:
-            cells = [
-                f"{f[key][name]:.3g} ({better(f[key]['SentenceTransformer.encode'], f[key][name]):.2f} ×)"
-                for f in found
-            ]
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
-        share = " | ".join(f"{f['of the processor'][key]:.0%}" for f in found)
-        lines.append(f"| torch: of the multiply–adds a second that one product reaches | {share} |")
-    lines.append(f"\nlargest difference of a coordinate from SentenceTransformer.encode: {found[0]['difference']:.1e}")
-    return "\n".join(lines)
+def limit(model, plain, texts: list[str], rates: dict[str, float]) -> tuple[float, str]:
+    """The least seconds that a text could take, and what bounds it: arithmetic, or reading a vector a word."""
+    if isinstance(model[0], StaticEmbedding):
+        words = np.mean([len(found.ids) for found in model.tokenizer.encode_batch(texts)])
+        return float(words * 4 * model.get_embedding_dimension() / rates["bytes"]), "memory"
+    kind = "int8" if getattr(model[0], "int8", False) else "float32"
+    return needed(plain, texts) / rates[kind], f"{kind} multiply–adds"
 
 
-def main() -> int:
-    """A process for each number of threads: one, as a kernel of the service has, and all."""
-    parser = argparse.ArgumentParser(prog="python benchmarks/encoders.py", description=main.__doc__)
-    parser.add_argument("run", nargs="?", default="outputs/quick", help="a run (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="too few to judge by: to see that it works")
-    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    run = resolve(args.run)
-    try:
-        need(run, "tracks.parquet", "requests.parquet", "model", "encoders")
-    except WorkbookError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    if args.measure:
-        print(json.dumps(measure(run, QUICK if args.quick else SIZES)))
-        return 0
-    found = []
-    for threads in (1,) if args.quick else sorted({1, os.cpu_count() or 1}):
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-        command = [sys.executable, __file__, str(run), "--measure", *(["--quick"] if args.quick else [])]
-        out = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
-        found.append(json.loads(out.splitlines()[-1]))
-    print(report(found))
-    return 0
+def grow(run: Path, sizes: tuple[int, ...]) -> dict[int, float]:
+    """The seconds that embedding takes for some tracks of a run, each said in other words."""
+    model, texts = load(run / "model"), pd.read_parquet(run / "tracks.parquet")["text"].tolist()
+    texts = [f"{texts[i % len(texts)]} {i}" for i in range(max(sizes))]
+    return {n: seconds(embed, model, texts[:n]) for n in sizes}
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def measure(run: Path, quick: bool) -> Found:
+    """One thread, as a kernel of the service has, and all of them: a process for each."""
+    rows, all_threads = [], os.cpu_count() or 1
+    for threads in tqdm((1,) if quick else sorted({1, all_threads}), "encoders", leave=False):
+        found = apart(time_forms, run, *(QUICK if quick else FULL), threads=threads)
+        rows += [line(found, "one", "one request", form) for form in found["one limit"]]
+        if threads == 1 and not quick:
+            continue  # a catalogue is embedded by all threads that there are
+        rows += [line(found, "each", "embed in batches", form) for form in found["each limit"]]
+    difference = Row("embed: largest difference of a coordinate", f"{found['difference']:.1e}", PLAIN, bar="1e-4")
+    sizes = tuple(n // 20 for n in GROWN) if quick else GROWN
+    growth = Growth("embed tracks (torch): seconds", "tracks", apart(grow, run, sizes))
+    return Found([*rows, difference], [growth])
+
+
+def line(found: dict, key: str, what: str, form: str) -> Row:
+    """A line of the table."""
+
+    def said(value: float) -> str:
+        return f"{1000 * value:.3g} ms" if key == "one" else f"{1 / value:,.0f}/s"
+
+    least, why = found[f"{key} limit"][form]
+    of = f"{least / found[key][form]:.0%} of {why}"
+    bar = {("one", "onnx-int8"): "4 ×", ("each", "torch"): "1.2 ×", ("each", "static"): "50 ×"}.get((key, form), "")
+    name = f"{what}, {found['threads']} thread{'s' * (found['threads'] > 1)}: {form}"
+    other = f"{said(found[key][PLAIN])}: {PLAIN}"
+    return Row(name, said(found[key][form]), other, found[f"{key} ratio"][form], of, bar)

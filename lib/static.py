@@ -19,6 +19,7 @@ from lib.encoder import embed
 from lib.runs import WorkbookError
 
 WORDS = 60_000  # the commonest of English: each is a token, since pieces of a word do not add up to its meaning
+TAUGHT = 20_000  # of these are in the texts that it learns from: were they all, each would be said too rarely
 # It learns from such words in these, and from training texts with some of their words replaced by such words.
 TEMPLATES = (
     "{0}", "{0} music", "{0} songs", "something {0}", "music for {0}", "songs about {0}", "I feel {0}", "{0} {1}",
@@ -49,7 +50,7 @@ def distil(teacher: SentenceTransformer, texts: list[str], n_texts: int, seed: i
     frequency = np.array([10 ** (zipf_frequency(token, "en") - 9) for token in tokens])
     start = embed(teacher, tokens, progress=True) * (SMOOTH / (SMOOTH + frequency))[:, None]
     pupil = StaticEmbedding(tokenizer, embedding_weights=start.astype(np.float32))
-    taught = _made(texts, words, n_texts, random.Random(seed))
+    taught = _made(texts, words[:TAUGHT], n_texts, random.Random(seed))
     _train(pupil, taught, torch.from_numpy(embed(teacher, taught, progress=True)), seed)
     return SentenceTransformer(modules=[pupil, Normalize()], device="cpu")
 

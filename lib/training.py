@@ -196,7 +196,7 @@ class _Trainer(SentenceTransformerTrainer):
         try:
             return super().training_step(model, dict(inputs), num_items_in_batch)
         except RuntimeError as error:
-            if not should_reduce_batch_size(error):
+            if not _full(error):
                 raise
         size = len(inputs["anchor_input_ids"])
         self.micro = (self.micro or size) // 2
@@ -311,9 +311,14 @@ def _step(model: SentenceTransformer, optimizer: torch.optim.Optimizer, batch: p
             _loss(model, micro)(features, None).backward()
         return optimizer.step()
     except RuntimeError as error:
-        if not should_reduce_batch_size(error) or (micro or len(batch)) == 1:
+        if not _full(error) or (micro or len(batch)) == 1:
             raise
     _step(model, optimizer, batch, (micro or len(batch)) // 2)  # out here, where the failed one's memory is free
+
+
+def _full(error: RuntimeError) -> bool:
+    """Whether memory ran out: accelerate knows PyTorch's words for it, but not the driver's own."""
+    return should_reduce_batch_size(error) or "CUDA error: out of memory" in str(error)
 
 
 def _signature(base: dict, pairs: pd.DataFrame, recipe: Recipe) -> str:

@@ -106,13 +106,11 @@ def main(argv: list[str] | None = None) -> int:
         record = run(parameters.read(resolve(args.params), args.set), args.params, args.fresh)
         print(report.summary(resolve(record["parameters"]["run_dir"])))
         return 0
-    except KeyboardInterrupt:
-        said = "stopped; call it again to go on from the notebook that was running."
-    except (WorkbookError, OSError) as error:
-        said = str(error)
-    if args.traceback:
-        traceback.print_exc()
-    print(f"error: {said}", file=sys.stderr)
+    except (KeyboardInterrupt, WorkbookError, OSError) as error:
+        if args.traceback:
+            traceback.print_exc()
+        stopped = "stopped; call it again to go on from the notebook that was running."
+        print(f"error: {stopped if isinstance(error, KeyboardInterrupt) else error}", file=sys.stderr)
     return 1
 
 

@@ -1,26 +1,54 @@
-"""The benchmarks run; their times are not judged here."""
+"""The benchmarks run, all but the hours of them; their times are not judged here."""
 
 import re
+import shutil
 import subprocess
+
+import pytest
 
 from lib import runs
 
 
-def said(python: str, script: str, *options: str) -> str:
-    command = [python, str(runs.ROOT / "benchmarks" / script), *options]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+@pytest.fixture(scope="module")
+def said(small_run) -> dict[str, list[str]]:
+    """The cells of the quick form's tables, by what their rows measure."""
+    suites = ["data", "encoders", "index", *(["service"] if shutil.which("wrk") else [])]
+    command = ["make", "--silent", "bench", f"BENCH={small_run} --quick --only {' '.join(suites)}"]
+    out = subprocess.run(command, cwd=runs.ROOT, check=True, capture_output=True, text=True).stdout
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in out.splitlines() if line[:1] == "|"]
+    return {"machine": [out.splitlines()[0]], **{row[0]: row[1:] for row in rows}}
 
 
-def test_the_benchmark_of_search(python):
-    out = said(python, "index.py", "--quick")
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines() if line.startswith("| 5,000")]
-    assert rows[0][1] == "exact" and rows[0][5] == "1" and rows[0][7] == "1"  # recall, without and with a filter
-    assert len(rows) == 2
+def test_the_machine_and_the_versions_stand_on_top(said):
+    assert re.fullmatch(r"\d+ \w+ 20\d\d\. .+ cores, \d+ GiB; Python 3.+, torch .+, faiss-cpu .+", said["machine"][0])
 
 
-def test_the_benchmark_of_encoders(python, small_run):
-    """Its vectors are those of sentence-transformers, to 1e-4."""
-    out = said(python, "encoders.py", str(small_run), "--quick")
-    for way in ("SentenceTransformer.encode", "torch", "onnx", "onnx-int8"):
-        assert len(re.findall(rf"^\| {way} \|", out, re.MULTILINE)) == 2
-    assert float(re.search(r"SentenceTransformer.encode: (.+)$", out, re.MULTILINE)[1]) < 1e-4
+def test_what_grows_has_its_slope(said):
+    for what, sizes in (
+        ("generate tracks: seconds", 2),
+        ("search, all compared: ms", 2),
+        ("embed tracks (torch): seconds", 2),
+    ):
+        values = [float(cell) for cell in said[what] if cell]
+        assert len(values) == sizes + 1
+
+
+def test_a_small_search_is_exact(said):
+    found, *_ = said["search 5,000 tracks: recall@10"]
+    assert found.startswith("1.000; 1.000 of a filter's 5 %")
+
+
+def test_every_form_stands_beside_sentence_transformers(said):
+    """Their vectors are its vectors, to 1e-4."""
+    for form in ("torch", "onnx", "onnx-int8"):
+        for what in ("one request", "embed in batches"):
+            _, baseline, ratio, limit, _ = said[f"{what}, 1 thread: {form}"]
+            assert "SentenceTransformer.encode" in baseline and float(ratio.removesuffix(" ×")) > 0 and "%" in limit
+    assert float(said["embed: largest difference of a coordinate"][0]) < 1e-4
+
+
+@pytest.mark.skipif(not shutil.which("wrk"), reason="the client of the service's benchmarks, wrk, is not installed")
+def test_the_service_stands_beside_a_plain_server(said):
+    assert "plain server" in said["8 clients: requests a second"][1]
+    killed, *_ = said["200 requests, 16 clients, a kernel killed every 150"]
+    assert "no answer" not in killed and "on the 1 kernels" in killed

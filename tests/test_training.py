@@ -248,7 +248,7 @@ def test_a_half_written_checkpoint_and_another_training_are_not_gone_on_from(tmp
 def test_where_memory_runs_out_the_batch_is_halved_and_the_result_is_the_same(
     taught, dev, tmp_path, monkeypatch, capfd
 ):
-    """The loss fails as CUDA does for more than eight texts at a time."""
+    """The loss fails as CUDA does for more than eight texts at a time: in PyTorch's words, or in the driver's."""
     few = taught[taught["batch"] < 6]
     assert few.groupby("batch").size().max() > 8
     whole = small_model()
@@ -256,11 +256,17 @@ def test_where_memory_runs_out_the_batch_is_halved_and_the_result_is_the_same(
     real = training._loss
 
     class Full(training.MultipleNegativesRankingLoss):
+        def __init__(self, model, error):
+            super().__init__(model)
+            self.error = error
+
         def forward(self, *_):
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+            raise self.error
 
     def small(model, micro):
-        return Full(model) if micro is None or micro > 8 else real(model, micro)
+        if micro is None:
+            return Full(model, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."))
+        return Full(model, torch.AcceleratorError("CUDA error: out of memory")) if micro > 8 else real(model, micro)
 
     monkeypatch.setattr(training, "_loss", small)
     assert training.estimate(small_model(), few, dev, 1)["seconds"] > 0

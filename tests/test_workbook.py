@@ -231,6 +231,8 @@ def test_a_failing_cell_is_named_and_the_run_resumes(tiny, capsys):
         and "(The work): ZeroDivisionError: division by zero" in said
         and "Traceback" not in said
     )
+    assert run(tiny, "--traceback") == 1
+    assert "Traceback" in capsys.readouterr().err
     now = record(tiny)
     assert (
         now["status"] == "failed"

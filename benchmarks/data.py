@@ -1,0 +1,176 @@
+"""The data's side: a catalogue made, imported and checked, its requests worded, its vectors compared and mapped."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from faker import Faker
+from measure import Found, Growth, Row, apart, in_turn, multiply_adds, peak, seconds, times
+from pyarrow import csv
+from tqdm import tqdm
+from umap import UMAP
+
+from lib import catalogue, encoder, maps, quality, queries, similarity, tracks
+from lib.moods import GENRES, MOODS
+
+SIZES, QUICK = (1_000, 10_000, 100_000, 1_000_000), (1_000, 2_000)
+LOOPED = 5_000  # rows that the loop makes, which take it as long as any others
+MAPPED, COMPARED = (100_000, 2_000), (20_000, 1_000)  # vectors: in full, and quickly
+ROUNDS = 3
+
+
+def loop(n: int) -> pd.DataFrame:
+    """The usual generator of fake tracks, with our columns: a Python loop, a row at a time, with Faker and random."""
+    fake, chance = Faker(), random.Random(7)
+    moods, genres = list(MOODS.values()), list(GENRES.values())
+    rows = []
+    for i in range(n):
+        mood, genre = fake.random_element(moods), fake.random_element(genres)
+        word, instrument = fake.random_element(mood.words["train"]), fake.random_element(genre.instruments)
+        sound, vocals = fake.random_element(mood.sound), fake.random_element(mood.vocals)
+        title, artist, album = fake.random_element(mood.titles), fake.name(), f"Live in {fake.city()}"
+        description = f"A {word} {genre.name} song with {instrument}, {sound} and {vocals}. {fake.sentence()}"
+        near = {"energy": 0.5 + 0.4 * mood.arousal, "valence": 0.5 + 0.4 * mood.valence, "acousticness": genre.acoustic}
+        rows.append(
+            {
+                **{"id": f"t{i:07d}", "title": title, "artist": artist, "album": album, "genre": genre.name},
+                **{"language": "en", "mood": mood.name, "mood2": "", "mood_weight": 1.0, "mood_source": "made"},
+                **{"mood_confidence": 1.0, "description": description, "tags": f"{word}, {genre.name}, {instrument}"},
+                **{k: round(min(1, max(0, chance.gauss(near.get(k, 0.4), 0.1))), 3) for k in tracks.FEATURES},
+                **{"tempo": round(chance.uniform(*genre.tempo), 1), "loudness": round(chance.uniform(-30, 0), 2)},
+                **{"key": fake.random_int(0, 11), "mode": fake.random_int(0, 1), "explicit": chance.random() < 0.1},
+                **{"duration_ms": int(60_000 * genre.minutes * chance.lognormvariate(0, 0.3))},
+                **{"popularity": fake.random_int(0, 100), "release_date": str(fake.date_between("-40y"))},
+                **{"text": f"{title} — {artist} ({album}). {description}"},
+                "split": fake.random_element(("train",) * 7 + ("dev",) + ("test",) * 2),
+            }
+        )
+    return pd.DataFrame(rows)[list(tracks.COLUMNS)]
+
+
+def generate(n: int, _) -> dict:
+    """A catalogue, against the loop's rate."""
+    some = min(n, LOOPED)
+    return beside(partial(tracks.generate, n, 7), partial(loop, some), scale=n / some)
+
+
+def word_requests(n: int, _) -> dict:
+    """4,000 requests over a catalogue, judged against all its held-out tracks."""
+    table = tracks.generate(n, 7)
+    return beside(lambda: queries.generate(table, 4_000, 7))
+
+
+def check(n: int, _) -> dict:
+    """Every quality rule, against the four checks that most pipelines have."""
+    table = tracks.generate(n, 7)
+    requests = queries.generate(table, 4_000, 7)
+    return beside(lambda: quality.check(table, requests, ["calm"], quality.Limits()), lambda: plain_checks(table))
+
+
+def plain_checks(table: pd.DataFrame) -> list:
+    """Missing values, values out of range, moods that nobody expects, ids that are there twice, in pandas."""
+    shares = table[[name for name in tracks.FEATURES if name not in ("tempo", "loudness")]]
+    return [
+        table.isna().sum(),
+        ((shares < 0) | (shares > 1)).sum(),
+        table["mood"].isin(MOODS),
+        table["id"].duplicated(),
+    ]
+
+
+def import_csv(n: int, folder: str) -> dict:
+    """A CSV imported, against pandas only reading it; pyarrow's reader is the quickest that we know."""
+    file = Path(folder) / f"{n}.csv"
+    tracks.generate(n, 7).drop(columns=["text", "split"]).to_csv(file, index=False)
+    found = apart(import_file, str(file))  # in a process that has made nothing
+    file.unlink()
+    return found
+
+
+def import_file(file: str) -> dict:
+    """The import of a file that is there."""
+    ours = partial(catalogue.import_catalogue, file, {}, {}, {}, 0, 7)
+    return beside(ours, partial(pd.read_csv, file)) | {"pyarrow": seconds(csv.read_csv, file)}
+
+
+def embeddings(n: int) -> np.ndarray:
+    """(n, 384) unit vectors with neighbours: those of 1,000 tracks, jittered."""
+    vectors = encoder.embed(encoder.load(encoder.find("all-MiniLM-L6-v2")), tracks.generate(1_000, 7)["text"])
+    chance = np.random.default_rng(7)
+    near = vectors[chance.integers(0, len(vectors), n)] + chance.normal(0, 0.03, (n, 384)).astype(np.float32)
+    return near / np.linalg.norm(near, axis=1, keepdims=True)
+
+
+def map_space(n: int) -> dict:
+    """UMAP of many vectors, against fitting it on all of them: once, since that takes minutes."""
+    vectors = embeddings(n)
+    maps.project(vectors[:1_500], 7)  # compiled before it is timed
+    whole = UMAP(n_neighbors=15, metric="cosine", random_state=7, n_jobs=1)
+    return beside(partial(maps.project, vectors, 7), partial(whole.fit_transform, vectors), rounds=0)
+
+
+def all_pairs(n: int) -> dict:
+    """The histograms of all pairs of vectors, against one product of matrices and np.histogram."""
+    vectors, moods = embeddings(n), pd.Series(list(MOODS) * (n // len(MOODS) + 1)).head(n)
+    whole = lambda: np.histogram(vectors @ vectors.T, similarity.BINS, (-1, 1))  # noqa: E731
+    found = beside(partial(similarity.all_pairs, vectors, moods), whole)
+    return found | {"limit": vectors.size * n / multiply_adds() / found["seconds"]}
+
+
+def beside(ours: Callable, baseline: Callable | None = None, scale: float = 1, rounds: int = ROUNDS) -> dict:
+    """What ours takes, in seconds and GiB at its peak, and how often as long the baseline does.
+
+    Args:
+        scale: how many times as much as the baseline's the work is.
+        rounds: pairs in turn, after ours has run alone; 0: the one run and one of the baseline.
+    """
+    first = seconds(ours)
+    found = {"peak": peak()}
+    ways = {"ours": ours} | ({"baseline": baseline} if baseline else {})
+    took = in_turn(ways, rounds) if rounds else {"ours": [first], "baseline": [seconds(baseline)]}
+    found["seconds"] = statistics.median(took["ours"])
+    if baseline:
+        found["baseline"] = scale * statistics.median(took["baseline"])
+        found["ratio"] = scale * times(took["ours"], took["baseline"])
+    return found
+
+
+# function, what it is called, what it is compared with, the bar at a million
+GROWING = (
+    (generate, "generate tracks", "a row loop with Faker", "60 s, 3 GiB; 20 ×"),
+    (word_requests, "word 4,000 requests over", "", ""),
+    (check, "check by 37 rules", "four checks in pandas", "30 s"),
+    (import_csv, "import CSV", "pandas.read_csv alone", "bounded memory"),
+)
+
+
+def measure(_run: Path, quick: bool) -> Found:
+    """Each benchmark and size in a process of its own, so that its peak memory is its own."""
+    rows, growth, sizes = [], [], QUICK if quick else SIZES
+    with tempfile.TemporaryDirectory() as folder:
+        for function, name, baseline, bar in tqdm(GROWING, "data", leave=False):
+            found = {n: apart(function, n, folder) for n in sizes}
+            growth.append(Growth(f"{name}: seconds", "tracks", {n: row["seconds"] for n, row in found.items()}))
+            rows.append(row(f"{name} ({max(sizes):,} tracks)", found[max(sizes)], baseline, bar))
+    for function, n, name, baseline in (
+        (all_pairs, COMPARED[quick], "compare all against all", "one product, np.histogram"),
+        (map_space, MAPPED[quick], "map (UMAP)", "UMAP fitted on all, once"),
+    ):
+        rows.append(row(f"{name} ({n:,} × 384)", apart(function, n), baseline))
+    return Found(rows, growth)
+
+
+def row(what: str, found: dict, baseline: str, bar: str = "") -> Row:
+    """A line of the table: seconds and memory."""
+    limit = f"{found['limit']:.0%} of multiply–adds" if "limit" in found else ""
+    if "pyarrow" in found:
+        limit = f"pyarrow reads it in {found['pyarrow']:.2g} s"
+    other = f"{found['baseline']:.3g} s: {baseline}" if baseline else ""
+    return Row(what, f"{found['seconds']:.3g} s, {found['peak']:.2f} GiB", other, found.get("ratio"), limit, bar)

@@ -1,0 +1,115 @@
+"""What the benchmarks share: ways timed in turn, processes of their own, what the machine can do, rows of the table."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+
+class Row(NamedTuple):
+    """A line of the table.
+
+    Attributes:
+        what: what was measured.
+        ours, baseline: its value, and what it is compared with, with their units.
+        ratio: how many times better ours is, the median over pairs measured in turn.
+        limit: how near it comes to what the machine can do.
+        bar: what was asked of it.
+    """
+
+    what: str
+    ours: str
+    baseline: str = ""
+    ratio: float | None = None
+    limit: str = ""
+    bar: str = ""
+
+
+class Growth(NamedTuple):
+    """A cost at several sizes, whose name `of` says: tracks or clients."""
+
+    what: str
+    of: str
+    values: dict[int, float]
+
+    @property
+    def slope(self) -> float | None:
+        """The power of the size that the cost grows with: the slope of a line through both logarithms."""
+        if len(self.values) < 2:
+            return None
+        sizes, values = np.log(list(self.values)), np.log(list(self.values.values()))
+        return float(np.polyfit(sizes, values, 1)[0])
+
+
+class Found(NamedTuple):
+    """What a suite measured."""
+
+    rows: list[Row]
+    growth: list[Growth]
+
+
+def seconds(function: Callable, *args, **kwargs) -> float:
+    """How long a call takes."""
+    started = time.perf_counter()
+    function(*args, **kwargs)
+    return time.perf_counter() - started
+
+
+def in_turn(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """The seconds that each way takes in each round, every round in another order."""
+    took, chance = {name: [] for name in ways}, random.Random(7)
+    for _ in range(rounds):
+        for name in chance.sample(list(ways), len(ways)):
+            took[name].append(seconds(ways[name]))
+    return took
+
+
+def times(ours: list[float], baseline: list[float]) -> float:
+    """How many times as long the baseline takes, the median over pairs."""
+    return statistics.median(b / a for a, b in zip(ours, baseline, strict=True))
+
+
+def apart(function: Callable, *args, threads: int | None = None):
+    """Call a function in a process of its own, whose memory and threads are its own.
+
+    It is forked, which spares it a minute of imports: so the process that calls this must not compute anything itself.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
+        return pool.submit(_bounded, function, args, threads).result()
+
+
+def _bounded(function: Callable, args: tuple, threads: int | None):
+    if threads:
+        torch.set_num_threads(threads)
+        threadpool_limits(threads)
+    return function(*args)
+
+
+def peak() -> float:
+    """The most memory this process held, in GiB. Not ru_maxrss: that one remembers the process that started us."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 2**20
+
+
+def bandwidth() -> float:
+    """Bytes a second that one pass over memory reads, on all threads of this process."""
+    memory = torch.ones(2**27)  # half a gibibyte: far beyond the cache
+    memory.sum()
+    return 4 * len(memory) / statistics.median(seconds(memory.sum) for _ in range(7))
+
+
+def multiply_adds() -> float:
+    """Multiply–adds a second of a product of float32 matrices that fit the cache: what this processor can do."""
+    left, right = torch.rand(512, 512), torch.rand(512, 512)
+    torch.mm(left, right)
+    return 512**3 / statistics.median(seconds(torch.mm, left, right) for _ in range(50))
