@@ -220,7 +220,7 @@ class Pages(NamedTuple):
 
 def pages(songs: Recommender, queries: np.ndarray, value: float) -> Pages:
     """What `Recommender.search` answers with a diversity."""
-    ids = [songs.search(query, PAGE, diversity=value)["id"].tolist() for query in queries]
+    ids = [[track["id"] for track in songs.search(query, PAGE, diversity=value)] for query in queries]
     rows = [songs.rows(page) for page in ids]
     artists = [songs.artist[page] for page in rows]
     most = [np.bincount(artist[artist >= 0], minlength=1).max() for artist in artists]
@@ -291,7 +291,7 @@ def parts(songs: Recommender, texts, count: int) -> dict[str, float]:
     """The milliseconds of an answer's steps, for one more text."""
     asked, query = milliseconds(songs.query, next(texts))
     searched, found = milliseconds(songs.search, query, count)
-    ids = list(found["id"])
+    ids = [track["id"] for track in found]
     told = songs.tracks["text"].iloc[songs.rows(ids)].tolist()
     whole, _ = milliseconds(songs.explain, query, ids)
     again, _ = milliseconds(lambda: songs.model.encode(told, output_value="token_embeddings", show_progress_bar=False))

@@ -192,9 +192,10 @@ def recommend(recommender: Recommender, request: str) -> Answer:
     diversity = {} if asked.diversity is None else {"diversity": asked.diversity}
     query = recommender.query(asked.text, asked.liked, asked.disliked)
     found = recommender.search(query, top_k, asked.mood, [*asked.liked, *asked.disliked], **diversity)
-    if asked.explain and len(found):
-        found["why"] = recommender.explain(query, list(found["id"]))
-    response = RecommendResponse(tracks=found.to_dict("records"), model=recommender.fingerprints["model"])
+    if asked.explain and found:
+        reasons = recommender.explain(query, [track["id"] for track in found])
+        found = [track | {"why": why} for track, why in zip(found, reasons, strict=True)]
+    response = RecommendResponse(tracks=found, model=recommender.fingerprints["model"])
     return Answer(200, response.model_dump_json(exclude_none=True))
 
 

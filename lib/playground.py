@@ -269,7 +269,7 @@ def page(run: Path, base_model: str, text: str) -> Playground | HTML | Figure:
 def picture(songs: Recommender, text: str) -> Figure:
     """One answer: its songs, and where they lie."""
     query = songs.query(text)
-    found = songs.search(query)
+    found = pd.DataFrame(songs.search(query))
     rows = songs.rows(found["id"])
     places = [plane.places(songs, vectors) for vectors in (songs.vectors, songs.vectors[rows], query[None])]
     return plots_space.answer(text, found, *places)

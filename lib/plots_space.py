@@ -196,7 +196,7 @@ def answer(text: str, found: pd.DataFrame, where: np.ndarray, songs: np.ndarray,
     """One answer: its songs with their scores, and where they and the request lie among all tracks.
 
     Args:
-        found: the songs, as `Recommender.search` gives them.
+        found: the songs, a table of what `Recommender.search` gives.
         where: (n, 2), valence and arousal of all tracks; `songs`, (k, 2), of those found; `request`, (1, 2).
     """
     figure, (bars, plane) = plt.subplots(1, 2, figsize=(12, 5), width_ratios=(3, 2))

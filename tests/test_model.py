@@ -120,8 +120,8 @@ def test_one_artist_does_not_fill_the_answer(small_run):
     artists = songs.tracks["artist"].astype("str")
     artists[nearest[:20]] = "Everywhere"
     songs = recommender.Recommender(songs.model, songs.index, songs.tracks.assign(artist=artists), songs.fingerprints)
-    artists = [list(songs.search(query, 10, **how)["artist"]) for how in ({"diversity": 0}, {}, {"diversity": 0.5})]
-    filled = [names.count("Everywhere") for names in artists]
+    answers = [songs.search(query, 10, **how) for how in ({"diversity": 0}, {}, {"diversity": 0.5})]
+    filled = [sum(track["artist"] == "Everywhere" for track in tracks) for tracks in answers]
     assert filled[0] == 10 and filled[1] <= 4 and filled[2] == 1, filled
     alone = songs.tracks.iloc[nearest[:20]]  # where there is nobody else, the artist fills it
     only = recommender.Recommender(songs.model, Index(songs.vectors[nearest[:20]]), alone.reset_index(drop=True), {})
@@ -138,7 +138,7 @@ def test_words_that_carry_a_match_add_up_to_it(small_run):
     mean = songs.model.encode(text, output_value="token_embeddings").float().cpu().numpy().mean(axis=0)
     cosine = encoder.embed(songs.model, [text])[0] @ query
     assert abs(mean @ query / np.linalg.norm(mean) - cosine) < 1e-5  # so that the tokens' parts add up to the score
-    why = songs.explain(query, list(songs.search(query, 2)["id"]))
+    why = songs.explain(query, [track["id"] for track in songs.search(query, 2)])
     assert [len(w["words"]) for w in why] == [3, 3] and all(w["moods"][0]["mood"] in songs.moods for w in why)
 
 
