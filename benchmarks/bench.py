@@ -9,13 +9,14 @@ import argparse
 import os
 import platform
 import re
+import shutil
 import sys
 import time
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
-from measure import Found, Growth, Row
+from measure import Found, Growth, Row, figure
 
 from lib.runs import WorkbookError, need, resolve
 
@@ -45,7 +46,7 @@ def machine() -> str:
 
 def line(row: Row) -> list[str]:
     """A row as cells."""
-    ratio = "" if row.ratio is None else f"{row.ratio:.3g} ×"
+    ratio = "" if row.ratio is None else f"{figure(row.ratio)} ×"
     return [row.what, row.ours, row.baseline, ratio, row.limit, row.bar]
 
 
@@ -56,7 +57,7 @@ def growth(found: list[Growth], of: str) -> str:
     rows = [
         [
             cost.what,
-            *(f"{cost.values[n]:.3g}" if n in cost.values else "" for n in sizes),
+            *(figure(cost.values[n]) if n in cost.values else "" for n in sizes),
             "" if cost.slope is None else f"{cost.slope:.2f}",
         ]
         for cost in found
@@ -79,18 +80,26 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="too little to judge by: to see that all of it works")
     parser.add_argument("--only", nargs="+", choices=SUITES, default=list(SUITES), help="some of the suites")
     args = parser.parse_args()
-    run, rows, costs = resolve(args.run), [], []
+    run, found = resolve(args.run), Found([], [])
     try:
         need(run, "tracks.parquet", "requests.parquet", "model", "encoders", "index")
     except WorkbookError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    for suite in args.only:
-        print(f"{suite}: about {SUITES[suite]} minutes on 2 cores" * (not args.quick), file=sys.stderr)
-        found = import_module(suite).measure(run, args.quick)
-        rows, costs = rows + found.rows, costs + found.growth
-        print("\n".join(" | ".join(line(row)) for row in found.rows), file=sys.stderr)
-    print(report(Found(rows, costs)))
+    if "service" in args.only and not shutil.which("wrk"):
+        print(
+            "error: the client of the service's benchmarks is wrk, which is not here: apt-get install wrk",
+            file=sys.stderr,
+        )
+        return 1
+    try:
+        for suite in args.only:
+            if not args.quick:
+                print(f"{suite}: about {SUITES[suite]} minutes on 2 cores", file=sys.stderr)
+            for kept, more in zip(found, import_module(suite).measure(run, args.quick), strict=True):
+                kept += more
+    finally:  # what was measured is told, even where the rest fails or is stopped
+        print(report(found))
     return 0
 
 

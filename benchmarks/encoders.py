@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 import pandas as pd
 import torch
-from measure import Found, Growth, Row, apart, bandwidth, in_turn, multiply_adds, seconds, times
+from measure import Found, Growth, Row, apart, bandwidth, figure, in_turn, multiply_adds, seconds, times
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tqdm import tqdm
 
@@ -79,9 +79,9 @@ def time_forms(run: Path, n_requests: int, n_tracks: int, rounds: int) -> dict:
 
 
 def limit(model, plain, texts: list[str], rates: dict[str, float]) -> tuple[float, str]:
-    """The least seconds that a text could take, and what bounds it: arithmetic, or reading a vector a word."""
+    """The least seconds that a text could take by its arithmetic, or by reading a vector a word; and which of these."""
     if isinstance(model[0], StaticEmbedding):
-        words = np.mean([len(found.ids) for found in model.tokenizer.encode_batch(texts)])
+        words = np.mean([len(found.ids) for found in model.tokenizer.encode_batch(texts, add_special_tokens=False)])
         return float(words * 4 * model.get_embedding_dimension() / rates["bytes"]), "memory"
     kind = "int8" if getattr(model[0], "int8", False) else "float32"
     return needed(plain, texts) / rates[kind], f"{kind} multiply–adds"
@@ -91,6 +91,7 @@ def grow(run: Path, sizes: tuple[int, ...]) -> dict[int, float]:
     """The seconds that embedding takes for some tracks of a run, each said in other words."""
     model, texts = load(run / "model"), pd.read_parquet(run / "tracks.parquet")["text"].tolist()
     texts = [f"{texts[i % len(texts)]} {i}" for i in range(max(sizes))]
+    embed(model, texts[:64])  # warms up
     return {n: seconds(embed, model, texts[:n]) for n in sizes}
 
 
@@ -100,9 +101,8 @@ def measure(run: Path, quick: bool) -> Found:
     for threads in tqdm((1,) if quick else sorted({1, all_threads}), "encoders", leave=False):
         found = apart(time_forms, run, *(QUICK if quick else FULL), threads=threads)
         rows += [line(found, "one", "one request", form) for form in found["one limit"]]
-        if threads == 1 and not quick:
-            continue  # a catalogue is embedded by all threads that there are
-        rows += [line(found, "each", "embed in batches", form) for form in found["each limit"]]
+        if quick or threads == all_threads:  # which a catalogue is embedded by
+            rows += [line(found, "each", "embed in batches", form) for form in found["each limit"]]
     difference = Row("embed: largest difference of a coordinate", f"{found['difference']:.1e}", PLAIN, bar="1e-4")
     sizes = tuple(n // 20 for n in GROWN) if quick else GROWN
     growth = Growth("embed tracks (torch): seconds", "tracks", apart(grow, run, sizes))
@@ -113,10 +113,10 @@ def line(found: dict, key: str, what: str, form: str) -> Row:
     """A line of the table."""
 
     def said(value: float) -> str:
-        return f"{1000 * value:.3g} ms" if key == "one" else f"{1 / value:,.0f}/s"
+        return f"{figure(1000 * value)} ms" if key == "one" else f"{1 / value:,.0f}/s"
 
     least, why = found[f"{key} limit"][form]
-    of = f"{least / found[key][form]:.0%} of {why}"
+    of = f"{100 * least / found[key][form]:.2g} % of {why}"
     bar = {("one", "onnx-int8"): "4 ×", ("each", "torch"): "1.2 ×", ("each", "static"): "50 ×"}.get((key, form), "")
     name = f"{what}, {found['threads']} thread{'s' * (found['threads'] > 1)}: {form}"
     other = f"{said(found[key][PLAIN])}: {PLAIN}"

@@ -11,7 +11,7 @@ import faiss
 import numpy as np
 import psutil
 import torch
-from measure import Found, Growth, Row, apart, bandwidth, seconds, times
+from measure import Found, Growth, Row, apart, bandwidth, figure, seconds, times
 from sklearn.neighbors import NearestNeighbors
 from tqdm import tqdm
 
@@ -25,6 +25,8 @@ CHUNK = 200_000
 BLOCK, WARM = 10, 4  # queries in a row; the first are not counted: other libraries' threads are still waiting
 BRUTE = 1_000_000  # vectors, up to which the baselines are measured too: they hold them all
 ONE_PASS = "one pass over the same memory"
+COSTS = {"search: ms": "p50 ms", "open: ms": "open ms", "index: seconds": "build s"}
+COSTS |= {"resident: GiB": "resident GiB", "on disk: GiB": "disk GiB"}
 
 
 def real(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -84,10 +86,11 @@ def opened(folder: Path) -> dict:
 
 
 def touched(found: index.Index) -> float:
-    """The bytes that a search must read: all vectors, or a byte a dimension of the lists that it looks through."""
+    """The bytes that a search must read: all vectors; or the lists' middles, and a byte a dimension of some lists."""
     if found.lists is None:
         return found.vectors.nbytes
-    return index.PROBES / found.lists.nlist * found.lists.ntotal * found.lists.code_size
+    of_lists = index.PROBES / found.lists.nlist * found.lists.ntotal * found.lists.code_size
+    return 4 * found.lists.nlist * found.lists.d + of_lists
 
 
 def searched(found: index.Index, asked: np.ndarray, expected: np.ndarray, allowed=None) -> tuple[float, float, float]:
@@ -142,25 +145,26 @@ def lines(row: dict) -> list[Row]:
     n, what = row["n"], f"search {row['n']:,} tracks"
     bars = {"search": "10 ms", "kept": "0.95; 0.90 with a filter", "held": "6 GiB"} if n == max(SIZES) else {}
     limit = f"{row['least ms'] / row['p50 ms']:.0%} of bandwidth"
-    ours = f"{row['p50 ms']:.3g} ms, p99 {row['p99 ms']:.3g}"
-    found = (
-        f"{row['recall@10']:.3f}; {row['filtered recall@10']:.3f} of a filter's 5 % in {row['filtered p50 ms']:.3g} ms"
-    )
+    ours = f"{figure(row['p50 ms'])} ms, p99 {figure(row['p99 ms'])}"
+    filtered = f"{row['filtered recall@10']:.3f} of a filter's 5 % in {figure(row['filtered p50 ms'])} ms"
     held = f"{row['resident GiB']:.2f} GiB resident, {row['disk GiB']:.2f} on disk"
     told = [Row(what, ours, limit=limit, bar=bars.get("search", ""))]
     for name, ratio in row.get("ratio", {}).items():
         if name != "ours":
             bar = "0.67 ×" if (n, name) == (100_000, ONE_PASS) else ""
-            told.append(Row(what, f"{row['ms']['ours']:.3g} ms", f"{row['ms'][name]:.3g} ms: {name}", ratio, bar=bar))
-    told.append(Row(f"{what}: recall@10", found, "exact", bar=bars.get("kept", "")))
-    opening = f"{row['open ms']:.2g} ms to open; {held}"
+            told.append(
+                Row(what, f"{figure(row['ms']['ours'])} ms", f"{figure(row['ms'][name])} ms: {name}", ratio, bar=bar)
+            )
+    told.append(Row(f"{what}: recall@10", f"{row['recall@10']:.3f}; {filtered}", "exact", bar=bars.get("kept", "")))
+    opening = f"{figure(row['open ms'])} ms to open; {held}"
     return [*told, Row(f"{what}: cost", opening, bar=bars.get("held", "1 s to open" if n == 1_000_000 else ""))]
 
 
 def grown(rows: list[dict]) -> list[Growth]:
-    """How each cost grows with the tracks; search by its kind, since lists are there not to grow as all do."""
-    exact, lists = ([row for row in rows if (row["n"] <= index.EXACT) == few] for few in (True, False))
-    of = {"open an index: ms": ("open ms", rows), "search, all compared: ms": ("p50 ms", exact)}
-    of |= {"search, by lists: ms": ("p50 ms", lists), "make the lists: seconds": ("build s", lists)}
-    of |= {"resident: GiB": ("resident GiB", rows), "on disk: GiB": ("disk GiB", rows)}
-    return [Growth(name, "tracks", {row["n"]: row[key] for row in some}) for name, (key, some) in of.items() if some]
+    """How each cost grows with the tracks; by the kind of search, since lists are there not to grow as all do."""
+    costs = []
+    for kind, few in (("all compared", True), ("by lists", False)):
+        some = [row for row in rows if (row["n"] <= index.EXACT) == few]
+        for what, key in COSTS.items():
+            costs.append(Growth(f"{what}, {kind}", "tracks", {row["n"]: row[key] for row in some}))
+    return [cost for cost in costs if cost.values]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 import time
@@ -11,7 +12,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
@@ -44,11 +44,11 @@ class Growth(NamedTuple):
 
     @property
     def slope(self) -> float | None:
-        """The power of the size that the cost grows with: the slope of a line through both logarithms."""
+        """The power of the size that the cost grows with, between the two largest: smaller ones show fixed costs."""
         if len(self.values) < 2:
             return None
-        sizes, values = np.log(list(self.values)), np.log(list(self.values.values()))
-        return float(np.polyfit(sizes, values, 1)[0])
+        (size, value), (larger, more) = sorted(self.values.items())[-2:]
+        return math.log(more / value) / math.log(larger / size)
 
 
 class Found(NamedTuple):
@@ -56,6 +56,11 @@ class Found(NamedTuple):
 
     rows: list[Row]
     growth: list[Growth]
+
+
+def figure(value: float) -> str:
+    """A number with three significant digits, and never as a power of ten."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def seconds(function: Callable, *args, **kwargs) -> float:
@@ -83,6 +88,9 @@ def apart(function: Callable, *args, threads: int | None = None):
     """Call a function in a process of its own, whose memory and threads are its own.
 
     It is forked, which spares it a minute of imports: so the process that calls this must not compute anything itself.
+
+    Args:
+        threads: of PyTorch and OpenMP; those of numpy's BLAS are one then, as in a kernel of the service.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
         return pool.submit(_bounded, function, args, threads).result()
@@ -91,7 +99,8 @@ def apart(function: Callable, *args, threads: int | None = None):
 def _bounded(function: Callable, args: tuple, threads: int | None):
     if threads:
         torch.set_num_threads(threads)
-        threadpool_limits(threads)
+        threadpool_limits(threads, "openmp")
+        threadpool_limits(1, "blas")
     return function(*args)
 
 
