@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from measure import Found, Growth, Row, figure
+from tqdm import tqdm
 
 from lib.runs import WorkbookError, need, resolve
 
@@ -80,6 +81,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="too little to judge by: to see that all of it works")
     parser.add_argument("--only", nargs="+", choices=SUITES, default=list(SUITES), help="some of the suites")
     args = parser.parse_args()
+    tqdm.monitor_interval = 0  # no thread of its bars while processes are forked
     run, found = resolve(args.run), Found([], [])
     try:
         need(run, "tracks.parquet", "requests.parquet", "model", "encoders", "index")

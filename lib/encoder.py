@@ -18,6 +18,7 @@ from platformdirs import user_cache_path
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+from tokenizers import Tokenizer
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
@@ -115,7 +116,8 @@ def embed(model: SentenceTransformer, texts, progress: bool = False) -> np.ndarr
     unique = list(dict.fromkeys(texts))
     order = np.argsort([-length for length in _lengths(model, unique)], kind="stable")  # what needs most memory first
     kind = getattr(model.device, "type", model.device)
-    batch_size = STATIC_BATCH if isinstance(model[0], StaticEmbedding) else BATCH[kind == "cpu"]
+    static = isinstance(getattr(model, "tokenizer", None), Tokenizer)  # and not one of transformers'
+    batch_size = STATIC_BATCH if static else BATCH[kind == "cpu"]
     how = {"batch_size": batch_size, "normalize_embeddings": True, "show_progress_bar": False}
     vectors = []
     with (

@@ -279,7 +279,7 @@ def test_in_jupyterlab(prepared, chromium):
         page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        page.wait_for_selector(".song", timeout=90_000)
+        page.wait_for_selector(".song", timeout=180_000)
         box = page.get_by_label("I feel like")
         box.fill("rainy sunday piano")
         before = after(page, lambda: box.press("Enter"))

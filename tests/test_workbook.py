@@ -294,7 +294,7 @@ def start(tiny: Path, python: str) -> subprocess.Popen:
 def test_a_stopped_run_says_so_and_resumes(tiny, python, capsys, sent):
     process = start(tiny, python)
     os.kill(process.pid, sent)
-    _out, said = process.communicate(timeout=30)
+    _out, said = process.communicate(timeout=120)
     assert process.returncode == 1 and "error: stopped" in said and "Traceback" not in said, said
     now = record(tiny)
     assert (now["status"], now["stages"][SECOND]["status"], now["stages"][FIRST]["status"]) == (
