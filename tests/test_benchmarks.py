@@ -24,13 +24,8 @@ def test_the_machine_and_the_versions_stand_on_top(said):
 
 
 def test_what_grows_has_its_slope(said):
-    for what, sizes in (
-        ("generate tracks: seconds", 2),
-        ("search: ms, all compared", 2),
-        ("embed tracks (torch): seconds", 2),
-    ):
-        values = [float(cell) for cell in said[what] if cell]
-        assert len(values) == sizes + 1
+    for what in ("generate tracks: seconds", "search: ms, all compared", "embed tracks (torch): seconds"):
+        assert len([float(cell) for cell in said[what] if cell]) == 3  # at two sizes, and the power
 
 
 def test_a_small_search_is_exact(said):
@@ -51,5 +46,6 @@ def test_every_form_stands_beside_sentence_transformers(said):
 def test_the_service_stands_beside_a_plain_server(said):
     assert "plain server" in said["8 clients: requests a second"][1]
     killed, *_ = said["200 requests, 16 clients, a kernel killed every 150"]
-    refused, lost = re.fullmatch(r"\d+ × 200, (\d+) × 503; (\d+) were on a kernel .+ \(1 of them\)", killed).groups()
-    assert refused == lost
+    said_of = r"\d+ × 200(?:, (\d+) × 503)?; (\d+) were on a kernel .+ \(1 of them\)"  # it may have been idle
+    refused, lost = re.fullmatch(said_of, killed).groups()
+    assert int(refused or 0) == int(lost)
