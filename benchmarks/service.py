@@ -225,7 +225,9 @@ def faults(process: psutil.Process, gateway: int, log: Path, texts: list[str], s
     killed = []
     statuses = ask_many(gateway, texts, sizes.many, sizes, lambda: killed.append(kill_one(process)))
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
-    lost = sum(line["requests"] for line in lines if line["event"] == "a kernel was lost")
+    lost = sum(
+        line["requests"] for line in lines if line["event"] == "a kernel was lost" and "within" not in line["why"]
+    )
     counts = ", ".join(f"{times:,} × {status}" for status, times in statuses.items())
     value = f"{counts}; {lost} were on a kernel when it was killed ({sum(killed)} of them)"
     what = f"{sizes.many:,} requests, {AT_ONCE} clients, a kernel killed every {sizes.every}"
@@ -234,7 +236,7 @@ def faults(process: psutil.Process, gateway: int, log: Path, texts: list[str], s
 
 def kill_one(process: psutil.Process) -> bool:
     """Kill the kernel that has served longest, if there is any."""
-    kernels = [child for child in process.children() if "ipykernel_launcher" in " ".join(child.cmdline())]
+    kernels = [kernel for child in process.children() for kernel in child.children()]  # forked by one child
     if kernels:
         min(kernels, key=psutil.Process.create_time).kill()
     return bool(kernels)

@@ -5,14 +5,40 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import tempfile
+import threading
+import uuid
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import NamedTuple
 
-from jupyter_client import AsyncKernelManager
+from jupyter_client import AsyncKernelClient
+from jupyter_client.connect import write_connection_file
+from tqdm import tqdm
 
 from lib.runs import ROOT
+
+LIMIT = 2**26  # bytes of a batch of requests, or of its answers
+# Kernels are forked from a process that has imported what they need and does nothing else: a fresh one serves within a
+# second, where its imports alone would take seven, and the code is in memory once. What the gateway imports is among
+# it, because multiprocessing imports the program again in each process that it forks.
+FORKS = get_context("forkserver")
+FORKS.set_forkserver_preload(
+    ["ipykernel.kernelapp", "kernel_gateway.gatewayapp", "papermill", "lib.handlers", "lib.cells", "lib.recommender"]
+)
+
+
+def bound(threads: int) -> None:
+    """Set how many threads PyTorch uses in each kernel; called before the first one starts."""
+    os.environ |= {
+        "OMP_NUM_THREADS": str(threads),
+        # One thread for numpy's BLAS: its threads and PyTorch's would spin against each other, at four times the time.
+        "OPENBLAS_NUM_THREADS": "1",
+        # PyTorch keeps what it compiled for each shape of a batch; a thousand of them, as usual, gain nothing here.
+        "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32",
+    }
 
 
 class Endpoint(NamedTuple):
@@ -52,25 +78,34 @@ class Kernel:
 
     def __init__(self) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="kernel-")  # of its sockets: nobody else's
-        self.manager = AsyncKernelManager(transport="ipc", connection_file=f"{self.folder.name}/kernel.json")
         self.target: Target | None = None
-        self.client = None
+        self.client = self.process = None
         self.killed = False
 
-    async def start(self, threads: int) -> None:
-        """Start the process; `threads` bounds those that PyTorch uses."""
-        # One thread for numpy's BLAS: its threads and PyTorch's would spin against each other, at four times the time.
-        bound = {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1"}
-        # PyTorch keeps what it compiled for each shape of a batch; a thousand of them, as usual, gain nothing here.
-        kept = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32"}
-        await self.manager.start_kernel(cwd=str(ROOT), env={**os.environ, **bound, **kept})
-        self.client = self.manager.client()
-        self.client.start_channels(iopub=False, stdin=False, hb=False)  # all that is wanted comes with the reply
-        self.gone = asyncio.create_task(self._gone())
+    async def start(self, limit: float) -> None:
+        """Start the process, and wait until it can be asked.
 
-    async def alive(self) -> bool:
+        Raises:
+            Lost: it died, or took longer than `limit` seconds.
+        """
+        file, sockets = f"{self.folder.name}/kernel.json", f"{self.folder.name}/socket"
+        write_connection_file(file, transport="ipc", ip=sockets, key=uuid.uuid4().hex.encode())
+        self.process = FORKS.Process(target=_be_a_kernel, args=(file,), daemon=True)
+        try:
+            await _apart(self.process.start)
+        except (EOFError, OSError) as error:
+            raise Lost(f"it could not be forked: {error}") from error
+        self.gone = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().add_reader(self.process.sentinel, self._died)
+        self.client = AsyncKernelClient()
+        self.client.load_connection_file(file)
+        self.client.start_channels(iopub=False, stdin=False, hb=False)  # all that is wanted comes with the reply
+        await self.seed([f"await __import__('lib.cells').cells.serve({sockets!r}, {LIMIT})"], limit)
+        self.reader, self.writer = await asyncio.open_unix_connection(sockets, limit=LIMIT)
+
+    def alive(self) -> bool:
         """Whether the process is there, and not about to end."""
-        return not self.killed and await self.manager.is_alive()
+        return not (self.killed or self.gone.done())
 
     async def seed(self, cells: list[str], limit: float) -> None:
         """Run cells one after another.
@@ -79,9 +114,11 @@ class Kernel:
             Broken: one raised an exception.
             Lost: the kernel died, or took longer than `limit` seconds.
         """
+        asked = {"silent": True, "store_history": False, "allow_stdin": False}
         ends = asyncio.get_running_loop().time() + limit
         for cell in cells:
-            reply = await self._execute(cell, ends - asyncio.get_running_loop().time())
+            left = ends - asyncio.get_running_loop().time()
+            reply = (await self._wait(self.client.execute(cell, **asked, reply=True), left))["content"]
             if reply["status"] != "ok":
                 raise Broken(f"{reply['ename']}: {reply['evalue']}")
 
@@ -91,45 +128,78 @@ class Kernel:
         Raises:
             Lost: the kernel died, or took longer than `limit` seconds and was killed.
         """
-        arguments = ", ".join(map(repr, (*endpoint, requests)))
-        call = f"__import__('lib.cells').cells.run({arguments})"
-        reply = await self._execute("", limit, answers=call)
-        answers = reply["user_expressions"]["answers"]
-        if answers["status"] != "ok":
-            await self.kill()
-            raise Lost(f"its cells could not be run: {answers['ename']}: {answers['evalue']}")
-        return answers["data"]["application/json"]
+        self.writer.write(json.dumps([*endpoint, requests]).encode() + b"\n")
+        line = await self._wait(self.reader.readline(), limit)
+        if not line.endswith(b"\n"):
+            self.kill()
+            raise Lost("its answer broke off")
+        return json.loads(line)
 
-    async def kill(self) -> None:
+    def kill(self) -> None:
         """End the process at once; whoever waits for it finds it gone."""
         self.killed = True
-        await self.manager.signal_kernel(signal.SIGKILL)
+        self.process.kill()
 
     async def stop(self) -> None:
         """End the process at once, if it is there, and remove what it left."""
         self.killed = True
         if self.client:
             self.client.stop_channels()
-        await self.manager.shutdown_kernel(now=True)
+            self.process.kill()
+            await self.gone
         self.folder.cleanup()
 
-    async def _execute(self, code: str, limit: float, **expressions: str) -> dict:
-        asked = {"silent": True, "store_history": False, "allow_stdin": False, "user_expressions": expressions}
-        reply = asyncio.ensure_future(self.client.execute(code, **asked, reply=True))
+    async def _wait(self, coming: Coroutine, limit: float):
+        """What comes from the kernel, if it does."""
+        reply = asyncio.ensure_future(coming)
         try:
             await asyncio.wait({reply, self.gone}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
             if reply.done():
-                return reply.result()["content"]
+                return reply.result()
+        except OSError as error:
+            self.kill()
+            raise Lost("its answer broke off") from error
         finally:
-            reply.cancel()  # or it would take the reply to what is executed next
+            reply.cancel()  # or it would take the reply to what is asked next
         if self.gone.done():
             raise Lost("it died")
-        await self.kill()
+        self.kill()
         raise Lost(f"it gave no answer within {limit:.3g} s")
 
-    async def _gone(self) -> None:
-        while await self.manager.is_alive():
-            await asyncio.sleep(0.1)
+    def _died(self) -> None:
+        asyncio.get_running_loop().remove_reader(self.process.sentinel)
+        self.gone.set_result(None)
+
+
+def _be_a_kernel(connection_file: str) -> None:
+    """What the forked process does."""
+    from ipykernel.kernelapp import IPKernelApp  # here, as the gateway needs none of it
+
+    os.setsid()  # a Ctrl-C is meant for the gateway, not for what it is answering
+    os.chdir(ROOT)
+    tqdm.set_lock(threading.RLock())  # the usual one is a semaphore of the system, which a kernel that is killed leaves
+    threading.Thread(target=_end_with_gateway, daemon=True).start()
+    IPKernelApp.launch_instance(argv=["-f", connection_file], parent_handle=os.getppid())
+
+
+def _end_with_gateway() -> None:
+    parent_process().join()
+    os._exit(1)
+
+
+async def _apart(function: Callable[[], None]) -> None:
+    """Call what blocks in a thread, which is not waited for when the program ends."""
+    done = Future()
+
+    def call() -> None:
+        done.set_running_or_notify_cancel()
+        try:
+            done.set_result(function())
+        except Exception as error:
+            done.set_exception(error)
+
+    threading.Thread(target=call, daemon=True).start()
+    await asyncio.wrap_future(done)
 
 
 def read(answer: tuple[str, str, str, str]) -> Reply:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from lib.kernels import Broken, Endpoint, Kernel, Lost, Reply, Target, read
+from lib.kernels import Broken, Endpoint, Kernel, Lost, Reply, Target, bound, read
 from lib.runs import shown
 
 log = logging.getLogger(__name__)
@@ -93,6 +93,7 @@ class Pool:
             Broken, Lost: one could not be; all are stopped.
         """
         self.target = target
+        bound(max(1, (os.cpu_count() or 1) // self.limits.kernels))
         try:
             async with asyncio.TaskGroup() as group:
                 for slot in self.slots:
@@ -147,7 +148,7 @@ class Pool:
         old, proven = self.target, False
         for slot in self.slots:
             async with slot.lock:
-                if not await slot.kernel.alive():
+                if not slot.kernel.alive():
                     continue  # the one that takes its place loads the new target
                 try:
                     await self._seed(slot.kernel, target)
@@ -156,21 +157,21 @@ class Pool:
                     if not proven:
                         await self._go_back(slot.kernel, old)
                         raise
-                    await slot.kernel.kill()  # others could, so it is this kernel that is at fault
+                    slot.kernel.kill()  # others could, so it is this kernel that is at fault
         if not proven:
             raise Lost("there was no kernel to try it")
 
     async def _go_back(self, kernel: Kernel, old: Target) -> None:
         try:
-            if await kernel.alive():
+            if kernel.alive():
                 await self._seed(kernel, old)
         except (Broken, Lost):
-            await kernel.kill()
+            kernel.kill()
 
     async def _ask_one(self, slot: Slot, address: str, request: str) -> Reply:
         await asyncio.wait_for(slot.lock.acquire(), self.limits.time)
         try:
-            if not await slot.kernel.alive():
+            if not slot.kernel.alive():
                 raise Lost("it is being replaced")
             return read((await slot.kernel.answer(self.endpoints[address], [request], self.limits.time))[0])
         finally:
@@ -180,7 +181,7 @@ class Pool:
         """Answer what waits, for ever; replace the kernel when it is gone."""
         while True:
             try:
-                if not await slot.kernel.alive():
+                if not slot.kernel.alive():
                     self._wake()  # it may have been this kernel that was woken for what waits
                     await self._replace(slot)
                 if not self.waiting:
@@ -189,11 +190,11 @@ class Pool:
                     await asyncio.wait({woken, slot.kernel.gone}, return_when=asyncio.FIRST_COMPLETED)
                     woken.cancel()
                 async with slot.lock:
-                    if await slot.kernel.alive():
+                    if slot.kernel.alive():
                         await self._answer(slot.kernel, self._take())
             except Exception:  # whatever it is, the place in the pool must not be lost for it
                 log.exception("the pool failed")
-                await slot.kernel.kill()
+                slot.kernel.kill()
 
     def _wake(self) -> None:
         """Have the kernel that was idle last, whose caches are warm, take what waits."""
@@ -256,7 +257,7 @@ class Pool:
         """Start and seed a kernel, then put it into the slot."""
         kernel = Kernel()
         try:
-            await kernel.start(threads=max(1, (os.cpu_count() or 1) // self.limits.kernels))
+            await kernel.start(self.limits.start)
             while kernel.target != self.target:  # which may change while this one loads
                 await self._seed(kernel, self.target)
         except BaseException:

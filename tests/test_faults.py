@@ -13,6 +13,7 @@ import threading
 import time
 
 import nbformat
+import psutil
 import pytest
 from test_service import Service, free_port
 
@@ -58,6 +59,7 @@ def gateway(folder, *options, notebook=None, token=""):
     code = "import sys, pathlib, lib.gateway as g\n"
     if notebook:
         code += f"g.NOTEBOOK = pathlib.Path({str(notebook)!r})\n"
+        code += "import lib.kernels as k; k.FORKS.set_forkserver_preload(['ipykernel.kernelapp', 'lib.cells'])\n"
     code += "sys.exit(g.main(sys.argv[1:]))"
     process = subprocess.Popen(
         [sys.executable, "-c", code, "--run", str(folder), "--port", str(port), *options],
@@ -144,6 +146,16 @@ def test_a_kernel_that_dies_while_idle_is_replaced_and_seeded(served):
         assert status == 200 and answer["pid"] != dead
     wait_for(lambda: both_ready(ask))
     assert {a[1]["pid"] for a in in_parallel(ask, ["slow"] * 4)}.isdisjoint({dead})
+
+
+def test_the_process_that_kernels_are_forked_from_may_die(served):
+    process, ask = served
+    wait_for(lambda: both_ready(ask))
+    dead = {a[1]["pid"] for a in in_parallel(ask, ["slow"] * 4)}
+    forker = psutil.Process(dead.pop()).parent()
+    assert forker.ppid() == process.pid
+    forker.kill()
+    wait_for(lambda: both_ready(ask) and not dead & {a[1].get("pid") for a in in_parallel(ask, ["slow"] * 4)}, 30)
 
 
 def test_a_handler_that_hangs_is_ended_at_the_time_limit(served):
@@ -272,6 +284,13 @@ def test_sigterm_while_it_starts(notebook, tmp_path):
     time.sleep(1)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=10) == 0
+
+
+def test_no_kernel_outlives_a_gateway_that_is_killed(notebook, tmp_path):
+    with gateway(tiny(tmp_path / "run"), notebook=notebook) as (process, ask):
+        kernels = [psutil.Process(a[1]["pid"]) for a in in_parallel(ask, ["slow"] * 4)]
+        process.kill()
+        wait_for(lambda: not any(kernel.is_running() and kernel.status() != "zombie" for kernel in kernels))
 
 
 def point(link, run):
