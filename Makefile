@@ -29,7 +29,7 @@ test: $(READY)  ## lint, unit tests, every notebook, the service
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --nbval-lax --nbval-sanitize-with tests/sanitize.cfg --nbval-cell-timeout 600 notebooks
 
-bench: $(READY)  ## one table of what everything costs, an hour, 20 GB of disk, with wrk: BENCH="--quick", BENCH="outputs/gpu --only index"
+bench: $(READY)  ## one table of what everything costs, an hour, 20 GB of disk, with wrk: BENCH="--quick", BENCH="outputs/own --only encoders service"
 	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/bench.py $(BENCH)
 
 compare: $(READY)  ## runs side by side, the first as the reference: RUNS="outputs/a outputs/b …"
@@ -55,8 +55,8 @@ promote: $(READY)  ## serve RUN=outputs/… from now on: a running make serve fo
 rollback: $(READY)  ## serve the run before again
 	@$(BIN)/python -m lib.promotion rollback
 
-index: $(READY)  ## index RUN=outputs/… again with its model: only tracks that are new are embedded; a service follows
-	@$(BIN)/python -m lib.recommender "$(or $(RUN),$(error name the run: make index RUN=outputs/...))"
+index: $(READY)  ## index RUN=outputs/… again with its model: only tracks that are new are embedded; a service follows (INDEX=lists)
+	@$(BIN)/python -m lib.recommender "$(or $(RUN),$(error name the run: make index RUN=outputs/...))" $(if $(INDEX),--index $(INDEX))
 
 lab: $(READY)  ## JupyterLab on the notebooks (LAB="--no-browser --port 8889" for its own options)
 	@$(BIN)/jupyter lab --notebook-dir . $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB)

@@ -10,18 +10,23 @@ import os
 import platform
 import re
 import shutil
+import signal
+import subprocess
 import sys
+import tempfile
 import time
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
-from measure import Found, Growth, Row, figure
+from measure import Growth, Row, figure
 from tqdm import tqdm
 
-from lib.runs import WorkbookError, need, resolve
+from lib.runs import ROOT, WorkbookError, need, read_json, resolve, shown
 
-SUITES = {"data": 10, "encoders": 5, "index": 25, "service": 25}  # minutes on 2 cores
+SUITES = {"data": 10, "encoders": 5, "index": 25, "service": 20}  # minutes on 2 cores
+OF_A_RUN = {"encoders", "service"}  # the others make what they measure
+DISK = 25  # GiB that the index's suite needs: vectors, and lists beside them
 PACKAGES = ("torch", "sentence-transformers", "onnxruntime", "faiss-cpu", "numpy", "pandas")
 
 
@@ -66,12 +71,23 @@ def growth(found: list[Growth], of: str) -> str:
     return table([f"by {of}", *(f"{n:,}" for n in sizes), "power"], rows)
 
 
-def report(found: Found) -> str:
+def report(about: str, found: list[Row | Growth]) -> str:
     """The whole page."""
     names = ["", "ours", "baseline", "better", "of its limit", "bar"]
-    said = [machine(), table(names, [line(row) for row in found.rows])]
-    said += [growth(found.growth, of) for of in ("tracks", "clients") if any(cost.of == of for cost in found.growth)]
+    rows, grown = ([item for item in found if isinstance(item, kind)] for kind in (Row, Growth))
+    said = [machine(), about, table(names, [line(row) for row in rows])]
+    said += [growth(grown, of) for of in ("tracks", "clients") if any(cost.of == of for cost in grown)]
     return "\n\n".join(said)
+
+
+def measured(run: Path, suites: list[str], quick: bool) -> str:
+    """What was measured, and how much of it."""
+    commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True)
+    said = f"Suites {', '.join(suites)}; commit {commit.stdout.strip() or 'unknown'}"
+    if set(suites) & OF_A_RUN:
+        encoder = read_json(run / "index" / "index.json")["encoder"]
+        said += f"; run {shown(run)}, whose requests are encoded by {encoder}"
+    return f"{said}. {'Quick: too little to judge by.' * quick}".strip()
 
 
 def main() -> int:
@@ -82,27 +98,42 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=SUITES, default=list(SUITES), help="some of the suites")
     args = parser.parse_args()
     tqdm.monitor_interval = 0  # no thread of its bars while processes are forked
-    run, found = resolve(args.run), Found([], [])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by which servers and folders are cleared away
+    run, found = resolve(args.run), []
     try:
-        need(run, "tracks.parquet", "requests.parquet", "model", "encoders", "index")
+        check(run, args.only, args.quick)
     except WorkbookError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
-    if "service" in args.only and not shutil.which("wrk"):
-        print(
-            "error: the client of the service's benchmarks is wrk, which is not here: apt-get install wrk",
-            file=sys.stderr,
-        )
         return 1
     try:
         for suite in args.only:
             if not args.quick:
                 print(f"{suite}: about {SUITES[suite]} minutes on 2 cores", file=sys.stderr)
-            for kept, more in zip(found, import_module(suite).measure(run, args.quick), strict=True):
-                kept += more
+            for item in import_module(suite).measure(run, args.quick):
+                found.append(item)
+    except (WorkbookError, KeyboardInterrupt) as error:
+        print(f"\nerror: {str(error) or 'stopped'}; what was measured before:", file=sys.stderr)
+        return 1
     finally:  # what was measured is told, even where the rest fails or is stopped
-        print(report(found))
+        print(report(measured(run, args.only, args.quick), found))
     return 0
+
+
+def check(run: Path, suites: list[str], quick: bool) -> None:
+    """Refuse what could not be measured before an hour is spent on the rest.
+
+    Raises:
+        WorkbookError: the run is not complete, wrk is not installed, or there is too little space.
+    """
+    if set(suites) & OF_A_RUN:
+        need(run, "tracks.parquet", "requests.parquet", "model", "encoders", "index")
+    if "service" in suites and not shutil.which("wrk"):
+        advice = 'apt-get install wrk, or leave the service out: make bench BENCH="--only data encoders index"'
+        raise WorkbookError(f"the client of the service's benchmarks is wrk, which is not here: {advice}")
+    scratch = tempfile.gettempdir()
+    free = shutil.disk_usage(scratch).free / 2**30
+    if "index" in suites and not quick and free < DISK:
+        raise WorkbookError(f"{scratch} has {free:.0f} GiB left of the {DISK} needed: set TMPDIR to another folder.")
 
 
 if __name__ == "__main__":

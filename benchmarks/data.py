@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from faker import Faker
-from measure import Found, Growth, Row, apart, figure, in_turn, multiply_adds, peak, seconds, times
+from measure import Growth, Row, apart, figure, in_turn, multiply_adds, peak, seconds, times
 from pyarrow import csv
 from tqdm import tqdm
 from umap import UMAP
@@ -157,20 +157,19 @@ GROWING = (
 )
 
 
-def measure(_run: Path, quick: bool) -> Found:
+def measure(_run: Path, quick: bool) -> Iterator[Row | Growth]:
     """Each benchmark and size in a process of its own, so that its peak memory is its own."""
-    rows, growth, sizes = [], [], QUICK if quick else SIZES
+    sizes = QUICK if quick else SIZES
     with tempfile.TemporaryDirectory() as folder:
         for function, name, baseline, bar in tqdm(GROWING, "data", leave=False):
             found = {n: apart(function, n, folder) for n in sizes}
-            growth.append(Growth(f"{name}: seconds", "tracks", {n: row["seconds"] for n, row in found.items()}))
-            rows.append(row(f"{name} ({max(sizes):,} tracks)", found[max(sizes)], baseline, bar))
+            yield Growth(f"{name}: seconds", "tracks", {n: row["seconds"] for n, row in found.items()})
+            yield row(f"{name} ({max(sizes):,} tracks)", found[max(sizes)], baseline, bar)
     for function, n, name, baseline in (
         (all_pairs, COMPARED[quick], "compare all against all", "one product, np.histogram"),
         (map_space, MAPPED[quick], "map (UMAP)", "UMAP fitted on all, once"),
     ):
-        rows.append(row(f"{name} ({n:,} × 384)", apart(function, n), baseline))
-    return Found(rows, growth)
+        yield row(f"{name} ({n:,} × 384)", apart(function, n), baseline)
 
 
 def row(what: str, found: dict, baseline: str, bar: str = "") -> Row:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -12,12 +13,13 @@ import onnx
 import onnxruntime
 import pandas as pd
 import torch
-from measure import Found, Growth, Row, apart, bandwidth, figure, in_turn, multiply_adds, seconds, times
+from measure import Growth, Row, apart, bandwidth, figure, in_turn, multiply_adds, seconds, times
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tqdm import tqdm
 
 from lib.encoder import embed, load
 from lib.query_encoders import forms, open_form
+from lib.runs import threads
 
 FULL, QUICK = (200, 512, 5), (20, 64, 1)  # requests, tracks, rounds
 GROWN = (1_000, 4_000)  # tracks: some 30 s, beyond which it is a product
@@ -95,18 +97,17 @@ def grow(run: Path, sizes: tuple[int, ...]) -> dict[int, float]:
     return {n: seconds(embed, model, texts[:n]) for n in sizes}
 
 
-def measure(run: Path, quick: bool) -> Found:
-    """One thread, as a kernel of the service has, and all of them: a process for each."""
-    rows, all_threads = [], os.cpu_count() or 1
-    for threads in tqdm((1,) if quick else sorted({1, all_threads}), "encoders", leave=False):
-        found = apart(time_forms, run, *(QUICK if quick else FULL), threads=threads)
-        rows += [line(found, "one", "one request", form) for form in found["one limit"]]
-        if quick or threads == all_threads:  # which a catalogue is embedded by
-            rows += [line(found, "each", "embed in batches", form) for form in found["each limit"]]
-    difference = Row("embed: largest difference of a coordinate", f"{found['difference']:.1e}", PLAIN, bar="1e-4")
+def measure(run: Path, quick: bool) -> Iterator[Row | Growth]:
+    """As many threads as a kernel of the service has, and all of them: a process for each."""
+    all_threads = os.cpu_count() or 1
+    for n in tqdm((threads(),) if quick else sorted({threads(), all_threads}), "encoders", leave=False):
+        found = apart(time_forms, run, *(QUICK if quick else FULL), threads=n)
+        yield from (line(found, "one", "one request", form) for form in found["one limit"])
+        if quick or n == all_threads:  # which a catalogue is embedded by
+            yield from (line(found, "each", "embed tracks", form) for form in found["each limit"])
+    yield Row("embed: largest difference of a coordinate", f"{found['difference']:.1e}", PLAIN, bar="1e-4")
     sizes = tuple(n // 20 for n in GROWN) if quick else GROWN
-    growth = Growth("embed tracks (torch): seconds", "tracks", apart(grow, run, sizes))
-    return Found([*rows, difference], [growth])
+    yield Growth("embed tracks (torch): seconds", "tracks", apart(grow, run, sizes))
 
 
 def line(found: dict, key: str, what: str, form: str) -> Row:
@@ -118,6 +119,8 @@ def line(found: dict, key: str, what: str, form: str) -> Row:
     least, why = found[f"{key} limit"][form]
     of = f"{100 * least / found[key][form]:.2g} % of {why}"
     bar = {("one", "onnx-int8"): "4 ×", ("each", "torch"): "1.2 ×", ("each", "static"): "50 ×"}.get((key, form), "")
+    if key == "one" and found["threads"] != threads():
+        bar = ""  # it is meant for a kernel
     name = f"{what}, {found['threads']} thread{'s' * (found['threads'] > 1)}: {form}"
     other = f"{said(found[key][PLAIN])}: {PLAIN}"
     return Row(name, said(found[key][form]), other, found[f"{key} ratio"][form], of, bar)

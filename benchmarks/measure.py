@@ -45,17 +45,10 @@ class Growth(NamedTuple):
     @property
     def slope(self) -> float | None:
         """The power of the size that the cost grows with, between the two largest: smaller ones show fixed costs."""
-        if len(self.values) < 2:
+        if len(self.values) < 2 or min(self.values.values()) <= 0:
             return None
         (size, value), (larger, more) = sorted(self.values.items())[-2:]
         return math.log(more / value) / math.log(larger / size)
-
-
-class Found(NamedTuple):
-    """What a suite measured."""
-
-    rows: list[Row]
-    growth: list[Growth]
 
 
 def figure(value: float) -> str:

@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -23,12 +23,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import psutil
-from measure import Found, Growth, Row, apart
+from measure import Growth, Row, apart
 from tqdm import tqdm
 
 from lib import api
 from lib.recommender import open_run
-from lib.runs import ROOT
+from lib.runs import KERNELS, ROOT, WorkbookError, threads
 
 
 class Sizes(NamedTuple):
@@ -51,7 +51,7 @@ class Sizes(NamedTuple):
 FULL, QUICK = Sizes(5, 6, (1, 2, 4, 8, 16, 32, 64), 20_000, 500), Sizes(1, 1, (1, 8), 200, 150)
 AT_ONCE = 16  # clients while kernels die
 COMPARED = 8  # clients for which the plain server is to be beaten
-KERNELS = 2
+START = 120  # seconds in which a server must answer
 TOKEN = {"Authorization": "Bearer bench"}
 LUA = """
 local file, bodies, thread_id, sent = io.open(os.getenv("BODIES")), {}, 0, 0
@@ -94,15 +94,17 @@ def server(command: list[str], port: int, log: Path, **environment: str):
     """A server in a process of its own, once it answers; stopped in the end."""
     with log.open("w") as out:
         process = psutil.Popen(command, stdout=out, stderr=out, env=os.environ | environment)
+    ends = time.monotonic() + START
     try:
-        while post(port, json.dumps({"text": "ready?"})) != 200:
-            if process.poll() is not None:
-                sys.exit(f"error: a server did not start:\n{log.read_text()}")
+        while (status := post(port, json.dumps({"text": "ready?"}))) != 200:
+            if process.poll() is not None or time.monotonic() > ends:
+                raise WorkbookError(f"a server did not start; its last answer: {status}; its log:\n{log.read_text()}")
             time.sleep(0.5)
         yield process
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=20)
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=20)
 
 
 def post(port: int, body: str, timeout: float = 30) -> int:
@@ -149,38 +151,38 @@ def memory(process: psutil.Process) -> float:
 def latency(port: int, run: Path, script: Path, sizes: Sizes) -> tuple[Row, float]:
     """What the gateway adds to encode and search, one client asking; and what these take alone, in milliseconds."""
     added, alone = [], []
-    threads = max(1, (os.cpu_count() or 1) // KERNELS)
     for _ in range(sizes.rounds):
-        alone.append(apart(in_process, run, min(400, sizes.many), threads=threads))
+        alone.append(apart(in_process, run, min(400, sizes.many), threads=threads()))
         added.append(wrk(port, 1, script, sizes.seconds)[1] - alone[-1])
     base = statistics.median(alone)
     ours = f"+{statistics.median(added):.1f} ms"
     return Row("1 client: p50 over encode and search", ours, f"{base:.2g} ms: in process", bar="≤ +10 ms"), base
 
 
-def throughput(gateway: int, baseline: int, script: Path, sizes: Sizes, alone: float) -> Found:
+def throughput(gateway: int, baseline: int, script: Path, sizes: Sizes, alone: float) -> Iterator[Row | Growth]:
     """Requests a second of both and half of them's milliseconds, in turn, by the number of clients."""
-    rows, costs = [], {name: {} for name in ("ours: requests a second", "plain server: requests a second")}
+    costs = {name: {} for name in ("ours: requests a second", "plain server: requests a second")}
     costs |= {"ours: p50, ms": {}, "plain server: p50, ms": {}}
     at_most = 1000 * min(KERNELS, os.cpu_count() or 1) / alone
     for clients in tqdm(sizes.clients, "clients", leave=False):
-        pairs = [
-            [wrk(port, clients, script, sizes.seconds) for port in (gateway, baseline)] for _ in range(sizes.rounds)
-        ]
+        wrk(baseline, clients, script, sizes.seconds)  # ours has answered many already
+        pairs = []
+        for nth in range(sizes.rounds):
+            order = (gateway, baseline)[:: (-1) ** nth]
+            found = {port: wrk(port, clients, script, sizes.seconds) for port in order}
+            pairs.append([found[gateway], found[baseline]])
         (ours, own), (theirs, other) = np.median(pairs, axis=0)
         for values, value in zip(costs.values(), (ours, theirs, own, other), strict=True):
             values[clients] = float(value)
-        rows.append(
-            Row(
-                f"{clients} client{'s' * (clients > 1)}: requests a second",
-                f"{ours:.0f}/s, p50 {own:.0f} ms",
-                f"{theirs:.0f}/s, p50 {other:.0f} ms: plain server",
-                statistics.median(a[0] / b[0] for a, b in pairs),
-                f"{ours / at_most:.0%} of {KERNELS} kernels without a gateway",
-                "1.5 ×; reach for 2.5 ×" if clients == COMPARED else "",
-            )
+        yield Row(
+            f"{clients} client{'s' * (clients > 1)}: requests a second",
+            f"{ours:.0f}/s, p50 {own:.0f} ms",
+            f"{theirs:.0f}/s, p50 {other:.0f} ms: plain server",
+            statistics.median(a[0] / b[0] for a, b in pairs),
+            f"{ours / at_most:.0%} of {KERNELS} kernels without a gateway",
+            "1.5 ×; reach for 2.5 ×" if clients == COMPARED else "",
         )
-    return Found(rows, [Growth(name, "clients", values) for name, values in costs.items()])
+    yield from (Growth(name, "clients", values) for name, values in costs.items())
 
 
 def ask_many(port: int, texts: list[str], n: int, sizes: Sizes, every: Callable[[], None] = lambda: None) -> Counter:
@@ -214,7 +216,8 @@ def held(process: psutil.Process, gateway: int, texts: list[str], sizes: Sizes) 
     """Memory after many requests, over memory after few."""
     after = []
     for n in (sizes.every, sizes.many - sizes.every):
-        ask_many(gateway, texts, n, sizes)
+        statuses = ask_many(gateway, texts, n, sizes)
+        assert set(statuses) == {200}, statuses
         after.append(memory(process))
     what = f"memory after {sizes.many:,} requests over memory after {sizes.every}"
     return Row(what, f"{after[1] / after[0]:.3f} ({after[1]:.2f} GiB)", f"{after[0]:.2f} GiB", bar="≤ 1.05")
@@ -259,7 +262,7 @@ def contract(port: int, run: Path, scratch: Path) -> Row:
     return Row("schemathesis, all checks", said, bar="≥ 5,000 cases, 0 failures")
 
 
-def measure(run: Path, quick: bool) -> Found:
+def measure(run: Path, quick: bool) -> Iterator[Row | Growth]:
     """Both servers, on ports of their own; the contract is left out of the quick form (a test has it)."""
     sizes = QUICK if quick else FULL
     with tempfile.TemporaryDirectory() as folder:
@@ -272,13 +275,13 @@ def measure(run: Path, quick: bool) -> Found:
         gateway = [sys.executable, "-m", "lib.gateway", "--run", str(run), "--kernels", str(KERNELS), "--port"]
         uvicorn = [sys.executable, "-m", "uvicorn", "--app-dir", str(ROOT / "benchmarks"), "--log-level", "warning"]
         log = scratch / "gateway.log"
-        with server([*gateway, str(ours)], ours, log) as process:
-            rows = [held(process, ours, texts, sizes)]  # first: later, all that grows has grown
+        with server([*gateway, str(ours)], ours, log, KG_AUTH_TOKEN="") as process:
+            yield held(process, ours, texts, sizes)  # first: later, all that grows has grown
             with server([*uvicorn, "--port", str(theirs), "baseline:app"], theirs, scratch / "log", RUN=str(run)):
                 first, alone = latency(ours, run, script, sizes)
-                found = throughput(ours, theirs, script, sizes, alone)
-            rows += [first, *found.rows, faults(process, ours, log, texts, sizes)]
+                yield first
+                yield from throughput(ours, theirs, script, sizes, alone)
+            yield faults(process, ours, log, texts, sizes)
         if not quick:
             with server([*gateway, str(strict)], strict, scratch / "strict.log", KG_AUTH_TOKEN="bench"):
-                rows.append(contract(strict, run, scratch))
-    return Found(rows, found.growth)
+                yield contract(strict, run, scratch)

@@ -250,7 +250,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--port", type=_port, default=8080, help="port to listen on")
     parser.add_argument("--kernels", type=_positive(int), default=usual.kernels, help="processes, each with its model")
     parser.add_argument("--queue", type=_positive(int), default=usual.queue, help="requests that may wait: then 429")
-    parser.add_argument("--batch", type=_positive(int), default=usual.batch, help="requests encoded together")
+    parser.add_argument(
+        "--batch", type=_positive(int), default=usual.batch, help="requests that a kernel takes together"
+    )
     parser.add_argument(
         "--time-limit", type=_positive(float), default=usual.time, help="seconds for an answer: then 503"
     )

@@ -8,7 +8,7 @@ import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import faiss
 import numpy as np
@@ -20,9 +20,23 @@ VECTORS, LISTS = "vectors.npy", "lists.faiss"
 EXACT = 300_000  # vectors, up to which auto compares all of them
 PROBES = 64  # lists that a search looks through
 SPARE = 2  # times as many are compared exactly as are wanted
-FILTERED = 4  # times as many where a filter leaves fewer in each
+FILTERED = 100_000  # allowed rows that a search with a filter looks at, or all: they may lie far from the query
 TRAINED_ON = 40  # vectors a list, to place the lists
 CHUNK = 100_000  # vectors in memory at a time
+
+
+class Filter(NamedTuple):
+    """Which rows may be found.
+
+    Attributes:
+        mask: (n,) of bool.
+        bits: the same for FAISS, where there are lists.
+        inside: (lists,) of int: how many of these rows each list has.
+    """
+
+    mask: np.ndarray
+    bits: faiss.IDSelector | None = None
+    inside: np.ndarray | None = None
 
 
 @dataclass
@@ -39,7 +53,7 @@ class Index:
     lists: faiss.IndexIVF | None = None
     file: BinaryIO | None = None
 
-    def nearest(self, query: np.ndarray, k: int, allowed=None) -> tuple[np.ndarray, np.ndarray]:
+    def nearest(self, query: np.ndarray, k: int, allowed: Filter | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The rows of the vectors nearest to a query, best first, and their cosine similarities.
 
         Args:
@@ -51,7 +65,8 @@ class Index:
         """
         if self.lists is None:
             return self._of_all(query, k, allowed)
-        how = faiss.SearchParametersIVF(nprobe=PROBES * (1 if allowed is None else FILTERED), sel=allowed)
+        probes = PROBES if allowed is None else self._probes(query, allowed)
+        how = faiss.SearchParametersIVF(nprobe=probes, sel=allowed and allowed.bits)
         _, rows = self.lists.search(query[None], SPARE * k, params=how)
         rows = rows[0][rows[0] >= 0]
         scores = self.at(rows) @ query  # of what a byte a dimension rounds, the true order
@@ -65,11 +80,21 @@ class Index:
         # Not through the map: Linux maps a megabyte around each row, and soon the whole file counts as resident.
         size, begins = self.vectors.strides[0], self.vectors.offset
         found = b"".join(os.pread(self.file.fileno(), size, begins + size * int(row)) for row in rows)
-        return np.frombuffer(found, self.vectors.dtype).reshape(len(rows), -1)
+        return np.frombuffer(found, self.vectors.dtype).reshape(len(rows), self.vectors.shape[1])
 
-    def only(self, mask: np.ndarray):
-        """A filter from a mask, (n,) of bool. Keep it: making it is a pass over the mask."""
-        return mask if self.lists is None else faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
+    def only(self, mask: np.ndarray) -> Filter:
+        """A filter from a mask, (n,) of bool. Keep it: making it is a pass over the mask and the lists."""
+        if self.lists is None:
+            return Filter(mask)
+        ids, size = self.lists.invlists.get_ids, self.lists.invlists.list_size
+        inside = [mask[faiss.rev_swig_ptr(ids(i), size(i))].sum() for i in range(self.lists.nlist)]
+        return Filter(mask, faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little")), np.array(inside))
+
+    def _probes(self, query: np.ndarray, allowed: Filter) -> int:
+        """How many lists to look through to meet enough rows that are allowed."""
+        _, order = self.lists.quantizer.search(query[None], self.lists.nlist)
+        met = allowed.inside[order[0]].cumsum()
+        return max(PROBES, int(np.searchsorted(met, min(FILTERED, met[-1]))) + 1)
 
     @cached_property
     def _matrix(self) -> torch.Tensor:
@@ -77,11 +102,11 @@ class Index:
             warnings.simplefilter("ignore")  # that it cannot be written to: nobody does
             return torch.from_numpy(self.vectors)
 
-    def _of_all(self, query: np.ndarray, k: int, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def _of_all(self, query: np.ndarray, k: int, allowed: Filter | None) -> tuple[np.ndarray, np.ndarray]:
         """One product over all rows, by PyTorch's threads, which are the encoder's; then the best of them, sorted."""
         scores = (self._matrix @ torch.from_numpy(query)[:, None])[:, 0].numpy()
         if allowed is not None:
-            scores[~allowed] = -np.inf
+            scores[~allowed.mask] = -np.inf
         best = np.argpartition(-scores, k - 1)[:k] if k < len(scores) else np.arange(len(scores))
         best = best[np.lexsort((best, -scores[best]))]
         best = best[scores[best] > -np.inf]

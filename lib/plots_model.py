@@ -151,7 +151,8 @@ def forms(compared: pd.DataFrame, title: str) -> Figure:
         said = f"{form}: {at[0]:.2g} ms, {at[1]:.3f}"
         axes.annotate(said, at, xytext=(0, 11 if i % 2 else -20), textcoords="offset points", ha="center", fontsize=9)
     ticks = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500]
-    axes.set(xscale="log", xlabel="milliseconds to encode one request, on the CPU (log scale)", ylabel="nDCG@10")
+    axes.set(xscale="log", xlabel="milliseconds to encode one request on a kernel's CPU threads (log scale)")
+    axes.set_ylabel("nDCG@10")
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.set_xlim(compared["ms for one"].min() / 2, compared["ms for one"].max() * 2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from typing import NamedTuple
 from prometheus_client import Counter, Gauge, Histogram
 
 from lib.kernels import Broken, Endpoint, Kernel, Lost, Reply, Target, bound, read
-from lib.runs import shown
+from lib.runs import KERNELS, shown, threads
 
 log = logging.getLogger(__name__)
 READY = Gauge("recommend_kernels_ready", "Kernels that can answer.")
@@ -35,7 +34,7 @@ class Limits(NamedTuple):
         start: seconds from a new process to its first answer.
     """
 
-    kernels: int = 2
+    kernels: int = KERNELS
     queue: int = 64
     batch: int = 16
     time: float = 5.0
@@ -93,7 +92,7 @@ class Pool:
             Broken, Lost: one could not be; all are stopped.
         """
         self.target = target
-        bound(max(1, (os.cpu_count() or 1) // self.limits.kernels))
+        bound(threads(self.limits.kernels))
         try:
             async with asyncio.TaskGroup() as group:
                 for slot in self.slots:

@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from lib.recommender import open_run
+from lib.recommender import damaged, open_run
 from lib.runs import ROOT, WorkbookError, folder, point, resolve, shown
 
 CANARY = "Jazzy lo-fi beats for studying"
@@ -72,8 +72,10 @@ def _links() -> tuple[Path, Path]:
 
 
 def _check(run: Path) -> str:
-    """Open the run and ask it something. -> its model's fingerprint."""
+    """Open the run, see that its index is as it was written, and ask it something. -> its model's fingerprint."""
     songs = open_run(run)
+    if lost := damaged(run / "index"):
+        raise WorkbookError(f"{shown(run)} is damaged: {', '.join(lost)} of index/ changed. Run 03_finetune again.")
     if songs.recommend(CANARY).empty:
         raise WorkbookError(f"{shown(run)} cannot be served: it has no tracks.")
     return songs.fingerprints["model"]

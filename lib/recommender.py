@@ -17,9 +17,9 @@ from sentence_transformers import SentenceTransformer
 
 from lib.embedding import embed_catalogue, known
 from lib.encoder import contributions, embed, load
-from lib.index import KINDS, VECTORS, Index, open_index, write_lists
+from lib.index import KINDS, LISTS, VECTORS, Index, open_index, write_lists
 from lib.query_encoders import forms, open_form
-from lib.runs import WorkbookError, atomic, fingerprint, need, read_json, resolve, shown, write_json
+from lib.runs import WorkbookError, atomic, fingerprint, need, only_one, read_json, resolve, shown, write_json
 
 # Rocchio's weights (Manning, Raghavan, Schütze 2008, section 9.1.1) for tracks that were liked and disliked. Heavier
 # ones gain little more, and leave the text less of a say: benchmarks/search.py, which has the default diversity too.
@@ -96,15 +96,9 @@ class Recommender:
         return pd.DataFrame(found, columns=[*SHOWN, "score", "match"])
 
     def encode(self, texts: list[str]) -> None:
-        """Encode requests that wait together, for the calls of `query` that follow: in one batch.
-
-        Not in one batch where a text's vector depends on its company, as in int8: an answer must not depend on who else
-        asks.
-        """
-        asked = [_normal(text) for text in texts]
-        batches = [[text] for text in asked] if getattr(self.model[0], "int8", False) else [asked]
-        vectors = [embed(self.model, batch) for batch in batches]
-        self.ahead = dict(zip(texts, np.concatenate(vectors), strict=True))
+        """Encode requests that wait together, for the calls of `query` that follow: in one batch, if they may be."""
+        vectors = embed(self.model, [_normal(text) for text in texts])
+        self.ahead = dict(zip(texts, vectors, strict=True))
 
     def query(self, text: str, liked=(), disliked=()) -> np.ndarray:
         """The request as a unit vector, moved towards what was liked and away from what was not. -> (d,) float32.
@@ -234,18 +228,25 @@ def build_index(
     kept = tracks[[*SHOWN, "text"]].assign(title=titles(tracks)).astype({"mood": "category", "artist": "category"})
     # Uncompressed and in one piece: so it is memory-mapped, and not read at start.
     kept.reset_index(drop=True).to_feather(folder / TRACKS, compression="uncompressed", chunksize=max(len(kept), 1))
-    (folder / VECTORS).with_suffix(".key").unlink()
-    files = {file.name: fingerprint(file) for file in sorted(folder.iterdir()) if file.name != "index.json"}
-    about = {"model": model_print, "encoder": encoder, "files": files, "tracks": len(tracks)}
+    names = [VECTORS, TRACKS, *([LISTS] if (folder / LISTS).exists() else [])]
+    files = {name: fingerprint(folder / name) for name in names}
+    about = {"model": model_print, "encoder": encoder, "kind": kind, "files": files, "tracks": len(tracks)}
     write_json(folder / "index.json", about)
     with atomic(run / "index") as whole:
+        (folder / VECTORS).with_suffix(".key").unlink()
         folder.rename(whole)
+
+
+def damaged(folder: Path) -> list[str]:
+    """The files of an index that are not as they were written; all of them are read."""
+    files = read_json(folder / "index.json")["files"]
+    return [name for name, said in files.items() if not (folder / name).exists() or fingerprint(folder / name) != said]
 
 
 def _before(folder: Path, model_print: str) -> tuple[pd.Series, np.ndarray | None]:
     """The texts and vectors of an index that is there already, if the same model made it."""
     try:
-        if read_json(folder / "index.json")["model"] == model_print:
+        if read_json(folder / "index.json")["model"] == model_print and not damaged(folder):
             return read_table(folder / TRACKS)["text"].to_pandas(), np.load(folder / VECTORS, mmap_mode="r")
     except (OSError, ValueError, KeyError):
         pass  # there is none, or it is damaged: all is embedded
@@ -285,13 +286,16 @@ def main(argv: list[str] | None = None) -> int:
     """Index a run's catalogue again with the model it has: only texts that are new are embedded. A service follows."""
     parser = argparse.ArgumentParser(prog="python -m lib.recommender", description=main.__doc__)
     parser.add_argument("run", help="the run's folder, whose tracks.parquet has changed")
-    parser.add_argument("--index", default="auto", choices=KINDS, help="how it is searched (default: %(default)s)")
+    parser.add_argument("--index", choices=KINDS, help="how it is searched (default: as before)")
     args = parser.parse_args(argv)
     run = resolve(args.run)
     try:
         need(run, "tracks.parquet", "model", "index")
-        encoder = read_json(run / "index" / "index.json")["encoder"]
-        build_index(run, load(run / "model"), pd.read_parquet(run / "tracks.parquet"), encoder, args.index, True)
+        with only_one(run):
+            before = read_json(run / "index" / "index.json")
+            kind = args.index or before.get("kind", "auto")
+            tracks = pd.read_parquet(run / "tracks.parquet")
+            build_index(run, load(run / "model"), tracks, before["encoder"], kind, True)
     except WorkbookError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

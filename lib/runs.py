@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ import pandas as pd
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
+KERNELS = 2  # processes that serve, unless there are to be more
 
 
 class Stage(NamedTuple):
@@ -112,7 +114,11 @@ def atomic(path: Path):
         if path.is_dir():
             old = temporary.with_suffix(".old")
             path.rename(old)
-            temporary.rename(path)
+            try:
+                temporary.rename(path)
+            except OSError:
+                old.rename(path)
+                raise
             shutil.rmtree(old)
         else:
             temporary.replace(path)
@@ -122,6 +128,28 @@ def atomic(path: Path):
         raise WorkbookError(f"cannot write {path}: {error.strerror}. {_advice(error)}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True) if temporary.is_dir() else temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def only_one(run: Path):
+    """Hold the folder: two at once would write over each other. The lock goes when the process goes.
+
+    Raises:
+        WorkbookError: another process has it.
+    """
+    with (run / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise WorkbookError(
+                f"another run is at work in {shown(run)}: wait for it, or choose another run_dir."
+            ) from error
+        yield
+
+
+def threads(kernels: int = KERNELS) -> int:
+    """How many threads each of the processes that serve has: they share the cores."""
+    return max(1, (os.cpu_count() or 1) // kernels)
 
 
 def point(link: Path, to: Path) -> None:

@@ -48,10 +48,10 @@ def distil(teacher: SentenceTransformer, texts: list[str], n_texts: int, seed: i
     tokenizer = _with(teacher.tokenizer, words)
     tokens = [tokenizer.id_to_token(i).removeprefix("##") for i in range(tokenizer.get_vocab_size())]
     frequency = np.array([10 ** (zipf_frequency(token, "en") - 9) for token in tokens])
-    start = embed(teacher, tokens, progress=True) * (SMOOTH / (SMOOTH + frequency))[:, None]
+    start = embed(teacher, tokens, progress=True, together=True) * (SMOOTH / (SMOOTH + frequency))[:, None]
     pupil = StaticEmbedding(tokenizer, embedding_weights=start.astype(np.float32))
     taught = _made(texts, words[:TAUGHT], n_texts, random.Random(seed))
-    _train(pupil, taught, torch.from_numpy(embed(teacher, taught, progress=True)), seed)
+    _train(pupil, taught, torch.from_numpy(embed(teacher, taught, progress=True, together=True)), seed)
     return SentenceTransformer(modules=[pupil, Normalize()], device="cpu")
 
 

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from lib.benchmarks import score_musiccaps
 from lib.encoder import embed
 from lib.evaluation import MAIN, Encoded, rank_by_similarity, score_ranking, speed
 from lib.index import KINDS
 from lib.query_encoders import forms, open_form
-from lib.runs import WorkbookError
+from lib.runs import WorkbookError, threads
 
 # What each value of the parameter `encoder` chooses from: the reference form first.
 CHOICES = {"torch": ["torch"], "onnx": ["onnx", "onnx-int8"], "static": ["static"]}
 # A quicker form is chosen where it is at least this much quicker for one request and costs at most this much nDCG@10.
 QUICKER, COST = 1.2, 0.01
+BLOCKS, BLOCK, WARM = 5, 20, 5  # requests that a form encodes in a row, of which the first are not counted
 
 
 def check(encoder: str, static_texts: int, index: str) -> None:
@@ -41,10 +44,11 @@ def compare(run: Path, tracks: pd.DataFrame, requests: pd.DataFrame, clips: pd.D
 
     Returns:
         Index form; columns nDCG@10; same top 10, the share of the reference's first ten tracks that are found; cosine,
-        the mean to the reference's vector of the request; ms for one, the median of requests encoded alone; texts per
-        second, of requests in batches; MB on disk; and the tasks on MusicCaps where there are `clips`.
+        the mean to the reference's vector of the request; ms for one, the median of requests encoded alone, on as many
+        threads as a kernel of the service has; texts per second, of many requests on all threads; MB on disk; and the
+        tasks on MusicCaps where there are `clips`.
     """
-    rows = {}
+    rows, alone = {}, _milliseconds(run, requests["text"].drop_duplicates().head(BLOCKS * BLOCK).tolist())
     for form in forms(run):
         model = open_form(run, form).to("cpu")
         asked = embed(model, requests["text"])
@@ -54,19 +58,36 @@ def compare(run: Path, tracks: pd.DataFrame, requests: pd.DataFrame, clips: pd.D
         first = [set(list(found)[:10]) for found in ranking.values()]
         if form == "torch":
             expected = first
-        quick = speed(model, requests["text"])["cpu"]
         folder = run / ("model" if form == "torch" else f"encoders/{form}")
         rows[form] = {
             MAIN: score_ranking(ranking, requests)[MAIN].mean(),
             "same top 10": np.mean([len(a & b) / len(b) for a, b in zip(first, expected, strict=True)]),
             "cosine": (asked * reference).sum(axis=1).mean(),
-            "ms for one": quick["ms_for_one"],
-            "texts per second": quick["texts_per_second"],
+            "ms for one": alone[form],
+            "texts per second": speed(model, requests["text"])["cpu"]["texts_per_second"],
             "MB": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6,
         }
         if clips is not None:
             rows[form] |= score_musiccaps(partial(_similarity, model, known), clips)
     return pd.DataFrame(rows).T.rename_axis("form")
+
+
+def _milliseconds(run: Path, texts: list[str]) -> dict[str, float]:
+    """What each form takes for one text, in turn, so that all meet the same machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads())
+    try:
+        models = {form: open_form(run, form).to("cpu") for form in forms(run)}  # ONNX Runtime's are set when it opens
+        took = {form: [] for form in models}
+        for start in range(0, len(texts), BLOCK):
+            for form, model in models.items():
+                for nth, text in enumerate(texts[start : start + BLOCK]):
+                    started = time.perf_counter()
+                    embed(model, [text])
+                    took[form] += [1000 * (time.perf_counter() - started)] if nth >= WARM else []
+    finally:
+        torch.set_num_threads(before)
+    return {form: round(float(np.median(ms)), 2) for form, ms in took.items()}
 
 
 def _similarity(model, known, queries: list[str], documents: list[str]) -> np.ndarray:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import fcntl
 import hashlib
 import json
 import os
@@ -21,7 +20,6 @@ import sys
 import threading
 import time
 import traceback
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import distributions
 from pathlib import Path
@@ -49,7 +47,7 @@ def run(values: dict, parameter_file: str, fresh: bool = False) -> dict:
         KeyboardInterrupt: Ctrl-C or SIGTERM.
     """
     where = folder(values["run_dir"])
-    with _only_one(where):
+    with runs.only_one(where):
         record = _record(where, values, parameter_file, fresh)
         try:
             for number, notebook in enumerate(runs.STAGES, 1):
@@ -204,19 +202,6 @@ def _execute(where: Path, notebook: str, values: dict, number: str) -> None:
 
 def _died(error: Exception) -> str:
     return "the kernel died (out of memory, or killed)" if isinstance(error, DeadKernelError) else str(error)
-
-
-@contextmanager
-def _only_one(where: Path):
-    """Hold the folder: two runs at once would write over each other. The lock goes when the process goes."""
-    with (where / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise WorkbookError(
-                f"another run is at work in {shown(where)}: wait for it, or choose another run_dir."
-            ) from error
-        yield
 
 
 def _record(where: Path, values: dict, parameter_file: str, fresh: bool) -> dict:

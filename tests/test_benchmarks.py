@@ -16,11 +16,16 @@ def said(small_run) -> dict[str, list[str]]:
     command = ["make", "--silent", "bench", f"BENCH={small_run} --quick --only {' '.join(suites)}"]
     out = subprocess.run(command, cwd=runs.ROOT, check=True, capture_output=True, text=True).stdout
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in out.splitlines() if line[:1] == "|"]
-    return {"machine": [out.splitlines()[0]], **{row[0]: row[1:] for row in rows}}
+    return {"machine": [out.splitlines()[0]], "about": [out.splitlines()[2]], **{row[0]: row[1:] for row in rows}}
 
 
 def test_the_machine_and_the_versions_stand_on_top(said):
     assert re.fullmatch(r"\d+ \w+ 20\d\d\. .+ cores, \d+ GiB; Python 3.+, torch .+, faiss-cpu .+", said["machine"][0])
+
+
+def test_the_page_says_what_it_measured(said, small_run):
+    about, *_ = said["about"]
+    assert f"run {runs.shown(small_run)}" in about and about.endswith("Quick: too little to judge by.")
 
 
 def test_what_grows_has_its_slope(said):
@@ -30,13 +35,20 @@ def test_what_grows_has_its_slope(said):
 
 def test_a_small_search_is_exact(said):
     found, *_ = said["search 5,000 tracks: recall@10"]
-    assert found.startswith("1.000; 1.000 of a filter's 5 %")
+    assert re.fullmatch(r"1.000; 1.000 in .+ of a filter's 5 %; 1.000 in .+ of 5 % that lie together", found)
+
+
+def test_lists_find_nearly_all_and_all_that_a_filter_keeps(said):
+    found, *_ = said["search 20,000 tracks: recall@10"]
+    pattern = r"(\S+); (\S+) in .+ of a filter's 5 %; (\S+) in .+ that lie together"
+    share, *filtered = re.fullmatch(pattern, found).groups()
+    assert float(share) > 0.9 and all(float(kept) > 0.98 for kept in filtered)
 
 
 def test_every_form_stands_beside_sentence_transformers(said):
     """Their vectors are its vectors, to 1e-4."""
     for form in ("torch", "onnx", "onnx-int8"):
-        for what in ("one request", "embed in batches"):
+        for what in ("one request", "embed tracks"):
             _, baseline, ratio, limit, _ = said[f"{what}, 1 thread: {form}"]
             assert "SentenceTransformer.encode" in baseline and float(ratio.removesuffix(" ×")) > 0 and "%" in limit
     assert float(said["embed: largest difference of a coordinate"][0]) < 1e-4

@@ -60,6 +60,17 @@ def test_lists_find_nearly_all_and_a_filter_keeps_it_so(tmp_path):
     assert mask[found.nearest(values[0], 50, found.only(mask))[0]].all()
 
 
+def test_a_filter_whose_rows_lie_far_from_the_query_finds_them(tmp_path):
+    """As those of a mood do when the text says another."""
+    values = vectors(40_000)
+    found = written(tmp_path, values, "lists")
+    together = values @ values[0] > 0.7  # of one of the 200 places around which they lie
+    assert 50 < together.sum() < 500 and recall(found, values, together) >= 0.95
+    few = np.arange(len(values)) % 13_000 == 7
+    assert sorted(found.nearest(-values[0], 10, found.only(few))[0]) == [7, 13_007, 26_007, 39_007]
+    assert not len(found.nearest(values[0], 10, found.only(np.zeros(len(values), bool)))[0])
+
+
 def test_what_is_gone_is_not_found_and_what_is_new_is(tmp_path):
     """Lists that are moved to the rows of now, with nothing trained or filed again but what is new."""
     values, new = vectors(20_000), vectors(300, seed=5)
@@ -148,4 +159,6 @@ def test_only_what_is_new_is_embedded(small_run, tmp_path, capsys, monkeypatch):
         now.rows([tracks["id"][0]])
     row = now.rows([tracks["id"][9]])
     assert np.array_equal(now.vectors[row], before.vectors[before.rows([tracks["id"][9]])])
+    assert recommender.main([str(run), "--index", "lists"]) == 0 and recommender.main([str(run)]) == 0
+    assert recommender.open_run(run).index.lists is not None  # as it was told before
     assert recommender.main([str(tmp_path / "none")]) == 1 and "has no tracks.parquet" in capsys.readouterr().err
