@@ -251,7 +251,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--kernels", type=_positive(int), default=usual.kernels, help="processes, each with its model")
     parser.add_argument("--queue", type=_positive(int), default=usual.queue, help="requests that may wait: then 429")
     parser.add_argument(
-        "--batch", type=_positive(int), default=usual.batch, help="requests that a kernel takes together"
+        "--batch", type=_positive(int), default=usual.batch, help="requests that a kernel takes at once"
     )
     parser.add_argument(
         "--time-limit", type=_positive(float), default=usual.time, help="seconds for an answer: then 503"
