@@ -70,7 +70,7 @@ def run(cell: str, info: str | None, together: str | None, requests: list[str]) 
 def _printed(source: str) -> tuple[str, str, str]:
     """Run a cell. -> its last line that is a JSON object, its other output, its error."""
     out, err, error = _run(source)
-    lines = out.splitlines()
+    lines = out.split("\n")  # JSON may have other ends of lines inside
     last = next((i for i in reversed(range(len(lines))) if lines[i].startswith("{")), None)
     if last is None or error:
         return "", out + err, error or "the cell printed no JSON object"
@@ -91,5 +91,8 @@ def _run(source: str) -> tuple[str, str, str]:
 
 @lru_cache
 def _compiled(source: str) -> CodeType:
-    """A cell as the code that a notebook makes of it, magics and all; made once, which takes as long as to run it."""
-    return compile(get_ipython().transform_cell(source), "cell", "exec")
+    """A cell as code, its magics translated; made once, which takes as long as to run it.
+
+    Not all is as in a notebook: there is no `await` outside functions, and a last expression is not shown.
+    """
+    return compile(get_ipython().transform_cell(source), "cell", "exec", dont_inherit=True)

@@ -27,7 +27,7 @@ from kernel_gateway.notebook_http.handlers import NotebookAPIHandler
 from traitlets.config import Config
 
 from lib.handlers import TOKEN, CellHandler, Handler, HealthHandler, MetricsHandler, NotFound, ReadyHandler
-from lib.kernels import Broken, Endpoint, Lost, Target
+from lib.kernels import Broken, Endpoint, Target
 from lib.pool import Limits, Pool
 from lib.runs import NOTEBOOKS, ROOT, WorkbookError, need, shown
 
@@ -64,7 +64,7 @@ class Personality(NotebookHTTPPersonality):
         self.task = asyncio.current_task()
         try:
             await self.pool.start(target(self.folder))
-        except (Broken, Lost, WorkbookError) as error:
+        except Exception as error:  # whatever it is, a service that cannot start must end
             self.error = error
             self.parent.io_loop.stop()
             return
@@ -108,7 +108,7 @@ class Personality(NotebookHTTPPersonality):
                 seconds = round(time.monotonic() - started, 1)
                 log.warning("switched", extra={"to": shown(wanted.run), "seconds": seconds})
                 tried, told = Counter(), ""
-            except (Broken, Lost, WorkbookError, OSError) as error:
+            except Exception as error:  # whatever it is, the next promotion is to be followed
                 if isinstance(error, Broken):
                     tried[wanted] = TRIES  # it would be so again
                 if told != str(error):  # a link to nowhere is looked at twice a second

@@ -185,7 +185,7 @@ class CellHandler(Handler):
             self.report("a cell failed", str(error), str(error).split(":")[0])
             raise HTTPError(500) from error
         if reply.printed:
-            self.report("a cell printed more than its answer", reply.printed, f"{len(reply.printed)} characters")
+            self.report("a cell said more than its answer", reply.printed, f"{len(reply.printed)} characters")
         self.send(reply.status, reply.body, reply.headers)
 
     def report(self, event: str, said: str, outline: str):

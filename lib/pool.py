@@ -223,9 +223,11 @@ class Pool:
         try:
             requests = [job.request for job in jobs]
             answers = await kernel.answer(self.endpoints[jobs[0].address], requests, self.limits.time)
-        except Lost as error:
+        except Exception as error:
             log.error("a kernel was lost", extra={"why": str(error), "address": jobs[0].address, "requests": len(jobs)})
             _settle(jobs, [Lost("The kernel that was answering was lost.")] * len(jobs))
+            if not isinstance(error, Lost):
+                raise
             return
         results = []
         for answer in answers:
@@ -247,7 +249,7 @@ class Pool:
                 await self._fill(slot)
                 log.warning("a fresh kernel serves", extra={"run": shown(self.target.run)})
                 return
-            except (Broken, Lost, OSError, RuntimeError) as error:
+            except Exception as error:
                 pause = min(2**nth, 30)
                 log.error("a fresh kernel cannot serve", extra={"why": str(error), "again_in_seconds": pause})
                 await asyncio.sleep(pause)

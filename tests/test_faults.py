@@ -35,7 +35,7 @@ if text == "hang": time.sleep(60)
 if text == "raise": raise ValueError("a secret")
 if text == "print": print("stray"); sys.stderr.write("stray")
 if text == "slow": time.sleep(0.5)
-print(json.dumps({"text": text, "model": model, "pid": os.getpid()}))
+print(json.dumps({"text": text, "model": model, "pid": os.getpid()}, ensure_ascii=False))
 if text == "print": print("stray")""",
     ),
     ("", '# GET /ready\nprint(json.dumps({"model": model}))'),
@@ -53,17 +53,18 @@ def tiny(folder, name="first"):
 
 
 @contextlib.contextmanager
-def gateway(folder, *options, notebook=None, token=""):
+def gateway(folder, *options, notebook=None, token="", **how):
     """The gateway on a folder, stopped in the end; its process, and what asks it."""
     port = free_port()
     code = "import sys, pathlib, lib.gateway as g\n"
     if notebook:
         code += f"g.NOTEBOOK = pathlib.Path({str(notebook)!r})\n"
-        code += "import lib.kernels as k; k.FORKS.set_forkserver_preload(['ipykernel.kernelapp', 'lib.cells'])\n"
+        few = ["lib.session", "ipykernel.kernelapp", "lib.cells"]
+        code += f"import lib.kernels as k; k.FORKS.set_forkserver_preload({few})\n"
     code += "sys.exit(g.main(sys.argv[1:]))"
     process = subprocess.Popen(
         [sys.executable, "-c", code, "--run", str(folder), "--port", str(port), *options],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "KG_AUTH_TOKEN": token},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "KG_AUTH_TOKEN": token}, **how,
     )  # fmt: skip
     process.errors = []
     reader = threading.Thread(target=lambda: process.errors.extend(process.stderr), daemon=True)
@@ -152,7 +153,7 @@ def test_the_process_that_kernels_are_forked_from_may_die(served):
     process, ask = served
     wait_for(lambda: both_ready(ask))
     dead = {a[1]["pid"] for a in in_parallel(ask, ["slow"] * 4)}
-    forker = psutil.Process(dead.pop()).parent()
+    forker = psutil.Process(next(iter(dead))).parent()
     assert forker.ppid() == process.pid
     forker.kill()
     wait_for(lambda: both_ready(ask) and not dead & {a[1].get("pid") for a in in_parallel(ask, ["slow"] * 4)}, 30)
@@ -181,6 +182,10 @@ def test_an_exception_is_a_500_that_says_nothing_and_a_log_that_does(served):
 
 def test_a_print_does_not_reach_the_client(served):
     assert served[1](body={"text": "print"})[1]["text"] == "print"
+
+
+def test_an_answer_may_hold_ends_of_lines(served):
+    assert served[1](body={"text": "a\u2028b\x85c"})[1]["text"] == "a\u2028b\x85c"
 
 
 def test_health_answers_while_all_kernels_are_at_work(served):
@@ -291,6 +296,29 @@ def test_no_kernel_outlives_a_gateway_that_is_killed(notebook, tmp_path):
         kernels = [psutil.Process(a[1]["pid"]) for a in in_parallel(ask, ["slow"] * 4)]
         process.kill()
         wait_for(lambda: not any(kernel.is_running() and kernel.status() != "zombie" for kernel in kernels))
+
+
+def test_what_is_sent_to_the_group_is_for_the_gateway(notebook, tmp_path):
+    """`timeout` sends SIGTERM to all processes of the group, a terminal SIGINT: requests are finished all the same."""
+    with gateway(tiny(tmp_path / "run"), notebook=notebook, start_new_session=True) as (process, ask):
+        got = []
+        asking = threading.Thread(target=lambda: got.extend(in_parallel(ask, ["slow"] * 2)))
+        asking.start()
+        time.sleep(0.3)
+        os.killpg(process.pid, signal.SIGTERM)
+        assert process.wait(timeout=10) == 0
+        asking.join()
+        assert [a[0] for a in got] == [200, 200]
+
+
+def test_kernels_are_forked_from_a_process_of_one_thread():
+    """A lock that another thread holds would stay locked in the kernel. Arrow's jemalloc sees to its own."""
+    code = "import os, pathlib, lib.kernels as k; [__import__(name) for name in k.PRELOADED]\n"
+    code += "print(*[(t / 'comm').read_text().strip() for t in pathlib.Path('/proc/self/task').iterdir()])"
+    alone = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | alone)
+    threads = sorted(ran.stdout.split())
+    assert threads and len(threads) - threads.count("jemalloc_bg_thd") == 1, ran
 
 
 def point(link, run):

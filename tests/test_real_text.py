@@ -15,29 +15,25 @@ CLIPS = 300  # of MusicCaps; CPCD is used whole, since fewer tracks would change
 
 
 @pytest.fixture(scope="module")
-def scores(shared, tmp_path_factory) -> dict[str, dict]:
-    """The yardstick's four figures, for the base and for an encoder trained a quarter as long as `make run` does."""
+def scores(shared, tmp_path_factory) -> dict[str, float]:
+    """The yardstick's four figures for an encoder trained a quarter as long as `make run` does."""
     spec = importlib.util.spec_from_file_location("yardstick", shared / "yardstick" / "real_retrieval.py")
     yardstick = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(yardstick)
     clips = pd.read_csv(shared / "data" / "musiccaps-dev.csv").sample(CLIPS, random_state=0).reset_index(drop=True)
 
-    def figures(model) -> dict[str, float]:
-        def encode(texts):
-            return encoder.embed(model, texts)
+    model = tuned(tmp_path_factory)
 
-        found = yardstick.evaluate(encode, clips)
-        asked = yardstick.requests_task(encode, shared / "data" / "cpcd-dev")
-        return {
-            "caption to tags": found["caption_to_tags"]["mrr"],
-            "tags to caption": found["tags_to_caption"]["mrr"],
-            "mood": found["mood"]["map"],
-            "requests": asked["ndcg@10"],
-        }
+    def encode(texts):
+        return encoder.embed(model, texts)
 
-    models = {"base": encoder.load(encoder.find("all-MiniLM-L6-v2")), "tuned": tuned(tmp_path_factory)}
-    found = {name: figures(model) for name, model in models.items()}
-    return found
+    found = yardstick.evaluate(encode, clips)
+    return {
+        "caption to tags": found["caption_to_tags"]["mrr"],
+        "tags to caption": found["tags_to_caption"]["mrr"],
+        "mood": found["mood"]["map"],
+        "requests": yardstick.requests_task(encode, shared / "data" / "cpcd-dev")["ndcg@10"],
+    }
 
 
 def tuned(tmp_path_factory):
@@ -53,9 +49,10 @@ def tuned(tmp_path_factory):
     return model
 
 
+# The base, by the same functions: 0.737, 0.648, 0.171 and 0.073.
 @pytest.mark.parametrize(
     ("task", "least"),
     [("caption to tags", 0.92), ("tags to caption", 0.71), ("mood", 0.18), ("requests", 0.09)],
 )
 def test_no_figure_on_real_text_falls_back(scores, task, least):
-    assert scores["tuned"][task] >= least > scores["base"][task]
+    assert scores[task] >= least
