@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 import logging
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 BODY_LIMIT = 64 * 1024
 TOKEN = "KG_AUTH_TOKEN"  # Kernel Gateway's own name for it
+GONE = 499  # nginx's word for a client that did not wait
 OPEN = ("/health", "/ready")  # what a load balancer's probe asks without a token
 REQUEST_ID = re.compile(r"[\w.:-]{1,100}")
 CODES = {
@@ -168,13 +170,23 @@ class CellHandler(Handler):
 
     def initialize(self, sources: dict[str, str], name: str):
         self.methods, self.name = tuple(sources), name
+        self.asked: asyncio.Future | None = None
+
+    def on_connection_close(self):
+        super().on_connection_close()
+        if self.asked:
+            self.asked.cancel()  # no kernel need answer what nobody waits for
 
     async def answer(self, **path):
         pool = self.personality.pool
         if not self.personality.ready:
             self.refuse(503, "The service is starting.", {"Retry-After": "5"})
+        self.asked = asyncio.ensure_future(pool.ask(self._address, self._request(path)))
         try:
-            reply = await pool.ask(self._address, self._request(path))
+            reply = await self.asked
+        except asyncio.CancelledError:
+            self.set_status(GONE, "Client Closed Request")
+            return
         except Full:
             self.refuse(429, f"{pool.limits.queue} requests wait already.", {"Retry-After": "1"})
         except TimeoutError:

@@ -204,9 +204,15 @@ class Pool:
                 return
 
     def _take(self) -> list[Job]:
-        """The oldest that waits, and what waits for the same address: up to a batch."""
+        """The oldest that waits, and what waits for the same address: up to a batch, and no more than a fair share.
+
+        Who took all that waits would soon have all clients, since those that are answered together ask again together,
+        and the other kernels none.
+        """
         jobs: list[Job] = []
-        while self.waiting and len(jobs) < self.limits.batch:
+        alive = sum(slot.kernel.alive() for slot in self.slots)
+        most = min(self.limits.batch, -(-len(self.waiting) // alive))
+        while self.waiting and len(jobs) < most:
             if self.waiting[0].answer.done():  # its listener was told that it took too long
                 self.waiting.popleft()
             elif jobs and self.waiting[0].address != jobs[0].address:

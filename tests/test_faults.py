@@ -4,6 +4,7 @@ Real kernels behind the real gateway. Most tests serve a notebook of a few lines
 """
 
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 
 import nbformat
 import psutil
@@ -245,6 +247,24 @@ def test_a_full_queue_is_429(notebook, tmp_path):
         refused = next(a for a in answers if a[0] == 429)
         assert refused[1]["error"]["code"] == "too_many_requests" and refused[2]["Retry-After"] == "1"
         assert refused[3] < 0.4
+
+
+def test_what_nobody_waits_for_any_more_is_not_answered(notebook, tmp_path):
+    with gateway(tiny(tmp_path / "run"), "--kernels", "1", "--queue", "8", notebook=notebook) as (process, ask):
+        body = json.dumps({"text": "slow"})
+        for _ in range(8):
+            with contextlib.closing(http.client.HTTPConnection(ask.url.removeprefix("http://"))) as client:
+                client.request("POST", "/recommend", body, {"Content-Type": "application/json"})
+                time.sleep(0.05)
+        started = time.monotonic()
+        assert ask(body={"text": "a"})[0] == 200 and time.monotonic() - started < 1.5  # not eight times half a second
+        assert sum('"status": 499' in line for line in process.errors) == 8
+
+
+def test_kernels_share_what_waits(notebook, tmp_path):
+    with gateway(tiny(tmp_path / "run"), notebook=notebook) as (_, ask):
+        answers = in_parallel(ask, ["slow"] * 6)
+        assert sorted(Counter(a[1]["pid"] for a in answers).values()) == [3, 3]
 
 
 def test_who_may_ask(notebook, tmp_path):
