@@ -213,7 +213,7 @@ class Pool:
         alive = sum(slot.kernel.alive() for slot in self.slots)
         most = min(self.limits.batch, -(-len(self.waiting) // alive))
         while self.waiting and len(jobs) < most:
-            if self.waiting[0].answer.done():  # its listener was told that it took too long
+            if self.waiting[0].answer.done():  # its listener has gone, or was told that it took too long
                 self.waiting.popleft()
             elif jobs and self.waiting[0].address != jobs[0].address:
                 break
