@@ -36,6 +36,7 @@ Text = Annotated[
 TopK = Annotated[StrictInt, Field(ge=1, le=10)]
 Diversity = Annotated[StrictFloat, Field(ge=0, le=1)]
 TrackId = Annotated[StrictStr, Field(json_schema_extra={"format": "track-id"})]
+QUOTED = 1000  # characters of an error that are told
 COUNTS = ("top_k", "num_recommendations")  # two names of one value: where both are numbers, they are the same
 ONE_COUNT = {
     "if": {"required": [*COUNTS], "properties": {name: {"type": "integer"} for name in COUNTS}},
@@ -165,9 +166,14 @@ class Answer:
         return json.dumps({"status": self.status, "headers": self.headers})
 
 
+def shorten(text: str) -> str:
+    """The beginning of a long text."""
+    return text if len(text) <= QUOTED else text[: QUOTED - 1] + "…"
+
+
 def failure(status: int, code: str, message: str, field: str | None = None) -> Answer:
-    """An error answer in the contract's form."""
-    error = ErrorResponse(error=Error(code=code, message=message, field=field))
+    """An error answer in the contract's form; what it quotes of the request may be as long as that, and is cut."""
+    error = ErrorResponse(error=Error(code=code, message=shorten(message), field=field and shorten(field)))
     return Answer(status, error.model_dump_json())
 
 

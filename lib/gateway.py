@@ -99,7 +99,10 @@ class Personality(NotebookHTTPPersonality):
             await asyncio.sleep(LOOK)
             try:
                 wanted = target(self.folder)
-                if wanted == self.pool.target or tried[wanted] == TRIES:
+                if wanted == self.pool.target:
+                    tried, told = Counter(), ""  # one that was refused is tried again when it is wanted again
+                    continue
+                if tried[wanted] == TRIES:
                     continue
                 tried[wanted] += 1
                 started = time.monotonic()
@@ -254,7 +257,7 @@ def main(argv: list[str] | None = None) -> int:
         "--batch", type=_positive(int), default=usual.batch, help="requests that a kernel takes at once"
     )
     parser.add_argument(
-        "--time-limit", type=_positive(float), default=usual.time, help="seconds for an answer: then 503"
+        "--time-limit", type=_positive(float), default=usual.time, help="seconds for an answer: then 503, a new kernel"
     )
     parser.add_argument(
         "--start-limit", type=_positive(float), default=usual.start, help="seconds for a kernel to start"

@@ -67,10 +67,13 @@ class Handler(RequestHandler):
         if asked.method == "OPTIONS":
             return
         if asked.method not in self.allowed():
-            self.refuse(405, f"{asked.path} takes {', '.join(self.allowed())}.")
+            raise HTTPError(405)
         if encoding := headers.get("Content-Encoding", ""):
             self.refuse(415, f"The body is encoded with {encoding}: send it plain.", {"Accept-Encoding": "identity"})
-        if int(headers.get("Content-Length", 0)) > BODY_LIMIT:
+        length = headers.get("Content-Length", "0")
+        if not length.isdecimal():  # two of them, say
+            self.refuse(400, f"The header Content-Length is {length!r}.", {"Connection": "close"})
+        if int(length) > BODY_LIMIT:
             self._too_large()
         kind = headers.get("Content-Type", "").split(";")[0].strip().lower()
         if asked.method in ("POST", "PUT") and kind != "application/json":
@@ -113,13 +116,14 @@ class Handler(RequestHandler):
         """Every error in the contract's form, whoever raised it; what broke is in the log, not in the answer."""
         error = kwargs.get("exc_info", (None, None))[1]
         headers = {"Content-Type": "application/json", **getattr(error, "headers", {})}
-        if self.id:
-            headers["X-Request-Id"] = self.id
+        self.id = self.id or uuid.uuid4().hex  # tornado refuses methods that it does not know before `prepare`
+        headers["X-Request-Id"] = self.id
+        message = getattr(error, "said", None) or "The service failed to answer; its log says why."
         if status_code == 405:
             headers["Allow"] = ", ".join(self.allowed())
+            message = f"{self.request.path} takes {headers['Allow']}."
         for name, value in headers.items():
             self.set_header(name, value)
-        message = getattr(error, "said", None) or "The service failed to answer; its log says why."
         self.finish(api.failure(status_code, CODES.get(status_code, "internal"), message).body)
 
     def log_exception(self, kind, error, trace):
@@ -159,7 +163,8 @@ class Handler(RequestHandler):
     def _may_ask(self) -> bool:
         token = os.environ.get(TOKEN, "")
         scheme, _, given = self.request.headers.get("Authorization", "").partition(" ")
-        return not token or (scheme.lower() == "bearer" and hmac.compare_digest(given.encode(), token.encode()))
+        sent = given.encode("latin-1")  # as tornado reads headers
+        return not token or (scheme.lower() == "bearer" and hmac.compare_digest(sent, token.encode()))
 
     def _too_large(self):
         self.refuse(413, f"The body is over {BODY_LIMIT // 1024} KiB.", {"Connection": "close"})

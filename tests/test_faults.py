@@ -212,7 +212,7 @@ def test_logs_are_json_and_hold_no_request_text(served):
 def test_other_methods_are_405_and_say_which_there_are(served, method):
     _, ask = served
     status, _, headers = ask.raw("/recommend", method=method)
-    assert status == 405 and headers["Allow"] == "POST, OPTIONS"
+    assert status == 405 and headers["Allow"] == "POST, OPTIONS" and headers["X-Request-Id"]
 
 
 def test_head_and_options(served):
@@ -228,6 +228,7 @@ def test_head_and_options(served):
     [
         ({"headers": {"Content-Encoding": "gzip"}, "body": b"\x1f\x8b"}, 415),
         ({"body": b" " * 5_000_000}, 413),
+        ({"headers": {"Content-Length": "5, 6"}, "body": b"12345"}, 400),
         ({"body": iter([b" " * 50_000] * 4)}, 413),  # in chunks, its length unsaid
     ],
 )
@@ -268,13 +269,13 @@ def test_kernels_share_what_waits(notebook, tmp_path):
 
 
 def test_who_may_ask(notebook, tmp_path):
-    with gateway(tiny(tmp_path / "run"), notebook=notebook, token="s3cret") as (_, ask):
+    with gateway(tiny(tmp_path / "run"), notebook=notebook, token="s3crét") as (_, ask):
         body = json.dumps({"text": "a"}).encode()
         for sent in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "s3cret"}, {"Authorization": "Bearer "}):
             status, answer, headers = ask.raw("/recommend", method="POST", body=body, headers=sent)
             assert status == 401 and json.loads(answer)["error"]["code"] == "unauthorized"
             assert headers["WWW-Authenticate"] == "Bearer"
-        good = {"Authorization": "Bearer s3cret"}
+        good = {"Authorization": "Bearer s3crét".encode()}
         assert ask.raw("/recommend", method="POST", body=body, headers=good)[0] == 200
         assert ask("/health")[0] == ask("/ready")[0] == 200
         assert ask("/metrics")[0] == 401
@@ -357,6 +358,11 @@ def test_a_run_that_cannot_be_served_leaves_the_old_one(notebook, tmp_path):
         wait_for(lambda: any("not switched" in line for line in process.errors))
         assert any("half a model" in line for line in process.errors)
         assert {a[1]["model"] for a in in_parallel(ask, ["slow"] * 4)} == {"first"}
+        point(link, first)
+        time.sleep(1)
+        (broken / "model" / "name").write_text("mended")
+        point(link, broken)
+        wait_for(lambda: {a[1]["model"] for a in in_parallel(ask, ["slow"] * 4)} == {"mended"})
         point(link, second)
         wait_for(lambda: {a[1]["model"] for a in in_parallel(ask, ["slow"] * 4)} == {"second"})
         os.kill(ask(body={"text": "a"})[1]["pid"], signal.SIGKILL)
