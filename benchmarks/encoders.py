@@ -21,7 +21,7 @@ from lib.encoder import embed, load
 from lib.query_encoders import forms, open_form
 from lib.runs import threads
 
-FULL, QUICK = (200, 512, 5), (20, 64, 1)  # requests, tracks, rounds
+FULL, QUICK = (200, 512, 9), (20, 64, 1)  # requests, tracks, rounds
 GROWN = (1_000, 4_000)  # tracks: some 30 s, beyond which it is a product
 BLOCK, WARM = 20, 5  # requests that one way answers in a row, of which the first are not counted
 PLAIN = "SentenceTransformer.encode"

