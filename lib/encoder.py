@@ -117,12 +117,14 @@ def embed(model: SentenceTransformer, texts, progress: bool = False, together: b
         together: encode int8 in batches too, twice as quickly, where a last digit does not matter.
     """
     texts = list(texts)
+    if not texts:
+        return np.empty((0, model.get_embedding_dimension()), np.float32)
     unique = list(dict.fromkeys(texts))
     padded = isinstance(getattr(model, "tokenizer", None), PreTrainedTokenizerBase)
     encode, size = (partial(_by_length, together=together), BLOCK) if padded else (_encode, STATIC_BATCH)
     vectors = []
     with tqdm(total=len(unique), desc="Embedding", unit=" texts", disable=not progress) as bar:
-        for start in range(0, max(len(unique), 1), size):
+        for start in range(0, len(unique), size):
             vectors.append(encode(model, unique[start : start + size], bar))
     row = {text: at for at, text in enumerate(unique)}
     return np.concatenate(vectors)[[row[text] for text in texts]]
