@@ -294,9 +294,17 @@ def _loss(model, micro: int | None):
 def _step_seconds(model: SentenceTransformer, optimizer: torch.optim.Optimizer, batch: pd.DataFrame) -> float:
     """How long a step takes once memory and kernels are there for its size."""
     _step(model, optimizer, batch, None)
+    _wait()
     started = time.perf_counter()
     _step(model, optimizer, batch, None)
+    _wait()
     return time.perf_counter() - started
+
+
+def _wait() -> None:
+    """Until a GPU has done what it was given."""
+    if device() == "cuda":
+        torch.cuda.synchronize()
 
 
 def _step(model: SentenceTransformer, optimizer: torch.optim.Optimizer, batch: pd.DataFrame, micro: int | None) -> None:

@@ -84,10 +84,10 @@ def test_a_static_encoder_learns_to_answer_as_its_teacher(small_run, tmp_path, m
     static.distil(teacher, texts[:200], 1500, 7).save(str(tmp_path / "static"))
     alone = SentenceTransformer(str(tmp_path / "static"), device="cpu")
     assert isinstance(alone[0], StaticEmbedding)
-    learnt, others = texts[:200], texts[200:]
-    for some, least in ((learnt, 0.85), (others, 0.6)):
-        assert (encoder.embed(alone, some) * encoder.embed(teacher, some)).sum(axis=1).mean() > least
     songs = recommender.open_run(small_run)
+    for some, least in ((texts[:200], 0.72), (texts[200:], 0.64)):  # untaught 0.62, 0.60
+        given, wanted = (encoder.embed(model, some) @ songs.vectors.T for model in (alone, teacher))
+        assert np.mean([np.corrcoef(*pair)[0, 1] for pair in zip(given, wanted, strict=True)]) > least
     songs.model = alone
     why = songs.explain(songs.query("a sad song"), list(songs.recommend("a sad song", 2)["id"]))
     assert all(len(w["words"]) == 3 and all(0 <= word["share"] <= 1 for word in w["words"][:1]) for w in why)
