@@ -54,18 +54,24 @@ def needed(model, texts: list[str]) -> float:
 
 
 def time_forms(run: Path, n_requests: int, n_tracks: int, rounds: int) -> dict:
-    """Each form and sentence-transformers on this process's threads. -> seconds and ratios by way"""
+    """Each form and sentence-transformers on this process's threads. -> seconds and ratios by way
+
+    Args:
+        rounds: over the tracks.
+    """
     requests, tracks = (pd.read_parquet(run / f"{name}.parquet") for name in ("requests", "tracks"))
     asked = requests.loc[requests["split"] == "test", "text"].drop_duplicates().head(n_requests).tolist()
-    plain, texts = load(run / "model"), tracks["text"].head(n_tracks).tolist()
-    models = {form: open_form(run, form) for form in forms(run)}
-    ways = {PLAIN: partial(plain.encode, show_progress_bar=False)}
+    plain, texts = load(run / "model").to("cpu"), tracks["text"].head(n_tracks).tolist()
+    models = {form: open_form(run, form).to("cpu") for form in forms(run)}
+    ways = {PLAIN: partial(plain.encode, normalize_embeddings=True, show_progress_bar=False)}
     ways |= {form: partial(embed, model) for form, model in models.items()}
     singles = {name: [] for name in ways}
     for start in range(0, len(asked), BLOCK):  # in turn, so that all meet the same machine, but not request by request:
         for name, way in ways.items():  # a server has one of them in its cache, whose threads nobody else's wait for
             took = [seconds(way, [text]) for text in asked[start : start + BLOCK]]
             singles[name] += took[WARM:]
+    for way in ways.values():
+        way(texts[: 2 * BLOCK])  # warms up
     batches = in_turn({name: partial(way, texts) for name, way in ways.items()}, rounds)
     rates = {"float32": multiply_adds(), "int8": int8_multiply_adds(), "bytes": bandwidth()}
     return {
@@ -91,7 +97,7 @@ def limit(model, plain, texts: list[str], rates: dict[str, float]) -> tuple[floa
 
 def grow(run: Path, sizes: tuple[int, ...]) -> dict[int, float]:
     """The seconds that embedding takes for some tracks of a run, each said in other words."""
-    model, texts = load(run / "model"), pd.read_parquet(run / "tracks.parquet")["text"].tolist()
+    model, texts = load(run / "model").to("cpu"), pd.read_parquet(run / "tracks.parquet")["text"].tolist()
     texts = [f"{texts[i % len(texts)]} {i}" for i in range(max(sizes))]
     embed(model, texts[:64])  # warms up
     return {n: seconds(embed, model, texts[:n]) for n in sizes}

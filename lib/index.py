@@ -171,12 +171,12 @@ def _moved(index: faiss.IndexIVF, vectors: np.ndarray, old: np.ndarray) -> faiss
     """Lists with the rows of now for those of before: what is gone is left out, what is new is added.
 
     Returns:
-        None where the number of vectors asks for another number of lists.
+        None where the number of vectors asks for another number of lists, or most are new and might lie elsewhere.
     """
-    if index.nlist != _how_many(len(vectors)):
+    kept, first = np.unique(old[old >= 0], return_index=True)  # of texts that are twice now, the first
+    if index.nlist != _how_many(len(vectors)) or 2 * len(kept) < len(vectors):
         return None
     now = np.full(index.ntotal, -1)
-    kept, first = np.unique(old[old >= 0], return_index=True)  # of texts that are twice now, the first
     now[kept] = np.flatnonzero(old >= 0)[first]
     lists = faiss.ArrayInvertedLists(index.nlist, index.code_size)
     for i in range(index.nlist):

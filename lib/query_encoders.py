@@ -21,6 +21,7 @@ from lib.encoder import load
 from lib.runs import WorkbookError, atomic, fingerprint, read_json, shown, write_json
 
 GRAPH, ABOUT = "model.onnx", "encoders.json"
+KEPT = ("prompts", "default_prompt_name", "truncate_dim")  # of the encoder, which are no part of its graph
 INPUTS, OUTPUTS = ("input_ids", "attention_mask"), ("token_embeddings", "sentence_embedding")
 
 
@@ -139,7 +140,7 @@ def open_form(run: Path, form: str) -> SentenceTransformer:
     if not folder.is_dir() or fingerprint(folder) != known[form]:
         raise WorkbookError(f"{shown(folder)} is damaged or lost. Run 03_finetune again.")
     if (folder / GRAPH).exists():
-        return SentenceTransformer(modules=[OnnxEncoder.load(str(folder))], device="cpu")
+        return _opened(folder)
     return SentenceTransformer(str(folder), device="cpu")
 
 
@@ -174,9 +175,17 @@ def to_int8(exact: SentenceTransformer, folder: Path) -> SentenceTransformer:
 def _moved(graph: Path, model: SentenceTransformer, folder: Path, int8: bool) -> SentenceTransformer:
     """A graph saved with the tokenizer of the encoder that it came from, in a folder of its own, and opened."""
     module = OnnxEncoder(graph, model.tokenizer, model.max_seq_length, int8)
-    SentenceTransformer(modules=[module], device="cpu").save(str(folder))
+    SentenceTransformer(modules=[module], device="cpu", **{name: getattr(model, name) for name in KEPT}).save(
+        str(folder)
+    )
     graph.unlink()
-    return SentenceTransformer(modules=[OnnxEncoder.load(str(folder))], device="cpu")
+    return _opened(folder)
+
+
+def _opened(folder: Path) -> SentenceTransformer:
+    about = read_json(folder / "config_sentence_transformers.json")
+    kept = {name: about.get(name) for name in KEPT}
+    return SentenceTransformer(modules=[OnnxEncoder.load(str(folder))], device="cpu", **kept)
 
 
 @contextmanager

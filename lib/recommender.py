@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import unicodedata
 from dataclasses import dataclass
@@ -221,6 +222,8 @@ def build_index(
     """
     model_print, folder = fingerprint(run / "model"), run / ".index.unfinished"  # stays where it is if this is killed
     folder.mkdir(exist_ok=True)
+    for left in run.glob(".index.*.tmp"):  # by one that was killed while it cleared the former index away
+        shutil.rmtree(left)
     texts, before = _before(run / "index", model_print)
     old = known(tracks["text"], texts)
     embed_catalogue(model, tracks["text"], folder / VECTORS, model_print, old, before, progress)
@@ -261,6 +264,7 @@ def open_run(run: Path) -> Recommender:
     """
     need(run, "model", "index")
     try:
+        index_print = fingerprint(run / "index" / "index.json")  # which has the fingerprints of the files
         about = read_json(run / "index" / "index.json")
         made = forms(run)
         if about["model"] != made["torch"]:
@@ -277,7 +281,8 @@ def open_run(run: Path) -> Recommender:
         raise WorkbookError(
             f"{shown(run)}: index/ is {index.vectors.shape}, which does not fit its tracks and its model."
         )
-    index_print = fingerprint(run / "index" / "index.json")  # which has the fingerprints of the files
+    if index_print != fingerprint(run / "index" / "index.json"):  # it was replaced meanwhile
+        return open_run(run)
     fingerprints = {"model": made["torch"], "encoder": made[about["encoder"]], "index": index_print}
     return Recommender(model, index, tracks, fingerprints)
 

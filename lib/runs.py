@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import hashlib
@@ -111,7 +112,9 @@ def atomic(path: Path):
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        if path.is_dir():
+        if path.is_dir() and _exchanged(temporary, path):
+            pass  # the old one has the temporary name now
+        elif path.is_dir():
             old = temporary.with_suffix(".old")
             path.rename(old)
             try:
@@ -128,6 +131,13 @@ def atomic(path: Path):
         raise WorkbookError(f"cannot write {path}: {error.strerror}. {_advice(error)}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True) if temporary.is_dir() else temporary.unlink(missing_ok=True)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Swap two names in one step, so that neither is ever missing; False where the system or its disk cannot."""
+    exchange, here = 2, -100  # RENAME_EXCHANGE and AT_FDCWD of Linux's renameat2
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    return bool(rename) and rename(here, bytes(one), here, bytes(other), exchange) == 0
 
 
 @contextmanager

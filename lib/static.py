@@ -32,7 +32,7 @@ EPOCHS, BATCH, LR = 4, 128, 1e-3
 
 
 def distil(teacher: SentenceTransformer, texts: list[str], n_texts: int, seed: int) -> SentenceTransformer:
-    """A static encoder that scores texts as nearly as it can as the teacher does.
+    """A static encoder that ranks texts as nearly as it can as the teacher does.
 
     Each token begins as the teacher's vector of it alone, weighted by how rare it is (as in Model2Vec: Tulkens and van
     Dongen 2024); then all are trained on the teacher's vectors of many texts.
@@ -82,11 +82,11 @@ def _made(texts: list[str], words: list[str], n: int, chance: random.Random) -> 
 
 
 def _train(pupil: StaticEmbedding, texts: list[str], wanted: torch.Tensor, seed: int) -> None:
-    """Lower the squared error of a text's scores against the others; the learning rate falls to nothing.
+    """Lower the error of a text's scores against the others, up to a constant; the learning rate falls to nothing.
 
-    Between the vectors wanted, (n, d), and those given, that is (given − wanted)ᵀ C (given − wanted), where C is their
-    covariance: an error counts as much as texts differ in its direction. It ranks held-out songs better than the cosine
-    to what is wanted does (nDCG@10 93 % of the teacher's, not 91 %).
+    Between the vectors wanted, (n, d), and those given, its mean square is (given − wanted)ᵀ C (given − wanted), where
+    C is the covariance of those wanted: an error counts as much as texts differ in its direction. That ranks held-out
+    songs better than the cosine to what is wanted does.
     """
     ids = [torch.tensor(found.ids) for found in pupil.tokenizer.encode_batch(texts, add_special_tokens=False)]
     table = torch.nn.EmbeddingBag.from_pretrained(pupil.embedding.weight.data, freeze=False, sparse=True)

@@ -303,8 +303,8 @@ def _step_seconds(model: SentenceTransformer, optimizer: torch.optim.Optimizer, 
 
 def _wait() -> None:
     """Until a GPU has done what it was given."""
-    if device() == "cuda":
-        torch.cuda.synchronize()
+    if device() != "cpu":
+        torch.accelerator.synchronize()
 
 
 def _step(model: SentenceTransformer, optimizer: torch.optim.Optimizer, batch: pd.DataFrame, micro: int | None) -> None:

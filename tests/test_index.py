@@ -1,12 +1,15 @@
 """The nearest vectors: exact and approximate, filtered, kept up to date; and the catalogue embedded to be searched."""
 
 import shutil
+import sys
+import threading
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from lib import embedding, encoder, index, recommender
+from lib import embedding, encoder, index, recommender, runs
 
 
 def vectors(n: int, seed: int = 0, d: int = 64) -> np.ndarray:
@@ -140,6 +143,36 @@ def test_a_killed_embedding_goes_on(model, texts, counted, tmp_path, monkeypatch
     assert counted == texts.tolist()[32:60] and np.array_equal(np.load(file), np.load(whole))
     embedding.embed_catalogue(model, texts[::-1], file, "this model", nothing, None)  # other texts: from the beginning
     assert np.allclose(np.load(file), np.load(whole)[::-1], atol=1e-5)
+
+
+def test_one_that_was_killed_as_it_began_is_not_taken_for_the_one_before(model, texts, counted, tmp_path, monkeypatch):
+    file = tmp_path / "vectors.npy"
+    embedding.embed_catalogue(model, texts, file, "this model", np.full(len(texts), -1), None)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Path, "write_text", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        embedding.embed_catalogue(model, texts[:9], file, "this model", np.full(9, -1), None)
+    embedding.embed_catalogue(model, texts, file, "this model", np.full(len(texts), -1), None)
+    assert np.load(file).shape == (len(texts), 384)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux swaps two names in one step")
+def test_a_folder_that_is_replaced_is_never_missing(tmp_path):
+    path, missing, done = tmp_path / "index", [], threading.Event()
+    path.mkdir()
+
+    def look():
+        while not done.is_set():
+            missing.extend([] if path.exists() else [1])
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    for i in range(300):
+        with runs.atomic(path) as temporary:
+            temporary.mkdir()
+            (temporary / str(i)).touch()
+    done.set()
+    watcher.join()
+    assert not missing and [file.name for file in path.iterdir()] == ["299"] and list(tmp_path.iterdir()) == [path]
 
 
 def test_only_what_is_new_is_embedded(small_run, tmp_path, capsys, monkeypatch):

@@ -30,6 +30,14 @@ def test_a_form_is_opened_by_sentence_transformers_alone(small_run, reference):
     assert np.abs(model.encode(TEXTS) - reference).max() < 1e-5
 
 
+def test_a_model_that_is_cut_short_and_has_a_prompt_is_embedded_as_it_encodes(tmp_path):
+    model = encoder.load(encoder.find("all-MiniLM-L6-v2"))
+    model.truncate_dim, model.prompts, model.default_prompt_name = 64, {"song": "a song: "}, "song"
+    expected = model.encode(TEXTS, normalize_embeddings=True)
+    assert expected.shape == (3, 64) and np.abs(encoder.embed(model, TEXTS) - expected).max() < 1e-5
+    assert np.abs(encoder.embed(query_encoders.to_onnx(model, tmp_path / "onnx"), TEXTS) - expected).max() < 1e-5
+
+
 def test_int8_answers_whoever_else_asks(small_run):
     """Its rounding depends on what is encoded in one batch; its answers must not."""
     songs = recommender.open_run(small_run)
