@@ -3,7 +3,6 @@
 import re
 import shutil
 import subprocess
-import time
 
 import pytest
 
@@ -15,12 +14,9 @@ def said(small_run) -> dict[str, list[str]]:
     """The cells of the quick form's tables, by what their rows measure."""
     suites = ["data", "encoders", "index", *(["service"] if shutil.which("wrk") else [])]
     command = ["make", "--silent", "bench", f"BENCH={small_run} --quick --only {' '.join(suites)}"]
-    started = time.monotonic()
     out = subprocess.run(command, cwd=runs.ROOT, check=True, capture_output=True, text=True).stdout
-    seconds = time.monotonic() - started
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in out.splitlines() if line[:1] == "|"]
     return {
-        "seconds": [seconds],
         "machine": [out.splitlines()[0]],
         "about": [out.splitlines()[2]],
         **{row[0]: row[1:] for row in rows},
@@ -29,10 +25,6 @@ def said(small_run) -> dict[str, list[str]]:
 
 def test_the_machine_and_the_versions_stand_on_top(said):
     assert re.fullmatch(r"\d+ \w+ 20\d\d\. .+ cores, \d+ GiB; Python 3.+, torch .+, faiss-cpu .+", said["machine"][0])
-
-
-def test_the_quick_form_is_quick(said):
-    assert said["seconds"][0] < 180
 
 
 def test_the_page_says_what_it_measured(said, small_run):
