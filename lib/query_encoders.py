@@ -175,9 +175,8 @@ def to_int8(exact: SentenceTransformer, folder: Path) -> SentenceTransformer:
 def _moved(graph: Path, model: SentenceTransformer, folder: Path, int8: bool) -> SentenceTransformer:
     """A graph saved with the tokenizer of the encoder that it came from, in a folder of its own, and opened."""
     module = OnnxEncoder(graph, model.tokenizer, model.max_seq_length, int8)
-    SentenceTransformer(modules=[module], device="cpu", **{name: getattr(model, name) for name in KEPT}).save(
-        str(folder)
-    )
+    kept = {name: getattr(model, name) for name in KEPT}
+    SentenceTransformer(modules=[module], device="cpu", **kept).save(str(folder))
     graph.unlink()
     return _opened(folder)
 

@@ -277,12 +277,12 @@ def open_run(run: Path) -> Recommender:
         model = open_form(run, about["encoder"])
     except (ValueError, OSError, KeyError, RuntimeError, SafetensorError) as error:
         raise WorkbookError(f"{shown(run)} is damaged: {error}. Run 03_finetune again.") from error
+    if index_print != fingerprint(run / "index" / "index.json"):  # it was replaced meanwhile
+        return open_run(run)
     if index.vectors.shape != (len(tracks), model.get_embedding_dimension()):
         raise WorkbookError(
             f"{shown(run)}: index/ is {index.vectors.shape}, which does not fit its tracks and its model."
         )
-    if index_print != fingerprint(run / "index" / "index.json"):  # it was replaced meanwhile
-        return open_run(run)
     fingerprints = {"model": made["torch"], "encoder": made[about["encoder"]], "index": index_print}
     return Recommender(model, index, tracks, fingerprints)
 
