@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from threadpoolctl import threadpool_info
 
+import lib
 from lib import embedding, encoder, index, recommender, runs
 
 
@@ -36,6 +38,15 @@ def recall(found: index.Index, values: np.ndarray, mask=None) -> float:
         assert np.allclose(similarity, values[rows] @ query, atol=1e-6) and (np.diff(similarity) <= 0).all()
         shares.append(len(set(rows) & set(np.argsort(-scores)[:10])) / 10)
     return np.mean(shares)
+
+
+def test_faiss_multiplies_with_the_kernels_that_this_processor_has():
+    """Those for the processor that numpy finds: its own OpenBLAS is older than many processors."""
+    found = {info["filepath"]: info["architecture"] for info in threadpool_info() if info["internal_api"] == "openblas"}
+    of_numpy = next((core for file, core in found.items() if "numpy.libs" in file), None)
+    if not of_numpy:
+        pytest.skip("numpy has no OpenBLAS here")
+    assert [core for file, core in found.items() if "faiss" in file] == [lib.SINCE.get(of_numpy, of_numpy)]
 
 
 def test_exact_search_is_exact(tmp_path):
