@@ -29,7 +29,7 @@ test: $(READY)  ## lint, unit tests, every notebook, the service
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --nbval-lax --nbval-sanitize-with tests/sanitize.cfg --nbval-cell-timeout 600 notebooks
 
-bench: $(READY)  ## one table of what everything costs, an hour and a quarter, 25 GiB of disk, with wrk: BENCH="--quick", BENCH="outputs/own --only encoders service"
+bench: $(READY)  ## one table of what everything costs, an hour, 25 GiB of disk, with wrk: BENCH="--quick", BENCH="outputs/own --only encoders service"
 	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/bench.py $(BENCH)
 
 compare: $(READY)  ## runs side by side, the first as the reference: RUNS="outputs/a outputs/b …"
