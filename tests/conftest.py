@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from playwright.sync_api import sync_playwright
 
 from lib import runs, workbook
@@ -16,7 +17,9 @@ SMALL = ["n_tracks=400", "n_requests=300", "n_pairs=128", "debug_tracks=200", "m
 def small_run() -> Path:
     """Notebooks 01 to 05 with quick.yaml made small. The runner itself sees whether any of it must be run again."""
     where = runs.ROOT / "outputs" / "test" / "small"
-    assert workbook.main([str(runs.ROOT / "params/quick.yaml"), "--set", f"run_dir={where}", *SMALL]) == 0
+    where.mkdir(parents=True, exist_ok=True)
+    with FileLock(where.with_suffix(".lock")):  # tests run in two processes
+        assert workbook.main([str(runs.ROOT / "params/quick.yaml"), "--set", f"run_dir={where}", *SMALL]) == 0
     return where
 
 
