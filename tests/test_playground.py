@@ -277,7 +277,7 @@ def test_in_jupyterlab(prepared, chromium):
         page = chromium.new_page(viewport={"width": 1600, "height": 1200})
         page.goto(f"{address}/lab/tree/{prepared.name}")
         page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
-        page.wait_for_selector("[data-status=idle]", timeout=60_000)  # of its kernel; until then nothing is run
+        page.get_by_text("| Idle").wait_for(timeout=60_000)  # its kernel; until it is, cells that are run do nothing
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         page.wait_for_selector(".song", timeout=180_000)
