@@ -11,7 +11,6 @@ import platform
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,7 +21,8 @@ from pathlib import Path
 from measure import Growth, Row, figure
 from tqdm import tqdm
 
-from lib.runs import ROOT, WorkbookError, need, read_json, resolve, shown
+from lib.runs import WorkbookError, need, read_json, resolve, shown
+from lib.workbook import revision
 
 SUITES = {"data": 15, "encoders": 6, "index": 17, "service": 23}  # minutes on 2 cores
 OF_A_RUN = {"encoders", "service"}  # the others make what they measure
@@ -82,8 +82,7 @@ def report(about: str, found: list[Row | Growth]) -> str:
 
 def measured(run: Path, suites: list[str], quick: bool) -> str:
     """What was measured, and how much of it."""
-    commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True)
-    said = f"Suites {', '.join(suites)}; commit {commit.stdout.strip() or 'unknown'}"
+    said = f"Suites {', '.join(suites)}; commit {revision()}"
     if set(suites) & OF_A_RUN:
         encoder = read_json(run / "index" / "index.json")["encoder"]
         said += f"; run {shown(run)}, whose requests are encoded by {encoder}"

@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -217,7 +218,7 @@ def _record(where: Path, values: dict, parameter_file: str, fresh: bool) -> dict
         "started": _now(),
         "parameter_file": parameter_file,
         "parameters": values,
-        "code": _revision(),
+        "code": revision(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "stages": stages,
@@ -246,8 +247,10 @@ def _fingerprints(files: dict[str, Path]) -> dict[str, str]:
     return {name: fingerprint(path) if path.exists() else "missing" for name, path in files.items()}
 
 
-def _revision() -> str:
-    """The commit, with "+" where files differ from it; "unknown" outside a checkout."""
+def revision() -> str:
+    """The commit, with "+" where files differ from it; "unknown" outside a checkout, or without git."""
+    if not shutil.which("git"):
+        return "unknown"
     git = ["git", "-C", str(ROOT)]
     commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     dirty = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=False).stdout.strip()

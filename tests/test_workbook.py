@@ -398,3 +398,8 @@ def test_descriptions_that_people_wrote_are_imported_and_searched(shared, tmp_pa
     calm, lively = (songs.recommend(text, 10) for text in ("calm quiet gentle music", "energetic party music"))
     assert len(calm) == len(lively) == 10 and len(set(calm["id"]) & set(lively["id"])) <= 2
     assert all(title.endswith("…") for title in calm["title"])
+
+
+def test_a_machine_without_git_has_no_revision(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert workbook.revision() == "unknown"
