@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from lib import api
-from lib.encoder import embed
+from lib.encoder import contributions, embed
 from lib.evaluation import MAIN, Encoded, held_out, interval, rank_by_similarity, score_ranking
 from lib.index import Index
 from lib.recommender import DISLIKED, DIVERSITY, LIKED, SHOWN, Recommender, open_run
@@ -264,13 +264,14 @@ def gains(answer: Pages, split: Split) -> np.ndarray:
     return score_ranking(ranking, split.requests)[MAIN].to_numpy()
 
 
-def explain(songs: Recommender, run: Path) -> None:
+def explain(run: Path) -> None:
     """Print the median milliseconds of an answer, without and with its explanation, in turns, each of its own text.
 
     One thread each for PyTorch and for BLAS, as a kernel that serves beside another has.
     """
     print("\n3. Explain: milliseconds of an answer in process, medians\n")
     torch.set_num_threads(1)
+    songs = open_run(run)  # again: ONNX Runtime has the threads that were set when it was opened
     texts = iter(pd.read_parquet(run / "requests.parquet")["text"].drop_duplicates().sample(frac=1, random_state=0))
     spent = []
     with threadpool_limits(1, "blas"):
@@ -294,12 +295,12 @@ def parts(songs: Recommender, texts, count: int) -> dict[str, float]:
     ids = [track["id"] for track in found]
     told = songs.tracks["text"].iloc[songs.rows(ids)].tolist()
     whole, _ = milliseconds(songs.explain, query, ids)
-    again, _ = milliseconds(lambda: songs.model.encode(told, output_value="token_embeddings", show_progress_bar=False))
+    words, _ = milliseconds(contributions, songs.model, told, query)
     return {
         "of which: query": asked,
         "search": searched,
-        "encode the answers": again,
-        "words and moods": whole - again,
+        "words": words,
+        "moods": whole - words,
     }
 
 
@@ -339,7 +340,7 @@ def main() -> None:
     splits = {name: open_split(songs, run, name) for name in ("dev", "test")}
     feedback(songs, splits)
     diversity(songs, splits)
-    explain(songs, run)
+    explain(run)
 
 
 if __name__ == "__main__":

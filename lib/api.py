@@ -196,7 +196,10 @@ def recommend(recommender: Recommender, request: str) -> Answer:
             return failure(400, "unknown_track", f"No such track: {', '.join(unknown[:10])}{more}.", name)
     top_k = asked.top_k or asked.num_recommendations or DEFAULT_TOP_K
     diversity = {} if asked.diversity is None else {"diversity": asked.diversity}
-    query = recommender.query(asked.text, asked.liked, asked.disliked)
+    try:
+        query = recommender.query(asked.text, asked.liked, asked.disliked)
+    except ValueError as error:
+        return failure(400, "invalid_value", f"The field 'text' says nothing: {error}.", "text")
     found = recommender.search(query, top_k, asked.mood, [*asked.liked, *asked.disliked], **diversity)
     if asked.explain and found:
         reasons = recommender.explain(query, [track["id"] for track in found])

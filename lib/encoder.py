@@ -176,7 +176,7 @@ def contributions(model: SentenceTransformer, texts: list[str], query: np.ndarra
     """
     out = []
     for text, (starts, vectors) in zip(texts, _tokens(model, texts), strict=True):
-        parts = vectors @ query
+        parts = vectors[:, : len(query)] @ query  # a Matryoshka model may be cut shorter
         shares = {}
         for found in WORD.finditer(text):
             inside = (starts >= found.start()) & (starts < found.end())

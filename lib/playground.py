@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 from voila.app import Voila
 
 from lib import api, plane, plots_space
-from lib.encoder import find, load
+from lib.encoder import find
 from lib.recommender import DIVERSITY, Recommender, build_index, open_run
 from lib.runs import NOTEBOOKS, ROOT, WorkbookError, need, point, read_json
 from lib.widgets import MOST, TEMPLATES, Answers, Shown, Slider, moves
@@ -79,7 +79,7 @@ def untuned(folder: Path, base_model: str, tracks: pd.DataFrame) -> Recommender:
             return kept
     except WorkbookError:
         pass  # there is none, or it is another encoder's
-    build_index(folder, load(model), tracks, progress=True)
+    build_index(folder, tracks, progress=True)
     return open_run(folder)
 
 

@@ -154,15 +154,17 @@ class Pool:
                     self.target, proven = target, True
                 except (Broken, Lost):
                     if not proven:
-                        await self._go_back(slot.kernel, old)
+                        await self._go_back(slot.kernel, old, target)
                         raise
                     slot.kernel.kill()  # others could, so it is this kernel that is at fault
         if not proven:
             raise Lost("there was no kernel to try it")
 
-    async def _go_back(self, kernel: Kernel, old: Target) -> None:
+    async def _go_back(self, kernel: Kernel, old: Target, tried: Target) -> None:
         try:
-            if kernel.alive():
+            if kernel.alive() and old.run == tried.run:  # of the folder as it was only what is loaded is left
+                await self._try(kernel)
+            elif kernel.alive():
                 await self._seed(kernel, old)
         except (Broken, Lost):
             kernel.kill()
@@ -276,11 +278,14 @@ class Pool:
     async def _seed(self, kernel: Kernel, target: Target) -> None:
         """Load a run into a kernel, and ask it once before it serves anybody."""
         await kernel.seed(self.seeds(target.run), self.limits.start)
+        await self._try(kernel)
+        kernel.target = target
+
+    async def _try(self, kernel: Kernel) -> None:
         address, request = self.canary
         reply = read((await kernel.answer(self.endpoints[address], [request], self.limits.start))[0])
         if reply.status != 200:
             raise Broken(f"the canary request was answered {reply.status}: {reply.body}")
-        kernel.target = target
 
 
 def _settle(jobs: list[Job], results: list[Reply | Exception]) -> None:

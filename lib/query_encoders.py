@@ -84,17 +84,15 @@ class _Whole(torch.nn.Module):
         return tuple(features[name] for name in OUTPUTS)
 
 
-def export(
-    run: Path, model: SentenceTransformer, encoder: str, tracks: pd.DataFrame, requests: pd.DataFrame, n_texts: int,
-    seed: int,
-) -> None:  # fmt: skip
-    """Write the forms of a run's model into its folder encoders/, all or none.
+def export(run: Path, encoder: str, tracks: pd.DataFrame, requests: pd.DataFrame, n_texts: int, seed: int) -> None:
+    """Write the forms of the model in a run's folder into its folder encoders/, all or none.
 
     Args:
         encoder: torch for none; onnx or static for those that ONNX Runtime computes, and the static one.
         tracks, requests: the static encoder learns from the texts of their training split, and from others.
         n_texts: from how many; 0 for no static encoder.
     """
+    model, model_print = load(run / "model"), fingerprint(run / "model")
     with atomic(run / "encoders") as folder:
         folder.mkdir()
         if encoder != "torch":
@@ -107,7 +105,7 @@ def export(
             pupil = static.distil(teacher, texts.drop_duplicates().tolist(), n_texts, seed)
             pupil.save(str(folder / "static"))
         about = {form.name: fingerprint(form) for form in sorted(folder.iterdir())}
-        write_json(folder / ABOUT, {"model": fingerprint(run / "model"), "forms": about})
+        write_json(folder / ABOUT, {"model": model_print, "forms": about})
 
 
 def forms(run: Path) -> dict[str, str]:

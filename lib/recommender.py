@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 import unicodedata
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ CENTRED = 10_000  # tracks of a mood, beyond which its middle is that of some of
 TRACKS = "tracks.feather"
 WORDS, MOODS = 3, 3  # words and moods that explain a track
 SHOWN = ["id", "title", "artist", "mood"]
+DAMAGED = (ValueError, OSError, KeyError, RuntimeError, SafetensorError)  # what reading a damaged run ends in
 # The seed's bands, on cosine similarity; the lower edge of each.
 BANDS = {"strong": 0.7, "moderate": 0.5, "borderline": 0.4, "weak": -1.0}
 
@@ -106,10 +106,13 @@ class Recommender:
 
         Raises:
             KeyError: ids in liked or disliked that the catalogue does not have; they are its argument.
+            ValueError: the encoder finds nothing in the text, and nothing was liked.
         """
         self.rows([*liked, *disliked])  # all that are unknown, at once
         asked = self.ahead[text] if text in self.ahead else embed(self.model, [_normal(text)])[0]
         moved = asked + LIKED * self._mean(liked) - DISLIKED * self._mean(disliked)
+        if not moved.any():
+            raise ValueError("the text has no letter, digit or sign that the encoder knows")
         return moved / np.linalg.norm(moved)
 
     def search(
@@ -149,8 +152,10 @@ class Recommender:
     def explain(self, query: np.ndarray, ids: list[str]) -> list[dict]:
         """Why these tracks fit a query.
 
-        An encoder that takes the mean over its tokens gives a score that is a sum over them: each word has a share of
-        it. The words with the largest shares are named, leaving out those that mean nothing alone.
+        An encoder that takes the mean over its tokens, as MiniLM and MPNet do, gives a score that is a sum over them:
+        each word has a share of it. (A static encoder of requests weighs the words by its own vectors, which are near
+        to those behind the score; of an encoder that pools otherwise the shares are a hint, no sum.) The words with
+        the largest shares are named, leaving out those that mean nothing alone.
 
         Returns:
             For each track: words, [{word, share}] of its text, at most `WORDS`; moods, [{mood, similarity}] to the
@@ -210,20 +215,28 @@ def _codes(values: pd.Series) -> tuple[np.ndarray, list[str]]:
 
 
 def build_index(
-    run: Path, model: SentenceTransformer, tracks: pd.DataFrame, encoder: str = "torch", kind: str = "auto",
-    progress: bool = False,
-) -> None:  # fmt: skip
-    """Embed the catalogue with the run's model and write index/, whole or not at all.
+    run: Path, tracks: pd.DataFrame, encoder: str = "torch", kind: str = "auto", progress: bool = False
+) -> None:
+    """Embed the catalogue with the model in the run's folder and write index/, whole or not at all.
 
     Args:
-        model: the run's model.
         encoder: the form of it that encodes requests, of those in encoders/.
         kind: exact, lists, or auto: by how many tracks there are.
+
+    Raises:
+        WorkbookError: another process is at it, or the run's forms of the encoder are of another model.
     """
-    model_print, folder = fingerprint(run / "model"), run / ".index.unfinished"  # stays where it is if this is killed
+    with only_one(run, ".index.lock"):
+        if encoder not in forms(run):
+            raise WorkbookError(f"{shown(run)} has no encoder {encoder!r}. Run 03_finetune again.")
+        _build(run, tracks, encoder, kind, progress)
+
+
+def _build(run: Path, tracks: pd.DataFrame, encoder: str, kind: str, progress: bool) -> None:
+    # Not a model that the caller has in memory: what is recorded is the folder's fingerprint.
+    model, model_print = load(run / "model"), fingerprint(run / "model")
+    folder = run / ".index.unfinished"  # stays where it is if this is killed
     folder.mkdir(exist_ok=True)
-    for left in run.glob(".index.*.tmp"):  # by one that was killed while it cleared the former index away
-        shutil.rmtree(left)
     texts, before = _before(run / "index", model_print)
     old = known(tracks["text"], texts)
     embed_catalogue(model, tracks["text"], folder / VECTORS, model_print, old, before, progress)
@@ -275,7 +288,7 @@ def open_run(run: Path) -> Recommender:
         index = open_index(run / "index")
         tracks = read_table(run / "index" / TRACKS, memory_map=True).to_pandas()
         model = open_form(run, about["encoder"])
-    except (ValueError, OSError, KeyError, RuntimeError, SafetensorError) as error:
+    except DAMAGED as error:
         raise WorkbookError(f"{shown(run)} is damaged: {error}. Run 03_finetune again.") from error
     if index_print != fingerprint(run / "index" / "index.json"):  # it was replaced meanwhile
         return open_run(run)
@@ -298,9 +311,11 @@ def main(argv: list[str] | None = None) -> int:
         need(run, "tracks.parquet", "model", "index")
         with only_one(run):
             before = read_json(run / "index" / "index.json")
-            kind = args.index or before.get("kind", "auto")
             tracks = pd.read_parquet(run / "tracks.parquet")
-            build_index(run, load(run / "model"), tracks, before["encoder"], kind, True)
+            build_index(run, tracks, before["encoder"], args.index or before["kind"], progress=True)
+    except DAMAGED as error:
+        print(f"error: {shown(run)} is damaged: {error}. Run 03_finetune again.", file=sys.stderr)
+        return 1
     except WorkbookError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

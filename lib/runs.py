@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -110,6 +111,7 @@ def atomic(path: Path):
         WorkbookError: the disk is full or the folder cannot be written; `path` keeps what it had.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _tidy(path)
     try:
         yield temporary
         if path.is_dir() and _exchanged(temporary, path):
@@ -133,6 +135,18 @@ def atomic(path: Path):
         shutil.rmtree(temporary, ignore_errors=True) if temporary.is_dir() else temporary.unlink(missing_ok=True)
 
 
+def _tidy(path: Path) -> None:
+    """Put right what a killed `atomic` of `path` left: its old content gets the name back, what was begun goes."""
+    for left in path.parent.glob(f".{path.name}.*.*"):
+        *_, pid, kind = left.name.split(".")
+        if not pid.isdecimal() or (int(pid) != os.getpid() and psutil.pid_exists(int(pid))):
+            continue  # another's, or at work
+        if kind == "old" and not path.exists():
+            left.rename(path)
+        elif kind in ("old", "tmp"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
 def _exchanged(one: Path, other: Path) -> bool:
     """Swap two names in one step, so that neither is ever missing; False where the system or its disk cannot."""
     exchange, here = 2, -100  # RENAME_EXCHANGE and AT_FDCWD of Linux's renameat2
@@ -141,13 +155,16 @@ def _exchanged(one: Path, other: Path) -> bool:
 
 
 @contextmanager
-def only_one(run: Path):
+def only_one(run: Path, lock_name: str = ".lock"):
     """Hold the folder: two at once would write over each other. The lock goes when the process goes.
+
+    Args:
+        lock_name: of the file that is locked: a part of the folder may have its own.
 
     Raises:
         WorkbookError: another process has it.
     """
-    with (run / ".lock").open("w") as lock:
+    with (run / lock_name).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

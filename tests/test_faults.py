@@ -25,9 +25,9 @@ CELLS = [
     ("parameters", 'run_dir = ""'),
     (
         "",
-        "import json, os, sys, time, pathlib\nmodel = pathlib.Path(run_dir, 'model', 'name').read_text()",
+        "import json, os, sys, time, pathlib\nfound = pathlib.Path(run_dir, 'model', 'name').read_text()",
     ),
-    ("", "if model == 'broken': raise ValueError('half a model')"),
+    ("", "if found == 'broken': raise ValueError('half a model')\nmodel = found"),
     (
         "",
         """# POST /recommend
@@ -371,6 +371,17 @@ def test_a_run_that_cannot_be_served_leaves_the_old_one(notebook, tmp_path):
         assert {a[1]["model"] for a in in_parallel(ask, ["slow"] * 4)} == {"second"}  # the fresh one too
 
 
+def test_a_run_that_is_spoilt_where_it_lies_is_served_as_it_was(notebook, tmp_path):
+    run = tiny(tmp_path / "run")
+    with gateway(run, notebook=notebook) as (process, ask):
+        kernels = {a[1]["pid"] for a in in_parallel(ask, ["slow"] * 4)}
+        (run / "model" / "name").write_text("broken")
+        (run / "index" / "index.json").write_text("{} ")
+        wait_for(lambda: any("not switched" in line for line in process.errors))
+        answers = [a[1] for a in in_parallel(ask, ["slow"] * 4)]
+        assert {a["model"] for a in answers} == {"first"} and {a["pid"] for a in answers} == kernels
+
+
 def test_a_new_model_without_a_gap(small_run, tmp_path):
     """Two real runs, promoted and rolled back under load: none failed, none of one's model and the other's index."""
     import pandas as pd
@@ -381,7 +392,7 @@ def test_a_new_model_without_a_gap(small_run, tmp_path):
     other.mkdir()
     model = encoder.load(encoder.find("all-MiniLM-L6-v2"))
     model.save(str(other / "model"))
-    recommender.build_index(other, model, pd.read_parquet(small_run / "tracks.parquet"))
+    recommender.build_index(other, pd.read_parquet(small_run / "tracks.parquet"))
     text, expected = "sad piano", {}
     for run in (small_run, other):
         songs = recommender.open_run(run)

@@ -1,5 +1,6 @@
 """The nearest vectors: exact and approximate, filtered, kept up to date; and the catalogue embedded to be searched."""
 
+import os
 import shutil
 import sys
 import threading
@@ -184,6 +185,37 @@ def test_a_folder_that_is_replaced_is_never_missing(tmp_path):
     done.set()
     watcher.join()
     assert not missing and [file.name for file in path.iterdir()] == ["299"] and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_replacement_left_is_put_right(tmp_path):
+    path, gone = tmp_path / "index", 2**22 + 1  # no process has such a number
+    (tmp_path / f".index.{gone}.old").mkdir()
+    for kept in (os.getppid(), "note"):  # another process's, and somebody's own
+        (tmp_path / f".index.{kept}.tmp").mkdir()
+    with pytest.raises(KeyError), runs.atomic(path):
+        (tmp_path / f".index.{gone}.tmp").mkdir()
+        raise KeyError
+    assert path.is_dir() and not (tmp_path / f".index.{gone}.old").exists()
+    with runs.atomic(path) as temporary:
+        temporary.mkdir()
+    assert {file.name for file in tmp_path.iterdir()} == {"index", f".index.{os.getppid()}.tmp", ".index.note.tmp"}
+
+
+def test_two_do_not_build_one_index(small_run, tmp_path):
+    run, tracks = tmp_path / "run", pd.read_parquet(small_run / "tracks.parquet")
+    shutil.copytree(small_run, run)
+    with runs.only_one(run, ".index.lock"), pytest.raises(runs.WorkbookError, match="at work in"):
+        recommender.build_index(run, tracks)
+
+
+def test_an_index_is_not_built_for_what_could_not_be_served(small_run, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(small_run, run)
+    (run / "index" / "index.json").write_text("{")
+    assert recommender.main([str(run)]) == 1 and "run is damaged" in capsys.readouterr().err
+    shutil.copyfile(small_run / "index" / "index.json", run / "index" / "index.json")
+    (run / "model" / "README.md").write_text("another model")
+    assert recommender.main([str(run)]) == 1 and "encoders/ was made with another model" in capsys.readouterr().err
 
 
 def test_only_what_is_new_is_embedded(small_run, tmp_path, capsys, monkeypatch):

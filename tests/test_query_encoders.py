@@ -1,5 +1,6 @@
 """The forms of a run's encoder: the same space, no mix-ups, and the one that serves is chosen by measuring."""
 
+import json
 import shutil
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
-from lib import encoder, evaluation, query_encoders, recommender, runs, static, tradeoff
+from lib import api, encoder, evaluation, query_encoders, recommender, runs, static, tradeoff
 
 TEXTS = ["sad piano", "a rainy sunday with slow piano, and nobody sings", "windows down, summer road trip " * 30]
 
@@ -36,6 +37,7 @@ def test_a_model_that_is_cut_short_and_has_a_prompt_is_embedded_as_it_encodes(tm
     expected = model.encode(TEXTS, normalize_embeddings=True)
     assert expected.shape == (3, 64) and np.abs(encoder.embed(model, TEXTS) - expected).max() < 1e-5
     assert np.abs(encoder.embed(query_encoders.to_onnx(model, tmp_path / "onnx"), TEXTS) - expected).max() < 1e-5
+    assert encoder.contributions(model, TEXTS, expected[0])[0]
 
 
 def test_int8_answers_whoever_else_asks(small_run):
@@ -98,4 +100,6 @@ def test_a_static_encoder_learns_to_answer_as_its_teacher(small_run, tmp_path, m
         assert np.mean([np.corrcoef(*pair)[0, 1] for pair in zip(given, wanted, strict=True)]) > least
     songs.model = alone
     why = songs.explain(songs.query("a sad song"), list(songs.recommend("a sad song", 2)["id"]))
+    nothing = api.recommend(songs, json.dumps({"body": {"text": "\u200b"}}))
+    assert nothing.status == 400 and "says nothing" in nothing.body
     assert all(len(w["words"]) == 3 and all(0 <= word["share"] <= 1 for word in w["words"][:1]) for w in why)

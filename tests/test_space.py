@@ -306,7 +306,7 @@ def debug(tmp_path, small_run, change, **parameters) -> str:
     table.to_parquet(run / "tracks.parquet")
     (run / "requests.parquet").symlink_to(small_run / "requests.parquet")
     (run / "model").symlink_to(small_run / "model")
-    recommender.build_index(run, encoder.load(run / "model"), table)
+    recommender.build_index(run, table)
     notebook = runs.NOTEBOOKS / "04_embedding_debug.ipynb"
     given = {"run_dir": str(run), "debug_tracks": 60} | parameters
     papermill.execute_notebook(notebook, tmp_path / "out.ipynb", given, cwd=notebook.parent, progress_bar=False)

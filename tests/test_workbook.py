@@ -374,7 +374,7 @@ def imported(tmp_path: Path, catalogue: Path, columns: dict, *more: str, **given
         )
     if not more:
         runs.point(run / "model", encoder.find("all-MiniLM-L6-v2"))
-        recommender.build_index(run, encoder.load(run / "model"), pd.read_parquet(run / "tracks.parquet"))
+        recommender.build_index(run, pd.read_parquet(run / "tracks.parquet"))
     return recommender.open_run(run)
 
 
