@@ -310,12 +310,12 @@ def main(argv: list[str] | None = None) -> int:
     try:
         need(run, "tracks.parquet", "model", "index")
         with only_one(run):
-            before = read_json(run / "index" / "index.json")
-            tracks = pd.read_parquet(run / "tracks.parquet")
-            build_index(run, tracks, before["encoder"], args.index or before["kind"], progress=True)
-    except DAMAGED as error:
-        print(f"error: {shown(run)} is damaged: {error}. Run 03_finetune again.", file=sys.stderr)
-        return 1
+            try:
+                tracks, before = pd.read_parquet(run / "tracks.parquet"), read_json(run / "index" / "index.json")
+                encoder, kind = before["encoder"], args.index or before["kind"]
+            except DAMAGED as error:
+                raise WorkbookError(f"{shown(run)} is damaged: {error}. Run 03_finetune again.") from error
+            build_index(run, tracks, encoder, kind, progress=True)
     except WorkbookError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
