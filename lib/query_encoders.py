@@ -124,19 +124,25 @@ def forms(run: Path) -> dict[str, str]:
     return {"torch": model, **about["forms"]}
 
 
-def open_form(run: Path, form: str) -> SentenceTransformer:
-    """Open one form of a run's encoder.
+def folder_of(run: Path, form: str) -> Path:
+    """Where one form of a run's encoder lies, as it was written.
 
     Raises:
         WorkbookError: the run does not have it, it is damaged, or it was made of another model.
     """
-    known, folder = forms(run), run / "encoders" / form
+    known, folder = forms(run), run / "model" if form == "torch" else run / "encoders" / form
     if form not in known:
         raise WorkbookError(f"{shown(run)} has no encoder {form!r}, only {', '.join(known)}. Run 03_finetune again.")
-    if form == "torch":
-        return load(run / "model")
-    if not folder.is_dir() or fingerprint(folder) != known[form]:
+    if form != "torch" and (not folder.is_dir() or fingerprint(folder) != known[form]):
         raise WorkbookError(f"{shown(folder)} is damaged or lost. Run 03_finetune again.")
+    return folder
+
+
+def open_form(run: Path, form: str) -> SentenceTransformer:
+    """Open one form of a run's encoder; raises as `folder_of`."""
+    folder = folder_of(run, form)
+    if form == "torch":
+        return load(folder)
     if (folder / GRAPH).exists():
         return _opened(folder)
     return SentenceTransformer(str(folder), device="cpu")

@@ -18,7 +18,7 @@ from sentence_transformers import SentenceTransformer
 from lib.embedding import embed_catalogue, known
 from lib.encoder import contributions, embed, load
 from lib.index import KINDS, LISTS, VECTORS, Index, open_index, write_lists
-from lib.query_encoders import forms, open_form
+from lib.query_encoders import folder_of, forms, open_form
 from lib.runs import WorkbookError, atomic, fingerprint, need, only_one, read_json, resolve, shown, write_json
 
 # Rocchio's weights (Manning, Raghavan, Schütze 2008, section 9.1.1) for tracks that were liked and disliked. Heavier
@@ -30,14 +30,8 @@ CENTRED = 10_000  # tracks of a mood, beyond which its middle is that of some of
 TRACKS = "tracks.feather"
 WORDS, MOODS = 3, 3  # words and moods that explain a track
 SHOWN = ["id", "title", "artist", "mood"]
-DAMAGED = (
-    ValueError,
-    OSError,
-    KeyError,
-    TypeError,
-    RuntimeError,
-    SafetensorError,
-)  # what reading a damaged run ends in
+# What reading a damaged run ends in.
+DAMAGED = (ValueError, OSError, KeyError, TypeError, RuntimeError, SafetensorError)
 # The seed's bands, on cosine similarity; the lower edge of each.
 BANDS = {"strong": 0.7, "moderate": 0.5, "borderline": 0.4, "weak": -1.0}
 
@@ -236,7 +230,7 @@ def build_index(
         WorkbookError: another process is at it; or that form is missing, damaged or of another model.
     """
     with only_one(run, ".index.lock"):
-        open_form(run, encoder)  # what could not serve is not indexed
+        folder_of(run, encoder)  # what could not serve is not indexed
         _build(run, tracks, encoder, kind, progress)
 
 
