@@ -42,7 +42,7 @@ RUN .venv/bin/python -c 'from lib.encoder import find; import shutil; shutil.cop
     && .venv/bin/python -m lib.workbook "$PARAMS" --set run_dir=/app/baked $SET \
     && chmod -R a+rX all-MiniLM-L6-v2 baked
 
-FROM base
+FROM packages
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="music-recommender" \
       org.opencontainers.image.description="Type how you feel, get songs: POST /recommend on port 8080" \
@@ -50,15 +50,15 @@ LABEL org.opencontainers.image.title="music-recommender" \
       org.opencontainers.image.revision="${REVISION}"
 ENV PATH=/app/.venv/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     HOME=/app/outputs MPLCONFIGDIR=/tmp/matplotlib NUMBA_CACHE_DIR=/tmp/numba NVIDIA_DRIVER_CAPABILITIES=compute,utility
-COPY --from=packages /app/.venv .venv
 COPY --from=run /app/all-MiniLM-L6-v2 all-MiniLM-L6-v2
 COPY --from=run /app/baked baked
 COPY . .
-# The root may be read-only, so bytecode is made now: five seconds of each start.
-RUN env -u PYTHONDONTWRITEBYTECODE .venv/bin/python -c \
-    "import lib.gateway, lib.promotion; from lib.kernels import PRELOADED; [__import__(name) for name in PRELOADED]"
-# For make, the environment is newer than the list that it was made from.
-RUN install -d -o 10001 -g 10001 outputs && touch .venv/.ready
+# The run is seen to answer here, so that a start need not, and what the service loads is compiled, since the root may be
+# read-only then: eight seconds of each start. For make, the environment is newer than the list that it was made from.
+RUN env -u PYTHONDONTWRITEBYTECODE python -c \
+        "import lib.gateway; from lib.kernels import PRELOADED; [__import__(name) for name in PRELOADED]" \
+    && env -u PYTHONDONTWRITEBYTECODE python -m lib.promotion promote baked \
+    && chown -hR 10001:10001 outputs && touch .venv/.ready
 USER 10001:10001
 VOLUME /app/outputs
 EXPOSE 8080 8888

@@ -4,10 +4,10 @@ set -eu
 cd /app
 case "${1:-serve}" in
 serve)
-    # outputs/current is followed, so that `promote` reaches a running service; at first it is the run of the image.
-    # Where outputs/ cannot be written, that run is served as it is.
+    # outputs/current is followed, so that `promote` reaches a running service; at first it is the run of the image, which
+    # was checked when that was built. Where outputs/ cannot be written, that run is served as it is.
     run=outputs/current
-    test -e outputs/current || python -m lib.promotion promote baked || run=baked
+    test -e outputs/current || ln -sfn /app/baked outputs/current || run=baked
     shift || true
     test -n "${KG_AUTH_TOKEN:-}" || set -- --no-token "$@"
     exec python -m lib.gateway --run "$run" --ip 0.0.0.0 "$@"
