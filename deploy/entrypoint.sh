@@ -1,26 +1,57 @@
 #!/bin/sh
-# What the image runs: serve (the default), run, lab, playground, promote, rollback, bench, test; or any other command.
+# What the image runs: one of the commands below, or any program that it has.
 set -eu
 cd /app
-case "${1:-serve}" in
+usage() {
+    cat <<'END'
+docker run music-recommender [COMMAND]
+
+  serve       POST /recommend on port 8080 (the default; `serve --help` for its options)
+  run         notebooks 01 to 05: run params/gpu.yaml --set epochs=2
+  promote     serve another run of outputs/ from now on: promote outputs/gpu
+  rollback    serve the run before
+  lab         JupyterLab on port 8888
+  playground  the playground on port 8866
+  bench       the benchmarks
+  test        lint, tests, every notebook
+END
+}
+case "${1-}" in
+-h | --help | help) usage && exit ;;
+"" | -*) set -- serve "$@" ;;
+esac
+test -w outputs || echo "note: user $(id -u) cannot write outputs/: no run and no promotion is kept there." >&2
+command=$1 && shift
+case "$command" in
 serve)
     # outputs/current is followed, so that `promote` reaches a running service; at first it is the run of the image, which
     # was checked when that was built. Where outputs/ cannot be written, that run is served as it is.
     run=outputs/current
-    test -e outputs/current || ln -sfn /app/baked outputs/current || run=baked
-    shift || true
+    if ! test -e "$run"; then
+        test ! -L "$run" || echo "note: $run leads to $(readlink "$run"), which is gone: the image's run is served." >&2
+        ln -sfn /app/baked "$run" 2>/dev/null || run=baked
+    fi
+    touch /tmp/serving # what the health check goes by
     test -n "${KG_AUTH_TOKEN:-}" || set -- --no-token "$@"
     exec python -m lib.gateway --run "$run" --ip 0.0.0.0 "$@"
     ;;
-run) shift && exec python -m lib.workbook "$@" ;;
+run) exec python -m lib.workbook "$@" ;;
+promote | rollback) exec python -m lib.promotion "$command" "$@" ;;
 lab)
     # The image's notebooks cannot be written: copies of them can, and stay with the volume.
     cp -rn notebooks outputs/
-    shift && exec jupyter lab --notebook-dir . --ip 0.0.0.0 --no-browser --LabApp.default_url=/lab/tree/outputs/notebooks "$@"
+    ! diff -rq notebooks outputs/notebooks | grep -q '^Files' ||
+        echo "note: some of outputs/notebooks are not this image's: edited, or of another. Remove those to get its own." >&2
+    exec jupyter lab --notebook-dir . --ip 0.0.0.0 --no-browser --LabApp.default_url=/lab/tree/outputs/notebooks "$@"
     ;;
-playground) shift && exec python -m lib.playground "${RUN:-baked}" --no-browser --Voila.ip=0.0.0.0 "$@" ;;
-promote | rollback) exec python -m lib.promotion "$@" ;;
-bench) shift && exec python benchmarks/bench.py baked "$@" ;;
-test) exec make test ;;
-*) exec "$@" ;;
+playground)
+    test -e outputs/current && run=outputs/current || run=baked
+    exec python -m lib.playground "${RUN:-$run}" --no-browser --Voila.ip=0.0.0.0 "$@"
+    ;;
+bench) exec python benchmarks/bench.py baked "$@" ;;
+test) RUFF_CACHE_DIR=/tmp/ruff PYTEST_ADDOPTS="-p no:cacheprovider" exec make test ;; # their usual places cannot be written
+*)
+    command -v "$command" >/dev/null || { echo "error: there is no command $command" >&2 && usage >&2 && exit 127; }
+    exec "$command" "$@"
+    ;;
 esac

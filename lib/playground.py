@@ -71,8 +71,9 @@ def base_of(run: Path) -> str:
 def untuned(folder: Path, base_model: str, tracks: pd.DataFrame) -> Recommender:
     """The base encoder on the same tracks, which it embeds the first time; that is kept in `folder`."""
     model = find(base_model)
-    folder.mkdir(exist_ok=True)
-    point(folder / "model", model)
+    if not (folder / "model").exists() or not (folder / "model").samefile(model):  # in an image it may not be written
+        folder.mkdir(exist_ok=True)
+        point(folder / "model", model)
     try:
         kept = open_run(folder)
         if kept.tracks.equals(tracks):

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import joblib
 import pandas as pd
 import psutil
 
@@ -175,13 +176,17 @@ def only_one(run: Path, lock_name: str = ".lock"):
 
 
 def threads(kernels: int = KERNELS) -> int:
-    """How many threads each of the processes that serve has: they share the cores."""
-    return max(1, (os.cpu_count() or 1) // kernels)
+    """How many threads each of the processes that serve has: they share the cores.
+
+    Those that this process may use: of a container's limit, an affinity mask, LOKY_MAX_CPU_COUNT the least.
+    """
+    return max(1, joblib.cpu_count() // kernels)
 
 
 def point(link: Path, to: Path) -> None:
     """Make or move a link in one step: whoever looks sees the old target or the new one."""
     temporary = link.with_name(f".{link.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)  # of one that was killed
     temporary.symlink_to(os.path.relpath(to, link.parent))
     temporary.replace(link)
 

@@ -52,6 +52,29 @@ def test_manifests_are_as_kubernetes_wants_them(manifests, tmp_path):
     assert found.returncode == 0, found.stdout + found.stderr
 
 
+def test_the_training_is_as_kubernetes_wants_it():
+    check = [Path(sys.executable).with_name("kubernetes-validate"), "--strict"]
+    found = subprocess.run([*check, DEPLOY / "kubernetes/gpu/train.yaml"], capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_only_the_service_is_cut_off(manifests):
+    """An empty selector would be every pod of the namespace, whoever's."""
+    found = [yaml.safe_load(part) for part in manifests.split("\n---\n")]
+    (policy,) = (one["spec"] for one in found if one["kind"] == "NetworkPolicy")
+    (pod,) = (one["spec"]["template"]["metadata"] for one in found if one["kind"] == "Deployment")
+    assert policy["podSelector"]["matchLabels"] == pod["labels"]
+
+
+def test_the_entry_point_says_what_it_knows(tmp_path):
+    entry = tmp_path / "entrypoint.sh"
+    entry.write_text((DEPLOY / "entrypoint.sh").read_text().replace("cd /app", f"cd {tmp_path}"))
+    helped = subprocess.run(["sh", entry, "--help"], capture_output=True, text=True)
+    assert helped.returncode == 0 and "playground" in helped.stdout
+    wrong = subprocess.run(["sh", entry, "nonsense"], capture_output=True, text=True)
+    assert wrong.returncode == 127 and "no command nonsense" in wrong.stderr
+
+
 def test_no_manifest_holds_a_secret_or_gives_a_container_more_than_it_needs(manifests):
     assert "kind: Secret" not in manifests
     for pod, container in containers(manifests):
