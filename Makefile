@@ -9,9 +9,9 @@ RUNS   ?=
 BIN    := .venv/bin
 READY  := .venv/.ready
 
-.PHONY: help run test bench compare index serve playground promote rollback lab lock clean
+.PHONY: help run test bench compare index serve playground promote rollback lab scale scale-test scale-token lock clean
 help:  ## list the commands
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' Makefile
 
 $(READY): requirements.txt constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "error: Python 3.11 to 3.13 is needed; name one: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
@@ -61,6 +61,24 @@ index: $(READY)  ## index RUN=outputs/… again with its model: only tracks that
 
 lab: $(READY)  ## JupyterLab on the notebooks (LAB="--no-browser --port 8889" for its own options)
 	@$(BIN)/jupyter lab --notebook-dir . $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB)
+
+SCALE := .venv/.scale
+$(SCALE): $(READY) deploy/scale/requirements.txt deploy/scale/triton-requirements.txt
+	@echo "Installing the engines of the tier (a minute or two) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r deploy/scale/requirements.txt -c constraints.txt
+	@test -x .venv-triton/bin/python || $(PYTHON) -m venv .venv-triton
+	@.venv-triton/bin/python -m pip install --quiet --disable-pip-version-check -r deploy/scale/triton-requirements.txt
+	@touch $@
+
+scale: $(SCALE)  ## the scaled-out tier on this machine: Envoy, Varnish, workers, Redis, Triton, MLflow (SCALE_UP="--replicas 3")
+	@test -n "$(RUN)" || test -d outputs/quick/index || $(MAKE) --no-print-directory run PARAMS=params/quick.yaml
+	@$(BIN)/python -m deploy.scale.tier up --port $(PORT) $(if $(RUN),--run $(RUN)) $(SCALE_UP)
+
+scale-test: $(SCALE)  ## start all of the tier, ask it, kill its parts
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest deploy/scale
+
+scale-token: $(SCALE)  ## print a listener's token for the tier, good for an hour
+	@$(BIN)/python -m deploy.scale.tier token
 
 lock: $(READY)  ## write constraints.txt from what is installed
 	@{ sed -n 1p constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > constraints.new && mv constraints.new constraints.txt

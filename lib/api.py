@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:  # the gateway needs the contract, not PyTorch
     from lib.recommender import Recommender
 
 DEFAULT_TOP_K = 5
+BODY_LIMIT = 64 * 1024  # bytes
 # A JSON schema's maxLength counts what is trimmed, so the rule is said as a pattern, with Unicode's white space.
 SPACE = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 TRIMMED = rf"^[{SPACE}]*[^{SPACE}]([\s\S]{{0,998}}[^{SPACE}])?[{SPACE}]*$"
@@ -140,7 +140,17 @@ class Ready(BaseModel):
     kernels_ready: int | None = None
 
 
-# What the service refuses or fails, by status.
+# What the service refuses or fails, by status: the code of the error, and what is said of it in the contract.
+CODES = {
+    400: "not_json",
+    401: "unauthorized",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+    415: "unsupported_media_type",
+    429: "too_many_requests",
+    503: "unavailable",
+}
 ERRORS = {
     400: "The body is not JSON, or a field is wrong: `field` names it.",
     401: "No token was sent, or a wrong one.",
@@ -183,10 +193,20 @@ def recommend(recommender: Recommender, request: str) -> Answer:
     Args:
         request: Kernel Gateway's REQUEST, a JSON text whose "body" is the HTTP body, parsed or as text.
     """
+    asked = read(_body(request))
+    return asked if isinstance(asked, Answer) else answer(recommender, asked)
+
+
+def read(body: str | bytes) -> RecommendRequest | Answer:
+    """What a body asks, or the answer that says what is wrong with it."""
     try:
-        asked = _read(request)
+        return RecommendRequest.model_validate_json(body)
     except ValidationError as error:
         return _invalid(error)
+
+
+def answer(recommender: Recommender, asked: RecommendRequest) -> Answer:
+    """Answer what was asked, as far as this catalogue and this encoder can."""
     if asked.mood is not None and asked.mood not in recommender.moods:
         moods = f"there are {', '.join(recommender.moods)}" if recommender.moods else "this catalogue has no moods"
         return failure(400, "unknown_mood", f"No track has the mood {asked.mood!r}; {moods}.", "mood")
@@ -210,11 +230,8 @@ def recommend(recommender: Recommender, request: str) -> Answer:
 
 def encode_together(recommender: Recommender, requests: list[str]) -> None:
     """Encode the texts of requests that wait together in one batch, which costs less than one after another."""
-    texts = []
-    for request in requests:
-        with suppress(ValidationError):  # it is refused when its turn comes
-            texts.append(_read(request).text)
-    recommender.encode(texts)
+    asked = [read(_body(request)) for request in requests]  # what is wrong is refused when its turn comes
+    recommender.encode([one.text for one in asked if isinstance(one, RecommendRequest)])
 
 
 def health() -> Answer:
@@ -225,8 +242,8 @@ def health() -> Answer:
 def ready(recommender: Recommender) -> Answer:
     """The model and the index are loaded and answer; their fingerprints."""
     recommender.recommend("ready?", 1)
-    answer = Ready(tracks=len(recommender.tracks), **recommender.fingerprints)
-    return Answer(200, answer.model_dump_json(exclude_none=True))
+    said = Ready(tracks=len(recommender.tracks), **recommender.fingerprints)
+    return Answer(200, said.model_dump_json(exclude_none=True))
 
 
 def openapi(recommender: Recommender, token: str | None = None) -> Answer:
@@ -264,9 +281,9 @@ def openapi(recommender: Recommender, token: str | None = None) -> Answer:
     return Answer(200, json.dumps(document))
 
 
-def _read(request: str) -> RecommendRequest:
+def _body(request: str) -> str:
     body = json.loads(request)["body"]
-    return RecommendRequest.model_validate_json(body if isinstance(body, str) else json.dumps(body))
+    return body if isinstance(body, str) else json.dumps(body)
 
 
 def _content(schema: str) -> dict:

@@ -22,21 +22,10 @@ from lib.pool import Full
 if TYPE_CHECKING:
     from lib.gateway import Personality
 
-BODY_LIMIT = 64 * 1024
 TOKEN = "KG_AUTH_TOKEN"  # Kernel Gateway's own name for it
 GONE = 499  # nginx's word for a client that did not wait
 OPEN = ("/health", "/ready")  # what a load balancer's probe asks without a token
 REQUEST_ID = re.compile(r"[\w.:-]{1,100}")
-CODES = {
-    400: "not_json",
-    401: "unauthorized",
-    404: "not_found",
-    405: "method_not_allowed",
-    413: "too_large",
-    415: "unsupported_media_type",
-    429: "too_many_requests",
-    503: "unavailable",
-}
 REQUESTS = Counter("recommend_requests", "Requests by path and status.", ["path", "status"])
 SECONDS = Histogram("recommend_request_seconds", "Seconds from request to answer.", ["path"])
 log = logging.getLogger(__name__)
@@ -73,7 +62,7 @@ class Handler(RequestHandler):
         length = headers.get("Content-Length", "0")
         if not length.isdecimal():  # two of them, say
             self.refuse(400, f"The header Content-Length is {length!r}.", {"Connection": "close"})
-        if int(length) > BODY_LIMIT:
+        if int(length) > api.BODY_LIMIT:
             self._too_large()
         kind = headers.get("Content-Type", "").split(";")[0].strip().lower()
         if asked.method in ("POST", "PUT") and kind != "application/json":
@@ -81,7 +70,7 @@ class Handler(RequestHandler):
 
     def data_received(self, chunk: bytes):
         """Collect the body, as far as it may go: one that is sent in chunks does not say before how long it is."""
-        if len(self.body) <= BODY_LIMIT:
+        if len(self.body) <= api.BODY_LIMIT:
             self.body += chunk
 
     async def answer(self, **_):
@@ -89,7 +78,7 @@ class Handler(RequestHandler):
         raise NotImplementedError
 
     async def get(self, **path):
-        if len(self.body) > BODY_LIMIT:
+        if len(self.body) > api.BODY_LIMIT:
             self._too_large()
         await self.answer(**path)
 
@@ -124,7 +113,7 @@ class Handler(RequestHandler):
             message = f"{self.request.path} takes {headers['Allow']}."
         for name, value in headers.items():
             self.set_header(name, value)
-        self.finish(api.failure(status_code, CODES.get(status_code, "internal"), message).body)
+        self.finish(api.failure(status_code, api.CODES.get(status_code, "internal"), message).body)
 
     def log_exception(self, kind, error, trace):
         """Errors that were answered on purpose are in the request's own line."""
@@ -167,7 +156,7 @@ class Handler(RequestHandler):
         return not token or (scheme.lower() == "bearer" and hmac.compare_digest(sent, token.encode()))
 
     def _too_large(self):
-        self.refuse(413, f"The body is over {BODY_LIMIT // 1024} KiB.", {"Connection": "close"})
+        self.refuse(413, f"The body is over {api.BODY_LIMIT // 1024} KiB.", {"Connection": "close"})
 
 
 class CellHandler(Handler):

@@ -28,7 +28,7 @@ def promote(run: str) -> str:
     wanted = resolve(run)
     if current.exists() and wanted == current.resolve():
         return f"{shown(wanted)} is served already."
-    model = _check(wanted)
+    model = check(wanted)
     if current.exists():
         point(previous, current.resolve())
     point(current, wanted)
@@ -45,7 +45,7 @@ def rollback() -> str:
     if not previous.exists():
         raise WorkbookError(f"there is nothing to go back to: {shown(previous)} does not exist.")
     back, away = previous.resolve(), current.resolve()
-    model = _check(back)
+    model = check(back)
     point(current, back)
     point(previous, away)
     return f"{shown(current)} is {shown(back)} again, model {model[:12]}."
@@ -71,7 +71,7 @@ def _links() -> tuple[Path, Path]:
     return outputs / "current", outputs / "previous"
 
 
-def _check(run: Path) -> str:
+def check(run: Path) -> str:
     """Open the run, see that its index is as it was written, and ask it something. -> its model's fingerprint."""
     songs = open_run(run)
     if lost := damaged(run / "index"):

@@ -449,14 +449,14 @@ def test_a_run_is_checked_before_it_is_promoted(small_run, tmp_path):
 
     from lib import promotion
 
-    assert len(promotion._check(small_run)) == 64
+    assert len(promotion.check(small_run)) == 64
     broken = tmp_path / "broken"
     shutil.copytree(small_run, broken)
     vectors = broken / "index" / "vectors.npy"
     whole = vectors.read_bytes()
     vectors.write_bytes(whole[:-4] + b"\0\0\0\0")
     with pytest.raises(runs.WorkbookError, match=r"is damaged: vectors\.npy of index/ changed"):
-        promotion._check(broken)
+        promotion.check(broken)
     vectors.write_bytes(b"half")
     with pytest.raises(runs.WorkbookError, match="is damaged"):
-        promotion._check(broken)
+        promotion.check(broken)

@@ -1,0 +1,100 @@
+"""The encoder as Triton serves it: texts in, unit vectors out, batched as they come. It follows the registry.
+
+    .venv-triton/bin/python -m deploy.scale.triton
+
+One model does both, splitting texts into tokens and encoding them: a request is one string, a batch is padded to its
+own longest text. Each version of the registry is a model of its own, and stays until this process ends: going back is
+immediate.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sysconfig
+import time
+from pathlib import Path
+
+# Triton's stub looks for libpython beside the interpreter that runs it, and finds the system's where there are two.
+os.environ["LD_LIBRARY_PATH"] = sysconfig.get_config_var("LIBDIR")
+
+import numpy as np
+import onnxruntime
+from mlflow.exceptions import MlflowException
+from pytriton.decorators import batch
+from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
+from pytriton.triton import Triton, TritonConfig
+from tokenizers import Tokenizer
+
+from deploy.scale import registry
+
+PORT = int(os.environ.get("TRITON_PORT", "8000"))  # of HTTP; gRPC and the metrics have the two that follow
+MOST = 256  # texts of a batch
+DELAY = int(os.environ.get("QUEUE_DELAY_US", "2000"))  # microseconds that a text may wait for company
+THREADS = int(os.environ.get("ENCODER_THREADS", "1"))
+LOOK = 1.0  # seconds between two looks at the registry
+
+
+def encoder(folder: Path):
+    """A run's ONNX encoder as Triton's function, (n, 1) of bytes -> (n, d) float32 unit vectors; and d.
+
+    It is the one in fp32: in int8 a text's vector would depend on the texts that happen to come with it.
+    """
+    about = json.loads((folder / "config.json").read_text())
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.enable_truncation(about["max_seq_length"])
+    tokenizer.enable_padding()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = THREADS
+    wanted = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    providers = [one for one in wanted if one in onnxruntime.get_available_providers()]
+    session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=providers)
+
+    @batch
+    def encode(text: np.ndarray) -> dict[str, np.ndarray]:
+        found = tokenizer.encode_batch([one.decode() for one in text[:, 0]])
+        given = {
+            "input_ids": np.array([one.ids for one in found], np.int64),
+            "attention_mask": np.array([one.attention_mask for one in found], np.int64),
+        }
+        (vectors,) = session.run(["sentence_embedding"], given)
+        return {"vector": vectors / np.linalg.norm(vectors, axis=1, keepdims=True)}
+
+    return encode, session.get_outputs()[1].shape[-1]
+
+
+def main() -> None:
+    """Serve what the registry says, until SIGTERM."""
+    loopback = {f"{kind}_address": "127.0.0.1" for kind in ("http", "grpc", "metrics")}
+    ports = {f"{kind}_port": PORT + n for n, kind in enumerate(("http", "grpc", "metrics"))}
+    config = TritonConfig(**loopback, **ports, exit_timeout_secs=5, allow_gpu_metrics=True)
+    loaded = set()
+    with Triton(config=config) as triton:
+        triton.run()
+        while True:
+            follow(triton, loaded)
+            time.sleep(LOOK)
+
+
+def follow(triton: Triton, loaded: set[str]) -> None:
+    """Load what the registry says, if it is not yet."""
+    try:
+        wanted = registry.serving()
+    except MlflowException:
+        return  # it is gone: what is loaded is served
+    if not wanted or wanted.triton in loaded:
+        return
+    function, width = encoder(registry.pull(wanted) / "encoders/onnx")
+    triton.bind(
+        wanted.triton,
+        function,
+        inputs=[Tensor(name="text", dtype=bytes, shape=(1,))],
+        outputs=[Tensor(name="vector", dtype=np.float32, shape=(width,))],
+        config=ModelConfig(max_batch_size=MOST, batcher=DynamicBatcher(max_queue_delay_microseconds=DELAY)),
+    )
+    loaded.add(wanted.triton)
+    print(f"{wanted.triton} is served", flush=True)
+
+
+if __name__ == "__main__":
+    main()
