@@ -63,7 +63,8 @@ class Tier:
         self.served: Served | None = None
         self.first = asyncio.Event()
         self.cache = Cache(REDIS, DEADLINE)
-        self.triton = InferenceServerClient(TRITON)
+        again = [("grpc.max_reconnect_backoff_ms", 1000)]  # or, gone for long, it would be found again a minute later
+        self.triton = InferenceServerClient(TRITON, channel_args=again)
         # Five that fail in a row, and for a second nobody waits for it: uncached requests are refused at once.
         breaker = CircuitBreaker(failure_threshold=5, recovery_timeout=1, expected_exception=InferenceServerException)
         self.vector = breaker.decorate(self._vector)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from types import SimpleNamespace
 
 import httpx
 import jwt
+import psutil
 import pytest
 
 from deploy.scale import tier
@@ -92,9 +94,10 @@ def second() -> Path:
 
 
 @pytest.fixture(scope="session")
-def up(first, tmp_path_factory):
+def up(first):
     """The tier on free ports, serving the first run."""
-    home, port = tmp_path_factory.mktemp("tier"), free_block()
+    home, port = runs.ROOT / "outputs" / "test" / "tier", free_block()
+    shutil.rmtree(home, ignore_errors=True)
     command = [sys.executable, "-m", "deploy.scale.tier", "--home", str(home), "up", "--run", str(first)]
     process = subprocess.Popen([*command, "--port", str(port)], cwd=runs.ROOT, stdout=subprocess.PIPE, text=True)
     said = []
@@ -103,6 +106,8 @@ def up(first, tmp_path_factory):
     try:
         one.wait(port, seconds=180)
         one.token = tier.token(home)
+        while "X-Edge" not in one.ask().headers:  # Envoy sees a second later that Varnish is there
+            time.sleep(0.5)
         yield one
     finally:
         process.send_signal(signal.SIGTERM)
@@ -127,7 +132,9 @@ def test_it_answers_what_the_run_itself_answers(up, first):
 
 
 @pytest.mark.parametrize(
-    "changed", [{"exp": 0}, {"aud": "others"}, {"iss": "somebody"}], ids=["expired", "audience", "issuer"]
+    "changed",
+    [{"exp": 1}, {"exp": 0}, {"exp": None}, {"aud": "others"}, {"iss": "somebody"}],
+    ids=["expired", "at no time", "never expires", "audience", "issuer"],
 )
 def test_a_token_that_is_not_for_us_is_401(up, changed):
     assert up.ask(Authorization=f"Bearer {tier.token(up.home, **changed)}").status_code == 401
@@ -213,7 +220,7 @@ class Load:
                 url = f"http://127.0.0.1:{self.up.ports.edge}/recommend"
                 try:
                     found = client.post(url, json={"text": text}, headers={"Authorization": f"Bearer {self.up.token}"})
-                    self.statuses[found.status_code] += 1
+                    self.statuses[200 if found.status_code == 200 else found.text] += 1
                     if found.status_code == 200:
                         self.answers.append((text, found.json()))
                 except httpx.HTTPError as error:
@@ -254,6 +261,10 @@ def test_a_killed_varnish_costs_nothing_new(up):
 
 def test_without_triton_what_is_known_is_answered_and_the_rest_refused_in_time(up):
     assert up.ask().status_code == 200
+    for process in psutil.process_iter(["cmdline"]):
+        if f"--http-port {up.ports.triton}" in " ".join(process.info["cmdline"]):
+            process.kill()
+    os.kill(up.pid("triton"), signal.SIGKILL)
     up.ctl("stop", "triton")
     assert up.ask(SEED, up.ports.api).status_code == 200  # it is kept
     for n in range(8):
@@ -263,7 +274,7 @@ def test_without_triton_what_is_known_is_answered_and_the_rest_refused_in_time(u
         assert time.monotonic() - started < 1.5
     assert time.monotonic() - started < 0.2  # the circuit is open: nobody waits
     up.ctl("start", "triton")
-    up.wait(up.ports.api)
+    [up.wait(up.ports.api + n) for n in range(2)]
     assert up.ask({"text": f"asked again {time.time()}"}).status_code == 200
 
 

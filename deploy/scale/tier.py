@@ -60,6 +60,7 @@ def key(home: Path) -> rsa.RSAPrivateKey:
 def token(home: Path, seconds: float = 3600, **claims) -> str:
     """A listener's token, as the company's own login would give it."""
     said = {"iss": ISSUER, "aud": AUDIENCE, "sub": "listener", "exp": time.time() + seconds} | claims
+    said = {name: value for name, value in said.items() if value is not None}
     return jwt.encode(said, key(home), "RS256", {"kid": "1"})
 
 

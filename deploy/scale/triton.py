@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import sys
 import sysconfig
 import time
 from pathlib import Path
@@ -20,6 +22,7 @@ os.environ["LD_LIBRARY_PATH"] = sysconfig.get_config_var("LIBDIR")
 
 import numpy as np
 import onnxruntime
+import psutil
 from mlflow.exceptions import MlflowException
 from pytriton.decorators import batch
 from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
@@ -69,6 +72,11 @@ def main() -> None:
     ports = {f"{kind}_port": PORT + n for n, kind in enumerate(("http", "grpc", "metrics"))}
     config = TritonConfig(**loopback, **ports, exit_timeout_secs=5, allow_gpu_metrics=True)
     loaded = set()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # which ends Triton's own process too
+    for left in psutil.process_iter(["name", "cmdline"]):  # one that a killed process of ours left has the ports
+        if left.info["name"] == "tritonserver" and f"--http-port {PORT}" in " ".join(left.info["cmdline"]):
+            left.kill()
+            left.wait()
     with Triton(config=config) as triton:
         triton.run()
         while True:
