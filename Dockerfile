@@ -61,7 +61,7 @@ COPY . .
 # The run is seen to answer here, so that a start need not, and what the service loads is compiled, since the root may be
 # read-only then: eight seconds of each start. For make, the environment is newer than the list that it was made from.
 RUN env -u PYTHONDONTWRITEBYTECODE python -c \
-        "import lib.gateway; from lib.kernels import PRELOADED; [__import__(name) for name in PRELOADED]" \
+        "import lib.gateway, lib.workbook; from lib.kernels import PRELOADED; [__import__(name) for name in PRELOADED]" \
     && env -u PYTHONDONTWRITEBYTECODE python -m lib.promotion promote baked \
     && chown -hR 10001:10001 outputs && touch .venv/.ready \
     && chmod -R a+rX benchmarks deploy lib notebooks params tests ./*.*

@@ -45,6 +45,8 @@ def rollback() -> str:
     if not previous.exists():
         raise WorkbookError(f"there is nothing to go back to: {shown(previous)} does not exist.")
     back, away = previous.resolve(), current.resolve()
+    if back == away:
+        raise WorkbookError(f"there is nothing to go back to: {shown(back)} is served already.")
     model = check(back)
     point(current, back)
     point(previous, away)

@@ -184,11 +184,19 @@ def threads(kernels: int = KERNELS) -> int:
 
 
 def point(link: Path, to: Path) -> None:
-    """Make or move a link in one step: whoever looks sees the old target or the new one."""
+    """Make or move a link in one step: whoever looks sees the old target or the new one.
+
+    Raises:
+        WorkbookError: it cannot be written; it is as it was.
+    """
     temporary = link.with_name(f".{link.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)  # of one that was killed
-    temporary.symlink_to(os.path.relpath(to, link.parent))
-    temporary.replace(link)
+    try:
+        temporary.unlink(missing_ok=True)  # of one that was killed
+        temporary.symlink_to(os.path.relpath(to, link.parent))
+        temporary.replace(link)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise WorkbookError(f"cannot move {shown(link)}: {error.strerror}.") from error
 
 
 def write_json(path: Path, value) -> None:

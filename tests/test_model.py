@@ -72,6 +72,13 @@ def test_full_width_letters_are_read(songs):
     assert songs.recommend(wide)["id"].tolist() == songs.recommend("sad piano")["id"].tolist()
 
 
+def test_an_index_of_vectors_that_are_no_numbers_is_an_error_and_no_empty_answer(songs, monkeypatch):
+    nan = np.full((1, songs.vectors.shape[1]), np.nan, np.float32)
+    monkeypatch.setattr(type(songs.index), "at", lambda _self, rows: np.repeat(nan, len(rows), axis=0))
+    with pytest.raises(runs.WorkbookError, match="make index again"):
+        songs.recommend("calm", liked=songs.tracks["id"][:2])
+
+
 def test_a_mood_filter_liked_and_disliked(songs):
     assert set(songs.recommend("music", 10, mood="calm")["mood"]) == {"calm"}
     plain = songs.recommend("music", 10)
