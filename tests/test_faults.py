@@ -430,7 +430,7 @@ def test_promote_and_rollback(small_run, tmp_path, monkeypatch, capsys):
     from lib import promotion
 
     monkeypatch.setattr(promotion, "ROOT", tmp_path)
-    monkeypatch.setattr(promotion, "_check", lambda run: (runs.need(run, "model", "index"), "0" * 64)[1])
+    monkeypatch.setattr(promotion, "check", lambda run: (runs.need(run, "model", "index"), "0" * 64)[1])
     first, second, none = tiny(tmp_path / "a"), tiny(tmp_path / "b"), tmp_path / "none"
     none.mkdir()
     assert promotion.main(["rollback"]) == 1 and "nothing to go back to" in capsys.readouterr().err
