@@ -245,7 +245,8 @@ def test_a_full_queue_is_429(notebook, tmp_path):
     with gateway(tiny(tmp_path / "run"), *options, notebook=notebook) as (_, ask):
         answers = in_parallel(ask, ["slow"] * 8)
         status = [a[0] for a in answers]
-        assert set(status) == {200, 429} and 3 <= status.count(200) <= 4
+        # Two that wait, and one or two that a kernel has taken, unless it had not yet when the last came.
+        assert set(status) == {200, 429} and 2 <= status.count(200) <= 4
         refused = next(a for a in answers if a[0] == 429)
         assert refused[1]["error"]["code"] == "too_many_requests" and refused[2]["Retry-After"] == "1"
         assert refused[3] < 0.4
