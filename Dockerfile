@@ -33,7 +33,7 @@ RUN python3 -m venv .venv \
 # A run to serve from the first second on: tracks, model, index.
 FROM packages AS run
 ARG PARAMS=params/quick.yaml
-# The static encoder, which no request is encoded with unless a run asks for it, would be 0.1 GB and half of the time.
+# The static encoder, which no request is encoded with unless a run asks for it, would be 0.1 GB.
 ARG SET="static_texts=0"
 ENV PYTHONPATH=/app PYTHONUNBUFFERED=1
 COPY lib lib

@@ -52,7 +52,7 @@ lab)
     exec jupyter lab --notebook-dir . --ip 0.0.0.0 --no-browser --LabApp.default_url=/lab/tree/$notebooks "$@"
     ;;
 playground)
-    test -e outputs/current && run=outputs/current || run=baked
+    test -e outputs/current/model && run=outputs/current || run=baked
     case "$*" in *--Voila.ip=*) ;; *) set -- --Voila.ip=0.0.0.0 "$@" ;; esac # which takes it once
     exec python -m lib.playground "${RUN:-$run}" --no-browser "$@"
     ;;

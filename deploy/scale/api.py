@@ -1,6 +1,6 @@
 """POST /recommend for many: workers without state, Triton's encoder behind them, and the contract of lib/api.
 
-    uvicorn deploy.scale.api:app --workers 2
+    PROMETHEUS_MULTIPROC_DIR=/tmp/metrics uvicorn deploy.scale.api:app --port 8090
 
 A worker holds the index of the version that the registry has served, and asks Triton for the encoder of that same
 version: an answer cannot mix two. With ENCODER=local the run's own form of the encoder computes in the worker.
