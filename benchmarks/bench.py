@@ -6,28 +6,23 @@ python benchmarks/bench.py [run] [--quick] [--only data encoders index service] 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import re
 import shutil
 import signal
 import sys
 import tempfile
-import time
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 
-from measure import Growth, Row, figure
+from measure import Growth, Row, figure, machine
 from tqdm import tqdm
 
 from lib.runs import WorkbookError, need, read_json, resolve, shown
 from lib.workbook import revision
 
-SUITES = {"data": 15, "encoders": 6, "index": 17, "service": 23}  # minutes on 2 cores
-OF_A_RUN = {"encoders", "service"}  # the others make what they measure
+SUITES = {"data": 15, "encoders": 6, "index": 17, "service": 23, "tier": 12}  # minutes on 2 cores
+OF_A_RUN = {"encoders", "service", "tier"}  # the others make what they measure
+ASKED_FOR = {"tier"}  # needs the engines that make scale installs
 DISK = 25  # GiB that the index's suite needs: vectors, and lists beside them
-PACKAGES = ("torch", "sentence-transformers", "onnxruntime", "faiss-cpu", "numpy", "pandas")
 
 
 def table(names: list[str], rows: list[list[str]]) -> str:
@@ -37,17 +32,6 @@ def table(names: list[str], rows: list[list[str]]) -> str:
     return "\n".join(
         f"| {' | '.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))} |" for line in lines
     )
-
-
-def machine() -> str:
-    """What it was measured on, and with which versions."""
-    info = Path("/proc/cpuinfo")  # of Linux; elsewhere platform knows
-    named = re.search(r"model name\s*: (.+)", info.read_text()) if info.exists() else None
-    cpu = named[1] if named else platform.processor() or platform.machine()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    today = time.strftime("%d %B %Y").lstrip("0")
-    return f"{today}. {cpu}, {os.cpu_count()} cores, {memory:.0f} GiB; Python {platform.python_version()}, {versions}."
 
 
 def line(row: Row) -> list[str]:
@@ -94,7 +78,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python benchmarks/bench.py", description=__doc__.splitlines()[0])
     parser.add_argument("run", nargs="?", default="outputs/quick", help="a run (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="too little to judge by: to see that all of it works")
-    parser.add_argument("--only", nargs="+", choices=SUITES, default=list(SUITES), help="some of the suites")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=SUITES,
+        default=[one for one in SUITES if one not in ASKED_FOR],
+        help="some of the suites",
+    )
     args = parser.parse_args()
     tqdm.monitor_interval = 0  # no thread of its bars while processes are forked
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by which servers and folders are cleared away
@@ -126,7 +116,7 @@ def check(run: Path, suites: list[str], quick: bool) -> None:
     """
     if set(suites) & OF_A_RUN:
         need(run, "tracks.parquet", "requests.parquet", "model", "encoders", "index")
-    if "service" in suites and not shutil.which("wrk"):
+    if {"service", "tier"} & set(suites) and not shutil.which("wrk"):
         advice = 'apt-get install wrk, or leave the service out: make bench BENCH="--only data encoders index"'
         raise WorkbookError(f"the client of the service's benchmarks is wrk, which is not here: {advice}")
     scratch = tempfile.gettempdir()

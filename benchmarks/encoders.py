@@ -18,7 +18,8 @@ from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tqdm import tqdm
 
 from lib.encoder import embed, load
-from lib.query_encoders import forms, open_form
+from lib.integrity import forms
+from lib.query_encoders import open_form
 from lib.runs import threads
 
 FULL, QUICK = (200, 512, 9), (20, 64, 1)  # requests, tracks, rounds

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
+import platform
 import random
+import re
 import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -50,6 +54,20 @@ class Growth(NamedTuple):
             return None
         (size, value), (larger, more) = known[-2:]
         return math.log(more / value) / math.log(larger / size)
+
+
+PACKAGES = ("torch", "sentence-transformers", "onnxruntime", "faiss-cpu", "numpy", "pandas")
+
+
+def machine() -> str:
+    """What it was measured on, and with which versions."""
+    info = Path("/proc/cpuinfo")  # of Linux; elsewhere platform knows
+    named = re.search(r"model name\s*: (.+)", info.read_text()) if info.exists() else None
+    cpu = named[1] if named else platform.processor() or platform.machine()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    today = time.strftime("%d %B %Y").lstrip("0")
+    return f"{today}. {cpu}, {os.cpu_count()} cores, {memory:.0f} GiB; Python {platform.python_version()}, {versions}."
 
 
 def figure(value: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from lib.encoder import embed
 from lib.runs import WorkbookError
 
 CHUNK = 4096  # texts that are embedded and written at a time
+Encode = Callable[[Iterator[pd.Series]], Iterator[np.ndarray]]  # chunks of m texts -> (m, d) float32 of each
 
 
 def known(texts: pd.Series, before: pd.Series) -> np.ndarray:
@@ -25,8 +27,13 @@ def known(texts: pd.Series, before: pd.Series) -> np.ndarray:
     return np.where(at >= 0, first.index.to_numpy()[at], -1)
 
 
+def here(model: SentenceTransformer) -> Encode:
+    """Embed in this process."""
+    return lambda chunks: (embed(model, texts) for texts in chunks)
+
+
 def embed_catalogue(
-    model: SentenceTransformer, texts: pd.Series, file: Path, space: str, old: np.ndarray, before: np.ndarray | None,
+    encode: Encode, d: int, texts: pd.Series, file: Path, space: str, old: np.ndarray, before: np.ndarray | None,
     progress: bool = False,
 ) -> None:  # fmt: skip
     """Write the unit vectors of texts as a .npy file, (n, d) float32, a chunk at a time; memory stays that of a chunk.
@@ -35,6 +42,7 @@ def embed_catalogue(
     process left of the same ones is gone on with, one of others is begun again.
 
     Args:
+        encode: gives the vectors of chunks of texts, in their order.
         space: the model's fingerprint.
         old: what `known` gave; those texts take the vectors of `before` and are not embedded.
         before: (m, d), the vectors of the index before.
@@ -42,7 +50,7 @@ def embed_catalogue(
     Raises:
         WorkbookError: vectors are not finite numbers.
     """
-    n, d = len(texts), model.get_embedding_dimension()
+    n = len(texts)
     codes, _ = pd.factorize(texts)
     first = np.unique(codes, return_index=True)[1][codes]  # the row in which each text stands first
     key = file.with_suffix(".key")
@@ -59,17 +67,19 @@ def embed_catalogue(
         done = (out.seek(0, 2) - begins) // (4 * d)
         out.truncate(begins + 4 * d * done)
         bar.update(done)
-        for start in range(done, n, CHUNK):
-            rows = slice(start, min(start + CHUNK, n))
-            vectors, again, seen = np.empty((len(first[rows]), d), np.float32), first[rows] < start, old[rows] >= 0
+        chunks = [slice(start, min(start + CHUNK, n)) for start in range(done, n, CHUNK)]
+        # What stands in an earlier chunk, or in the index before, is not embedded again.
+        new = [(first[rows] >= rows.start) & (old[rows] < 0) for rows in chunks]
+        fresh = encode(texts.iloc[rows][mask] for rows, mask in zip(chunks, new, strict=True) if mask.any())
+        for rows, mask in zip(chunks, new, strict=True):
+            vectors, again = np.empty((len(mask), d), np.float32), first[rows] < rows.start
             if again.any():
                 out.flush()
-                vectors[again] = np.memmap(file, np.float32, "r", begins, (start, d))[first[rows][again]]
-            if (seen & ~again).any():
-                vectors[seen & ~again] = before[old[rows][seen & ~again]]
-            new = ~again & ~seen
-            if new.any():
-                vectors[new] = embed(model, texts.iloc[rows][new])
+                vectors[again] = np.memmap(file, np.float32, "r", begins, (rows.start, d))[first[rows][again]]
+            if (seen := ~mask & ~again).any():
+                vectors[seen] = before[old[rows][seen]]
+            if mask.any():
+                vectors[mask] = next(fresh)
             if not np.isfinite(vectors).all():
                 raise WorkbookError("the tuned encoder gives vectors that are not finite: training diverged; lower lr.")
             out.seek(0, 2)

@@ -12,7 +12,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from lib.recommender import damaged, open_run
+from lib.integrity import damaged
+from lib.recommender import open_run
 from lib.runs import ROOT, WorkbookError, folder, point, resolve, shown
 
 CANARY = "Jazzy lo-fi beats for studying"

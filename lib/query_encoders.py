@@ -18,9 +18,10 @@ from transformers import AutoTokenizer
 
 from lib import static
 from lib.encoder import load
-from lib.runs import WorkbookError, atomic, fingerprint, read_json, shown, write_json
+from lib.integrity import FORMS, folder_of
+from lib.runs import atomic, fingerprint, read_json, write_json
 
-GRAPH, ABOUT = "model.onnx", "encoders.json"
+GRAPH = "model.onnx"
 KEPT = ("prompts", "default_prompt_name", "truncate_dim")  # of the encoder, which are no part of its graph
 INPUTS, OUTPUTS = ("input_ids", "attention_mask"), ("token_embeddings", "sentence_embedding")
 
@@ -105,37 +106,7 @@ def export(run: Path, encoder: str, tracks: pd.DataFrame, requests: pd.DataFrame
             pupil = static.distil(teacher, texts.drop_duplicates().tolist(), n_texts, seed)
             pupil.save(str(folder / "static"))
         about = {form.name: fingerprint(form) for form in sorted(folder.iterdir())}
-        write_json(folder / ABOUT, {"model": model_print, "forms": about})
-
-
-def forms(run: Path) -> dict[str, str]:
-    """The forms that a run has, the reference first, and the fingerprint of each.
-
-    Raises:
-        WorkbookError: they were made of another model than the run's.
-    """
-    model, file = fingerprint(run / "model"), run / "encoders" / ABOUT
-    about = read_json(file) if file.exists() else {"model": model, "forms": {}}
-    if about["model"] != model:
-        raise WorkbookError(
-            f"{shown(run)}: encoders/ was made with another model than model/, or a file of model/ was changed or "
-            "lost. Run 03_finetune again."
-        )
-    return {"torch": model, **about["forms"]}
-
-
-def folder_of(run: Path, form: str) -> Path:
-    """Where one form of a run's encoder lies, as it was written.
-
-    Raises:
-        WorkbookError: the run does not have it, it is damaged, or it was made of another model.
-    """
-    known, folder = forms(run), run / "model" if form == "torch" else run / "encoders" / form
-    if form not in known:
-        raise WorkbookError(f"{shown(run)} has no encoder {form!r}, only {', '.join(known)}. Run 03_finetune again.")
-    if form != "torch" and (not folder.is_dir() or fingerprint(folder) != known[form]):
-        raise WorkbookError(f"{shown(folder)} is damaged or lost. Run 03_finetune again.")
-    return folder
+        write_json(folder / FORMS, {"model": model_print, "forms": about})
 
 
 def open_form(run: Path, form: str) -> SentenceTransformer:

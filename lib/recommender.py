@@ -15,10 +15,11 @@ from pyarrow.feather import read_table
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 
-from lib.embedding import embed_catalogue, known
+from lib.embedding import Encode, embed_catalogue, here, known
 from lib.encoder import contributions, embed, load
 from lib.index import KINDS, LISTS, VECTORS, Index, open_index, write_lists
-from lib.query_encoders import folder_of, forms, open_form
+from lib.integrity import damaged, folder_of, forms
+from lib.query_encoders import open_form
 from lib.runs import WorkbookError, atomic, fingerprint, need, only_one, read_json, resolve, shown, write_json
 
 # Rocchio's weights (Manning, Raghavan, Schütze 2008, section 9.1.1) for tracks that were liked and disliked. Heavier
@@ -218,30 +219,33 @@ def _codes(values: pd.Series) -> tuple[np.ndarray, list[str]]:
 
 
 def build_index(
-    run: Path, tracks: pd.DataFrame, encoder: str = "torch", kind: str = "auto", progress: bool = False
-) -> None:
+    run: Path, tracks: pd.DataFrame, encoder: str = "torch", kind: str = "auto", progress: bool = False,
+    encode: Encode | None = None,
+) -> None:  # fmt: skip
     """Embed the catalogue with the model in the run's folder and write index/, whole or not at all.
 
     Args:
         encoder: the form of it that encodes requests, of those in encoders/.
         kind: exact, lists, or auto: by how many tracks there are.
+        encode: who embeds; this process, unless it is given.
 
     Raises:
         WorkbookError: another process is at it; or that form is missing, damaged or of another model.
     """
     with only_one(run, ".index.lock"):
         folder_of(run, encoder)  # what could not serve is not indexed
-        _build(run, tracks, encoder, kind, progress)
+        _build(run, tracks, encoder, kind, progress, encode)
 
 
-def _build(run: Path, tracks: pd.DataFrame, encoder: str, kind: str, progress: bool) -> None:
+def _build(run: Path, tracks: pd.DataFrame, encoder: str, kind: str, progress: bool, encode: Encode | None) -> None:
     # Not a model that the caller has in memory: what is recorded is the folder's fingerprint.
     model, model_print = load(run / "model"), fingerprint(run / "model")
     folder = run / ".index.unfinished"  # stays where it is if this is killed
     folder.mkdir(exist_ok=True)
     texts, before = _before(run / "index", model_print)
     old = known(tracks["text"], texts)
-    embed_catalogue(model, tracks["text"], folder / VECTORS, model_print, old, before, progress)
+    d = model.get_embedding_dimension()
+    embed_catalogue(encode or here(model), d, tracks["text"], folder / VECTORS, model_print, old, before, progress)
     write_lists(folder, kind, run / "index" if before is not None else None, old, progress)
     kept = tracks[[*SHOWN, "text"]].assign(title=titles(tracks)).astype({"mood": "category", "artist": "category"})
     # Uncompressed and in one piece: so it is memory-mapped, and not read at start.
@@ -253,12 +257,6 @@ def _build(run: Path, tracks: pd.DataFrame, encoder: str, kind: str, progress: b
     with atomic(run / "index") as whole:
         (folder / VECTORS).with_suffix(".key").unlink()
         folder.rename(whole)
-
-
-def damaged(folder: Path) -> list[str]:
-    """The files of an index that are not as they were written; all of them are read."""
-    files = read_json(folder / "index.json")["files"]
-    return [name for name, said in files.items() if not (folder / name).exists() or fingerprint(folder / name) != said]
 
 
 def _before(folder: Path, model_print: str) -> tuple[pd.Series, np.ndarray | None]:
@@ -302,24 +300,37 @@ def open_run(run: Path) -> Recommender:
     return Recommender(model, index, tracks, fingerprints)
 
 
+def reindex(run: Path, kind: str | None = None, encode: Encode | None = None) -> int:
+    """Index a run's catalogue again with the model it has: only texts that are new are embedded. -> how many tracks
+
+    Args:
+        kind: how it is searched; as before, unless it is given.
+        encode: who embeds; this process, unless it is given.
+
+    Raises:
+        WorkbookError: the run has no index yet, it is damaged, or another process is at work in it.
+    """
+    need(run, "tracks.parquet", "model", "index")
+    with only_one(run):
+        try:
+            tracks, before = pd.read_parquet(run / "tracks.parquet"), read_json(run / "index" / "index.json")
+            encoder, kind = before["encoder"], kind or before["kind"]
+            if kind not in KINDS:
+                raise ValueError(f"index.json says {kind!r}, not {', '.join(KINDS)}")
+        except DAMAGED as error:
+            raise WorkbookError(f"{shown(run)} is damaged: {error}. Run 03_finetune again.") from error
+        build_index(run, tracks, encoder, kind, progress=True, encode=encode)
+    return len(tracks)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Index a run's catalogue again with the model it has: only texts that are new are embedded. A service follows."""
     parser = argparse.ArgumentParser(prog="python -m lib.recommender", description=main.__doc__)
     parser.add_argument("run", help="the run's folder, whose tracks.parquet has changed")
     parser.add_argument("--index", choices=KINDS, help="how it is searched (default: as before)")
     args = parser.parse_args(argv)
-    run = resolve(args.run)
     try:
-        need(run, "tracks.parquet", "model", "index")
-        with only_one(run):
-            try:
-                tracks, before = pd.read_parquet(run / "tracks.parquet"), read_json(run / "index" / "index.json")
-                encoder, kind = before["encoder"], args.index or before["kind"]
-                if kind not in KINDS:
-                    raise ValueError(f"index.json says {kind!r}, not {', '.join(KINDS)}")
-            except DAMAGED as error:
-                raise WorkbookError(f"{shown(run)} is damaged: {error}. Run 03_finetune again.") from error
-            build_index(run, tracks, encoder, kind, progress=True)
+        reindex(resolve(args.run), args.index)
     except WorkbookError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

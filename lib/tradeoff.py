@@ -14,7 +14,8 @@ from lib.benchmarks import score_musiccaps
 from lib.encoder import embed
 from lib.evaluation import MAIN, Encoded, rank_by_similarity, score_ranking, speed
 from lib.index import KINDS
-from lib.query_encoders import forms, open_form
+from lib.integrity import forms
+from lib.query_encoders import open_form
 from lib.runs import WorkbookError, threads
 
 # What each value of the parameter `encoder` chooses from: the reference form first.

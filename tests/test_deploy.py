@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jinja2
 import pytest
 import yaml
 
@@ -14,19 +15,52 @@ from lib import runs
 DEPLOY = runs.ROOT / "deploy"
 
 
-@pytest.fixture(params=["cpu", "gpu"])
-def manifests(request) -> str:
+def overlay(name: str) -> str:
     """What an overlay gives the cluster."""
     if not shutil.which("kubectl"):
         pytest.skip("kubectl, which puts the overlays together, is not installed")
-    command = ["kubectl", "kustomize", str(DEPLOY / "kubernetes" / request.param)]
+    command = ["kubectl", "kustomize", str(DEPLOY / "kubernetes" / name)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture(params=["cpu", "gpu", "scale"])
+def manifests(request) -> str:
+    """Each overlay."""
+    return overlay(request.param)
+
+
+@pytest.fixture(params=["cpu", "gpu"])
+def service(request) -> str:
+    """Each overlay of the one service."""
+    return overlay(request.param)
+
+
+@pytest.fixture
+def scale() -> dict[tuple[str, str], dict]:
+    """What the scaled-out tier gives the cluster, by kind and name."""
+    return {(one["kind"], one["metadata"]["name"]): one.get("spec") for one in yaml.safe_load_all(overlay("scale"))}
+
+
+@pytest.fixture
+def audience() -> dict[str, str]:
+    """Whose tokens the scaled-out tier takes, and for whom they are. Read, since what says so needs its packages."""
+    code = "".join(file.read_text() for file in (DEPLOY / "scale").glob("*.py"))
+    ((issuer, audience),) = re.findall('^ISSUER, AUDIENCE = "(.+)", "(.+)"$', code, re.M)
+    return {"issuer": issuer, "audience": audience}
+
+
+@pytest.fixture
+def door(audience) -> dict:
+    """What Envoy is told of requests in the scaled-out tier of one machine."""
+    template = jinja2.Template((DEPLOY / "scale/envoy.yaml.j2").read_text(), trim_blocks=True)
+    told = yaml.safe_load(template.render(ports={}, replicas=0, home="", **audience))
+    return told["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
 
 
 def containers(manifests: str) -> list[tuple[dict, dict]]:
     """Each pod and container."""
-    found = [yaml.safe_load(part) for part in manifests.split("\n---\n")]
-    pods = [one["spec"]["template"]["spec"] for one in found if "template" in one["spec"]]
+    found = [one.get("spec", {}) for one in yaml.safe_load_all(manifests)]
+    pods = [spec["template"]["spec"] for spec in found if "template" in spec]
     return [(pod, container) for pod in pods for container in pod["containers"]]
 
 
@@ -58,9 +92,9 @@ def test_the_training_is_as_kubernetes_wants_it():
     assert found.returncode == 0, found.stdout + found.stderr
 
 
-def test_only_the_service_is_cut_off(manifests):
+def test_only_the_service_is_cut_off(service):
     """An empty selector would be every pod of the namespace, whoever's."""
-    found = [yaml.safe_load(part) for part in manifests.split("\n---\n")]
+    found = [yaml.safe_load(part) for part in service.split("\n---\n")]
     (policy,) = (one["spec"] for one in found if one["kind"] == "NetworkPolicy")
     (pod,) = (one["spec"]["template"]["metadata"] for one in found if one["kind"] == "Deployment")
     assert policy["podSelector"]["matchLabels"] == pod["labels"]
@@ -85,11 +119,104 @@ def test_no_manifest_holds_a_secret_or_gives_a_container_more_than_it_needs(mani
         assert container["resources"]["requests"] and "memory" in container["resources"]["limits"]
 
 
-def test_a_service_is_replaced_without_a_gap(manifests):
-    deployment = next(one for one in map(yaml.safe_load, manifests.split("\n---\n")) if one["kind"] == "Deployment")
-    assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
-    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+def test_pods_are_replaced_without_a_gap(manifests):
+    deployments = [one["spec"] for one in yaml.safe_load_all(manifests) if one["kind"] == "Deployment"]
+    assert deployments
+    for deployment in deployments:
+        assert deployment["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+def test_a_service_that_cannot_answer_is_not_asked(service):
+    ((_, container),) = containers(service)
     assert container["readinessProbe"]["httpGet"]["path"] == "/ready"
+
+
+def test_the_tier_cuts_off_its_own_pods_only_and_each_of_them(scale):
+    ours = {"app.kubernetes.io/name": "music-recommender-scale"}
+    policies = [spec for (kind, _), spec in scale.items() if kind == "NetworkPolicy"]
+    assert all(spec["podSelector"]["matchLabels"].items() >= ours.items() for spec in policies)
+    (each,) = (spec for spec in policies if spec["podSelector"] == {"matchLabels": ours})
+    assert each["policyTypes"] == ["Ingress", "Egress"]
+    pods = [spec["template"]["metadata"]["labels"] for (kind, _), spec in scale.items() if kind == "Deployment"]
+    assert all(labels.items() >= ours.items() and labels["sidecar.istio.io/inject"] == "true" for labels in pods)
+
+
+def test_a_gpu_whose_memory_was_over_seven_tenths_for_two_minutes_asks_for_another(scale):
+    scaled = scale["ScaledObject", "triton"]
+    assert ("Deployment", scaled["scaleTargetRef"]["name"]) in scale
+    memory, load = scaled["triggers"]
+    assert memory["metricType"] == "Value" and memory["metadata"]["threshold"] == "0.7"
+    share = r"nv_gpu_memory_used_bytes{.+} / nv_gpu_memory_total_bytes{.+}"
+    rule = rf"max\(min_over_time\(\( {share} \)\[2m:\d+s\]\) and nv_gpu_memory_total_bytes offset 2m\)"
+    assert re.fullmatch(rule, memory["metadata"]["query"])
+    assert "nv_inference_queue_duration_us" in load["metadata"]["query"]
+    # Of what is within a tenth of the threshold an autoscaler makes nothing, if it is not told to.
+    behaviour = scaled["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    assert behaviour["scaleUp"]["tolerance"] == "0"
+
+
+def test_the_mesh_gives_a_request_the_time_and_the_tries_that_envoy_gives_it(scale, door):
+    ((route,),) = (host["routes"] for host in door["route_config"]["virtual_hosts"])
+    told, again = route["route"], route["route"]["retry_policy"]
+    assert told["timeout"] == "1s"
+    for name in ("recommender", "api"):
+        (rule,) = scale["VirtualService", name]["http"]
+        assert rule["timeout"] == told["timeout"]
+        tries = (rule["retries"]["attempts"], rule["retries"]["retryOn"])
+        assert tries == (again["num_retries"], again["retry_on"])
+
+
+def test_the_mesh_takes_whom_envoy_takes(scale, door, audience):
+    (login,) = scale["RequestAuthentication", "listeners"]["jwtRules"]
+    assert (login["issuer"], login["audiences"]) == (audience["issuer"], [audience["audience"]])
+    assert not login.get("forwardOriginalToken")  # the cache must not see who asks
+    authn = next(one["typed_config"] for one in door["http_filters"] if one["name"].endswith("jwt_authn"))
+    policy = scale["AuthorizationPolicy", "listeners"]
+    without, bearers = policy["rules"]
+    open_paths = [rule["match"]["path"] for rule in authn["rules"] if "requires" not in rule]
+    assert policy["action"] == "ALLOW"
+    assert without == {"to": [{"operation": {"methods": ["GET"], "paths": open_paths}}]}
+    assert bearers == {"from": [{"source": {"requestPrincipals": [f"{audience['issuer']}/*"]}}]}
+    assert scale["PeerAuthentication", "recommender"]["mtls"] == {"mode": "STRICT"}
+
+
+def test_the_mesh_refuses_as_envoy_does(scale, door):
+    """401 in the contract's form, and no token that is good for ever."""
+    expires, form = (one["patch"] for one in scale["EnvoyFilter", "contract"]["configPatches"])
+    assert form["value"]["typed_config"]["local_reply_config"] == door["local_reply_config"]
+    rules = expires["value"]["typed_config"]["rules"]
+    ((has, hasnt),) = (who["and_ids"]["ids"] for who in rules["policies"]["never-expires"]["principals"])
+    assert rules["action"] == "DENY" and has["metadata"]["value"] == {"present_match": True}
+    time = hasnt["not_id"]["metadata"]
+    assert time["path"] == [{"key": "payload"}, {"key": "exp"}] and time["value"]["double_match"]["range"]["start"] == 1
+
+
+def test_who_says_who_may_come_in_speaks_of_the_door(scale):
+    gateway = scale["Deployment", "gateway"]["template"]["metadata"]["labels"]
+    chosen = [
+        scale["Gateway", "recommender"]["selector"],
+        scale["EnvoyFilter", "contract"]["workloadSelector"]["labels"],
+    ]
+    for kind in ("RequestAuthentication", "AuthorizationPolicy"):
+        chosen.append(scale[kind, "listeners"]["selector"]["matchLabels"])
+    for labels in chosen:
+        assert labels.items() <= gateway.items() and labels["app.kubernetes.io/component"] == "gateway"
+
+
+def test_one_in_twenty_is_the_canarys_and_there_is_somebody_at_every_address(scale):
+    routes = [route for name in ("recommender", "api") for route in scale["VirtualService", name]["http"][0]["route"]]
+    assert all(("Service", route["destination"]["host"]) in scale for route in routes)
+    weights = {one["destination"]["subset"]: one["weight"] for one in routes if "subset" in one["destination"]}
+    assert weights == {"stable": 95, "canary": 5}
+    subsets = {one["name"]: one["labels"] for one in scale["DestinationRule", "api"]["subsets"]}
+    for name, subset in (("api", "stable"), ("api-canary", "canary")):
+        labels = scale["Deployment", name]["template"]["metadata"]["labels"]
+        assert labels.items() >= {**subsets[subset], **scale["Service", "api"]["selector"]}.items()
+    for (kind, _), spec in scale.items():
+        if kind == "DestinationRule":
+            assert ("Service", spec["host"]) in scale
+            policy = spec["trafficPolicy"]
+            assert policy["loadBalancer"]["localityLbSetting"]["failover"] and policy["outlierDetection"]
 
 
 def test_what_the_image_is_told_to_run_is_what_it_knows():

@@ -128,7 +128,7 @@ def model():
 
 def test_a_catalogue_is_embedded_as_sentence_transformers_does(model, texts, counted, tmp_path):
     file = tmp_path / "vectors.npy"
-    embedding.embed_catalogue(model, texts, file, "this model", np.full(len(texts), -1), None)
+    embedding.embed_catalogue(embedding.here(model), 384, texts, file, "this model", np.full(len(texts), -1), None)
     assert np.abs(np.load(file) - model.encode(texts.tolist(), show_progress_bar=False)).max() < 1e-5
     assert counted == texts.tolist()[:60]  # each once
 
@@ -136,7 +136,7 @@ def test_a_catalogue_is_embedded_as_sentence_transformers_does(model, texts, cou
 def test_a_killed_embedding_goes_on(model, texts, counted, tmp_path, monkeypatch):
     file, nothing = tmp_path / "vectors.npy", np.full(len(texts), -1)
     whole, real = tmp_path / "whole.npy", embedding.embed
-    embedding.embed_catalogue(model, texts, whole, "this model", nothing, None)
+    embedding.embed_catalogue(embedding.here(model), 384, texts, whole, "this model", nothing, None)
 
     def killed(model, some):
         if len(counted) >= 32:
@@ -146,24 +146,25 @@ def test_a_killed_embedding_goes_on(model, texts, counted, tmp_path, monkeypatch
     counted.clear()
     monkeypatch.setattr(embedding, "embed", killed)
     with pytest.raises(KeyboardInterrupt):
-        embedding.embed_catalogue(model, texts, file, "this model", nothing, None)
+        embedding.embed_catalogue(embedding.here(model), 384, texts, file, "this model", nothing, None)
     with file.open("ab") as out:
         out.write(b"half a vector")
     monkeypatch.setattr(embedding, "embed", real)
     counted.clear()
-    embedding.embed_catalogue(model, texts, file, "this model", nothing, None)
+    embedding.embed_catalogue(embedding.here(model), 384, texts, file, "this model", nothing, None)
     assert counted == texts.tolist()[32:60] and np.array_equal(np.load(file), np.load(whole))
-    embedding.embed_catalogue(model, texts[::-1], file, "this model", nothing, None)  # other texts: from the beginning
+    # Other texts: from the beginning.
+    embedding.embed_catalogue(embedding.here(model), 384, texts[::-1], file, "this model", nothing, None)
     assert np.allclose(np.load(file), np.load(whole)[::-1], atol=1e-5)
 
 
 def test_one_that_was_killed_as_it_began_is_not_taken_for_the_one_before(model, texts, counted, tmp_path, monkeypatch):
     file = tmp_path / "vectors.npy"
-    embedding.embed_catalogue(model, texts, file, "this model", np.full(len(texts), -1), None)
+    embedding.embed_catalogue(embedding.here(model), 384, texts, file, "this model", np.full(len(texts), -1), None)
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(Path, "write_text", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        embedding.embed_catalogue(model, texts[:9], file, "this model", np.full(9, -1), None)
-    embedding.embed_catalogue(model, texts, file, "this model", np.full(len(texts), -1), None)
+        embedding.embed_catalogue(embedding.here(model), 384, texts[:9], file, "this model", np.full(9, -1), None)
+    embedding.embed_catalogue(embedding.here(model), 384, texts, file, "this model", np.full(len(texts), -1), None)
     assert np.load(file).shape == (len(texts), 384)
 
 

@@ -9,7 +9,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
-from lib import api, encoder, evaluation, query_encoders, recommender, runs, static, tradeoff
+from lib import api, encoder, evaluation, integrity, query_encoders, recommender, runs, static, tradeoff
 
 TEXTS = ["sad piano", "a rainy sunday with slow piano, and nobody sings", "windows down, summer road trip " * 30]
 
@@ -20,7 +20,7 @@ def reference(small_run) -> np.ndarray:
 
 
 def test_onnx_gives_the_same_vectors_and_int8_nearly(small_run, reference):
-    assert list(query_encoders.forms(small_run)) == ["torch", "onnx", "onnx-int8"]
+    assert list(integrity.forms(small_run)) == ["torch", "onnx", "onnx-int8"]
     onnx, int8 = (encoder.embed(query_encoders.open_form(small_run, f), TEXTS) for f in ("onnx", "onnx-int8"))
     assert np.abs(onnx - reference).max() < 1e-5
     assert 0.95 < (int8 * reference).sum(axis=1).min() < 0.9999

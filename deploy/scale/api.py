@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import logging
 import os
 import time
@@ -36,11 +37,29 @@ from lib.recommender import Recommender, open_run
 DEADLINE = 1.0  # seconds that Triton has
 LOOK = 1.0  # seconds between two looks at the registry
 START = 30.0  # seconds in which a worker should serve
-TRITON = os.environ.get("TRITON", "127.0.0.1:8001")
+TRITON = os.environ.get(
+    "TRITON", "ipv4:127.0.0.1:8010"
+)  # as gRPC names targets: ipv4:HOST:PORT,HOST:PORT or dns:///HOST:PORT
 EDGE = os.environ.get("EDGE", "http://127.0.0.1:8082")
 REDIS = os.environ.get("REDIS", "redis://127.0.0.1:6379")
 LOCAL = os.environ.get("ENCODER", "triton") == "local"
 GONE = (InferenceServerException, CircuitBreakerError, TimeoutError)
+# To gRPC: ask them in turn, and where one is gone or has the model not yet, the next.
+ALL_OF_THEM = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [{"service": "inference.GRPCInferenceService"}],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.01s",
+                "maxBackoff": "0.1s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE", "NOT_FOUND", "INTERNAL"],
+            },
+        }
+    ],
+}
 ANSWERS = Counter("recommend_answers", "Answers by where they were found.", ["found"])
 SECONDS = Histogram("recommend_encoder_seconds", "Seconds from asking Triton to its vector.")
 log = logging.getLogger("uvicorn.error")
@@ -63,8 +82,14 @@ class Tier:
         self.served: Served | None = None
         self.first = asyncio.Event()
         self.cache = Cache(REDIS, DEADLINE)
-        again = [("grpc.max_reconnect_backoff_ms", 1000)]  # or, gone for long, it would be found again a minute later
-        self.triton = InferenceServerClient(TRITON, channel_args=again)
+        settings = [
+            ("grpc.service_config", json.dumps(ALL_OF_THEM)),
+            (
+                "grpc.max_reconnect_backoff_ms",
+                1000,
+            ),  # or one that was gone for long would be found again a minute later
+        ]
+        self.triton = InferenceServerClient(TRITON, channel_args=settings)
         # Five that fail in a row, and for a second nobody waits for it: uncached requests are refused at once.
         breaker = CircuitBreaker(failure_threshold=5, recovery_timeout=1, expected_exception=InferenceServerException)
         self.vector = breaker.decorate(self._vector)
@@ -118,6 +143,8 @@ class Tier:
             await asyncio.to_thread(urllib.request.urlopen, ban, timeout=1)
 
     async def _open(self, version: registry.Version) -> Served:
+        if not LOCAL:
+            await self._vector(version.triton, "ready?")
         songs = await asyncio.to_thread(lambda: open_run(registry.pull(version)))
         lowered = bool(getattr(songs.model.tokenizer, "do_lower_case", False))
         served = Served(version, songs, f"{version.model[:16]}:{songs.fingerprints['index'][:16]}", lowered)

@@ -14,6 +14,7 @@ from redis.exceptions import LockError, RedisError
 TTL = 60  # seconds that an answer is kept
 ANSWERS = 10_000  # that a process keeps: a kilobyte each
 PATIENCE = 0.1  # seconds that Redis has for a command
+WAIT = 0.25  # seconds that another process has for an answer that it was the first to compute: it may have died
 GONE = (RedisError, OSError, TimeoutError, CircuitBreakerError)
 
 
@@ -22,7 +23,7 @@ class Cache:
 
     Args:
         address: Redis', as redis://host:port.
-        deadline: seconds that computing an answer may take, and so the longest that another process is waited for.
+        deadline: seconds that computing an answer may take, after which nobody else is kept from it.
     """
 
     def __init__(self, address: str, deadline: float) -> None:
@@ -62,7 +63,7 @@ class Cache:
     @asynccontextmanager
     async def _alone(self, key: str) -> AsyncIterator[bool]:
         """Be the one process that computes this answer, as far as Redis can say. -> whether another was waited for."""
-        lock = self.redis.lock(f"lock:{key}", timeout=self.deadline, sleep=0.005, blocking_timeout=self.deadline)
+        lock = self.redis.lock(f"lock:{key}", timeout=self.deadline, sleep=0.005, blocking_timeout=WAIT)
         waited = held = False
         with suppress(*GONE):
             held = await lock.acquire(blocking=False)

@@ -3,13 +3,16 @@
     python -m deploy.scale.registry promote outputs/quick
     python -m deploy.scale.registry rollback
 
-A version holds what serves of a run: index and encoder. Whoever serves follows the alias. Of packages it needs MLflow's
-client alone, so that Triton's environment, which has no PyTorch, can use it.
+A version holds what serves of a run: index and encoder. It is checked to be whole before it is registered, and asked
+something by each worker before that serves it. Whoever serves follows the alias, and remembers where it last
+pointed, so that it can start again while MLflow is gone. Of packages this needs MLflow's client alone, so that Triton's
+environment, which has no PyTorch, can use it.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from functools import cache
@@ -22,6 +25,8 @@ from mlflow.exceptions import MlflowException, RestException
 NAME, SERVING, BEFORE = "music-recommender", "serving", "before"
 HELD = ("model", "encoders", "index")  # of a run: what answers need of it
 ADDRESS = os.environ.setdefault("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+# The file that remembers what was served last; without one nothing is.
+SERVED = Path(os.environ["SERVED"]) if "SERVED" in os.environ else None
 # A registry that is gone is noticed in a second: those who serve ask again, with what they have.
 os.environ |= {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 
@@ -51,12 +56,20 @@ def _client() -> mlflow.MlflowClient:
 
 
 def serving() -> Version | None:
-    """The version that is to be served; None before the first promotion.
+    """The version that is to be served, or the last that was where the registry is gone; None before the first.
 
     Raises:
-        MlflowException: the registry does not answer.
+        MlflowException: the registry does not answer, and nothing is remembered.
     """
-    return _at(SERVING)
+    try:
+        version = _at(SERVING)
+    except MlflowException:
+        if SERVED and SERVED.exists():
+            return Version(**json.loads(SERVED.read_text()))
+        raise
+    if SERVED and version:
+        _remember(SERVED, version)
+    return version
 
 
 def pull(version: Version) -> Path:
@@ -103,6 +116,14 @@ def rollback() -> Version:
     return before
 
 
+def _remember(file: Path, version: Version) -> None:
+    said = json.dumps(version._asdict())
+    if not file.exists() or file.read_text() != said:
+        temporary = file.with_suffix(f".{os.getpid()}")
+        temporary.write_text(said)
+        temporary.replace(file)
+
+
 def _at(alias: str) -> Version | None:
     try:
         found = _client().get_model_version_by_alias(NAME, alias)
@@ -121,12 +142,12 @@ def main(argv: list[str] | None = None) -> int:
     commands.add_parser("rollback", help="serve the version before again")
     commands.add_parser("serving", help="say which version is served")
     args = parser.parse_args(argv)
-    from lib.promotion import check  # which needs PyTorch
+    from lib.integrity import whole  # Triton's environment has no pandas
     from lib.runs import WorkbookError, resolve
 
     try:
         if args.command == "promote":
-            version = promote(resolve(args.run), check(resolve(args.run)))
+            version = promote(resolve(args.run), whole(resolve(args.run)))
         elif args.command == "rollback":
             version = rollback()
         elif not (version := serving()):

@@ -1,6 +1,8 @@
 """The encoder as Triton serves it: texts in, unit vectors out, batched as they come. It follows the registry.
 
-    .venv-triton/bin/python -m deploy.scale.triton
+    .venv-triton/bin/python -m deploy.scale.triton 8000
+
+The port is that of HTTP; gRPC has the tenth that follows, the metrics the twentieth.
 
 One model does both, splitting texts into tokens and encoding them: a request is one string, a batch is padded to its
 own longest text. Each version of the registry is a model of its own, and stays until this process ends: going back is
@@ -31,8 +33,7 @@ from tokenizers import Tokenizer
 
 from deploy.scale import registry
 
-PORT = int(os.environ.get("TRITON_PORT", "8000"))  # of HTTP; gRPC and the metrics have the two that follow
-MOST = 256  # texts of a batch
+MOST = int(os.environ.get("MOST", "256"))  # texts of a batch
 DELAY = int(os.environ.get("QUEUE_DELAY_US", "2000"))  # microseconds that a text may wait for company
 THREADS = int(os.environ.get("ENCODER_THREADS", "1"))
 LOOK = 1.0  # seconds between two looks at the registry
@@ -66,15 +67,15 @@ def encoder(folder: Path):
     return encode, session.get_outputs()[1].shape[-1]
 
 
-def main() -> None:
+def main(port: int) -> None:
     """Serve what the registry says, until SIGTERM."""
     loopback = {f"{kind}_address": "127.0.0.1" for kind in ("http", "grpc", "metrics")}
-    ports = {f"{kind}_port": PORT + n for n, kind in enumerate(("http", "grpc", "metrics"))}
+    ports = {"http_port": port, "grpc_port": port + 10, "metrics_port": port + 20}
     config = TritonConfig(**loopback, **ports, exit_timeout_secs=5, allow_gpu_metrics=True)
     loaded = set()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # which ends Triton's own process too
     for left in psutil.process_iter(["name", "cmdline"]):  # one that a killed process of ours left has the ports
-        if left.info["name"] == "tritonserver" and f"--http-port {PORT}" in " ".join(left.info["cmdline"]):
+        if left.info["name"] == "tritonserver" and f"--http-port {port}" in " ".join(left.info["cmdline"]):
             left.kill()
             left.wait()
     with Triton(config=config) as triton:
@@ -105,4 +106,4 @@ def follow(triton: Triton, loaded: set[str]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]))
