@@ -9,9 +9,9 @@ RUNS   ?=
 BIN    := .venv/bin
 READY  := .venv/.ready
 
-.PHONY: help run test bench compare index serve playground promote rollback lab scale scale-test scale-token lock clean
+.PHONY: help run test bench compare index serve playground promote rollback lab scale scale-test scale-bench scale-restart scale-promote scale-rollback scale-index scale-token lock clean
 help:  ## list the commands
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' Makefile
 
 $(READY): requirements.txt constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "error: Python 3.11 to 3.13 is needed; name one: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
@@ -63,11 +63,11 @@ lab: $(READY)  ## JupyterLab on the notebooks (LAB="--no-browser --port 8889" fo
 	@$(BIN)/jupyter lab --notebook-dir . $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB)
 
 SCALE := .venv/.scale
-$(SCALE): $(READY) deploy/scale/requirements.txt deploy/scale/triton-requirements.txt
+$(SCALE): $(READY) deploy/scale/requirements.txt deploy/scale/triton-requirements.txt deploy/scale/triton-constraints.txt
 	@echo "Installing the engines of the tier (a minute or two) …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r deploy/scale/requirements.txt -c constraints.txt
 	@test -x .venv-triton/bin/python || $(PYTHON) -m venv .venv-triton
-	@.venv-triton/bin/python -m pip install --quiet --disable-pip-version-check -r deploy/scale/triton-requirements.txt
+	@.venv-triton/bin/python -m pip install --quiet --disable-pip-version-check -r deploy/scale/triton-requirements.txt -c deploy/scale/triton-constraints.txt
 	@touch $@
 
 scale: $(SCALE)  ## the scaled-out tier on this machine: Envoy, Varnish, workers, Redis, Triton, MLflow (SCALE_UP="--replicas 3")
@@ -76,6 +76,21 @@ scale: $(SCALE)  ## the scaled-out tier on this machine: Envoy, Varnish, workers
 
 scale-test: $(SCALE)  ## start all of the tier, ask it, kill its parts
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest deploy/scale
+
+scale-bench: $(SCALE)  ## measure the tier beside a plain server: the figures that notebook 07 stands on (a quarter of an hour, with wrk)
+	@HF_HUB_OFFLINE=1 PYTHONPATH=. $(BIN)/python benchmarks/bench.py $(or $(RUN),outputs/quick) --only tier
+
+scale-restart: $(SCALE)  ## replace every process of the running tier, one after another, without a lost request
+	@$(BIN)/python -m deploy.scale.tier restart
+
+scale-promote: $(SCALE)  ## register RUN=outputs/… and have the running tier serve it
+	@$(BIN)/python -m deploy.scale.tier promote $(or $(RUN),$(error name the run: make scale-promote RUN=outputs/...))
+
+scale-rollback: $(SCALE)  ## have the running tier serve the version before again
+	@$(BIN)/python -m deploy.scale.tier rollback
+
+scale-index: $(SCALE)  ## make index by Ray, on several processes or a cluster: RUN=outputs/… BATCH="--encoders 4"
+	@$(BIN)/python -m deploy.scale.batch $(or $(RUN),$(error name the run: make scale-index RUN=outputs/...)) $(BATCH)
 
 scale-token: $(SCALE)  ## print a listener's token for the tier, good for an hour
 	@$(BIN)/python -m deploy.scale.tier token

@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 from measure import Growth, Row, figure, machine
@@ -119,6 +120,8 @@ def check(run: Path, suites: list[str], quick: bool) -> None:
     if {"service", "tier"} & set(suites) and not shutil.which("wrk"):
         advice = 'apt-get install wrk, or leave the service out: make bench BENCH="--only data encoders index"'
         raise WorkbookError(f"the client of the service's benchmarks is wrk, which is not here: {advice}")
+    if "tier" in suites and not find_spec("tritonclient"):
+        raise WorkbookError("the engines of the tier are not installed: make scale-bench does both")
     scratch = tempfile.gettempdir()
     free = shutil.disk_usage(scratch).free / 2**30
     if "index" in suites and not quick and free < DISK:

@@ -31,13 +31,13 @@ from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 
 from deploy.scale.client import Tier, free_ports, started
-from lib import workbook
 from lib.encoder import embed, find, load
 from lib.integrity import forms
 from lib.query_encoders import open_form
 from lib.recommender import open_run
 from lib.runs import ROOT, WorkbookError, read_json, write_json
 from lib.workbook import revision
+from tests.conftest import untuned
 
 RESULT = Path(__file__).with_name("tier.json")
 DISTINCT = 100_000  # requests that listeners share
@@ -430,21 +430,11 @@ def of_changes(tier: Tier, client: Client, run: Path, sizes: Sizes, found: dict)
         )
     found["cold_start"] = cold(tier, f"cold {time.time()}")
     yield Row("cold start of workers and Tritons", f"{found['cold start']:.0f} s to the first answer", bar="≤ 30 s")
-    other = small_run()
+    other = untuned(run, ROOT / "outputs/scale/untuned")
     found["promote"] = moved(tier, "promote", str(other))
     found["rollback"] = moved(tier, "rollback")
     said = f"{found['promote']:.1f} s; {found['rollback']:.1f} s"
     yield Row("promote, and rollback, until the door answers with it", said, bar="≤ 10 s each")
-
-
-def small_run() -> Path:
-    """Another model on another catalogue, made once."""
-    from tests.conftest import SMALL
-
-    other = ROOT / "outputs/test/small"
-    if not (other / "index").exists():
-        assert workbook.main([str(ROOT / "params/quick.yaml"), "--set", f"run_dir={other}", *SMALL]) == 0
-    return other
 
 
 def measure(run: Path, quick: bool) -> Iterator[Row]:

@@ -24,7 +24,13 @@ RANGES = {
         (0, 1),
     ),
     **{"n_pairs": (20, 10**8), "batch_size": (2, 10**5), "epochs": (1, 1000), "patience": (1, 1000), "lr": (1e-8, 0.1)},
-    **{"max_length": (8, 8192), "debug_tracks": (20, 10**6), "max_words": (3, 10**5), "max_drift": (0, 100)},
+    **{
+        "workers": (1, 1024),
+        "max_length": (8, 8192),
+        "debug_tracks": (20, 10**6),
+        "max_words": (3, 10**5),
+        "max_drift": (0, 100),
+    },
 }
 
 

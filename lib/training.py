@@ -12,6 +12,7 @@ import hashlib
 import json
 import shutil
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -31,17 +32,19 @@ from sentence_transformers.sentence_transformer.losses import (
     CachedMultipleNegativesRankingLoss,
     MultipleNegativesRankingLoss,
 )
+from sentence_transformers.util.distributed import get_rank, get_world_size
 from tqdm.auto import tqdm
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, set_seed
 
 from lib import plots_model
 from lib.encoder import device
 from lib.evaluation import MAIN, RequestEvaluator
-from lib.runs import WorkbookError, atomic, read_json, write_json
+from lib.runs import WorkbookError, atomic, read_json, write_json, write_parquet
 
 LOGS = 40  # times that the loss is logged
 EVALUATIONS = 4  # times that the dev metric is measured and a checkpoint kept, at least; else once an epoch
 NOISE = 0.02  # of the dev metric: differences below it are chance (the 95 % interval of 600 requests is ±0.024)
+RESULT = "result"  # in the checkpoints: what several workers ended with
 LONG = 3600  # seconds of training on a CPU that deserve a warning
 
 
@@ -112,7 +115,12 @@ def warning(estimated: dict[str, float]) -> str:
 
 
 def train(
-    model: SentenceTransformer, pairs: pd.DataFrame, dev: RequestEvaluator, recipe: Recipe, checkpoints: Path
+    model: SentenceTransformer,
+    pairs: pd.DataFrame,
+    dev: RequestEvaluator,
+    recipe: Recipe,
+    checkpoints: Path,
+    *callbacks: TrainerCallback,
 ) -> pd.DataFrame:
     """Fine-tune `model` in place, without dropout.
 
@@ -123,17 +131,32 @@ def train(
     and recipe. An interrupt (Ctrl-C, or JupyterLab's stop button) ends it and keeps that mean so far. Where
     memory runs out, the batch is encoded in halves (and so on), with the same loss and the same effective batch.
 
+    Called by each of several workers (`lib.workers`), all take their part of every batch and end with the same weights;
+    only the first writes and prints. They neither halve a batch nor keep a mean when interrupted. What they ended with
+    (`keep_result`) is taken as it is by whoever trains the same again.
+
     Args:
         pairs: from `pairs.make_pairs`.
         checkpoints: a folder for this training alone, to remove when its result is safe.
+        callbacks: of the trainer, besides those that it has here.
 
     Returns:
         History: columns step, loss (mean since the row before), and the dev metric where it was measured.
+
+    Raises:
+        WorkbookError: not even one pair fits into memory; of several workers: a batch has fewer pairs than there are
+            workers, or one of them ran out of memory.
     """
+    smallest = pairs.groupby("batch").size().min()
+    if smallest < get_world_size():
+        raise WorkbookError(f"{get_world_size()} workers cannot share a batch of {smallest} pairs: take fewer workers.")
     set_seed(recipe.seed)
     base = _weights(model)
     _without_dropout(model)
-    last = _resumable(checkpoints, _signature(base, pairs, recipe))
+    signature = _signature(base, pairs, recipe)
+    if first_decides(lambda: _finished(checkpoints, signature)):
+        return _take_result(model, checkpoints / RESULT)
+    last = first_decides(lambda: _resumable(checkpoints, signature))
     steps = pairs["batch"].nunique() * recipe.epochs
     bar = _Progress(steps)
     model.model_card_data.widget = [{}]  # not empty, so that the trainer makes no examples: we write our own card
@@ -143,13 +166,15 @@ def train(
         train_dataset=Dataset.from_pandas(pairs[["anchor", "positive"]], preserve_index=False),
         evaluator=dev,
         loss=_loss(model, None),
-        callbacks=[bar, EarlyStoppingCallback(recipe.patience)],
+        callbacks=[bar, EarlyStoppingCallback(recipe.patience), *callbacks],
     )
     trainer.remove_callback(PrinterCallback)
     try:
         trainer.train(resume_from_checkpoint=last and str(last))
         trainer.keep_mean()
     except KeyboardInterrupt:
+        if get_world_size() > 1:  # the others wait for this one in the middle of a step
+            raise
         steps = trainer.keep_mean()
         kept = f"the mean of the checkpoints up to step {max(steps)}" if steps else "the weights as they are"
         print(f"\nInterrupted at step {trainer.state.global_step}: keeping {kept}.")
@@ -158,6 +183,23 @@ def train(
     model.load_state_dict(_mean(base, _weights(model), recipe.keep_base))
     model.eval()
     return _history(trainer.state.log_history)
+
+
+def first_decides(decide: Callable):
+    """What the first of the workers decides, for all of them: only it looks at the disk, and changes it."""
+    if get_world_size() == 1:
+        return decide()
+    decided = [decide() if get_rank() == 0 else None]
+    torch.distributed.broadcast_object_list(decided)
+    return decided[0]
+
+
+def keep_result(model: SentenceTransformer, history: pd.DataFrame, checkpoints: Path) -> None:
+    """Write what a training ended with to its `checkpoints`, where `train` finds it; whole or not at all."""
+    with atomic(checkpoints / RESULT) as temporary:
+        temporary.mkdir()
+        torch.save(_weights(model), temporary / "weights.pt")
+        write_parquet(temporary / "history.parquet", history)
 
 
 def save(model: SentenceTransformer, run: Path, card: str) -> None:
@@ -174,7 +216,7 @@ class _Trainer(SentenceTransformerTrainer):
 
     def keep_mean(self) -> list[int]:
         """Load the mean of the checkpoints up to the best one. -> their steps; none, and nothing done, without any."""
-        saved = _whole(Path(self.args.output_dir))
+        saved = _whole(Path(self.args.output_dir)) if get_rank() == 0 else {}  # the others are given the first's
         steps = _up_to_the_best(self.state.log_history, set(saved))
         mean = None
         for already, step in enumerate(steps):
@@ -182,11 +224,14 @@ class _Trainer(SentenceTransformerTrainer):
             mean = _mean(mean, _weights(self.model), already / (already + 1)) if mean else _weights(self.model)
         if mean:
             self.model.load_state_dict(mean)
+        if get_world_size() > 1:
+            for value in self.model.state_dict().values():
+                torch.distributed.broadcast(value, 0)
         return steps
 
     def _save_checkpoint(self, model, trial):
         """And take the optimiser from those before, now that this one is whole: no training goes on from them."""
-        before = _whole(Path(self.args.output_dir)).values()
+        before = _whole(Path(self.args.output_dir)).values() if get_rank() == 0 else ()
         super()._save_checkpoint(model, trial)
         for folder in before:
             if folder.name != f"checkpoint-{self.state.global_step}":
@@ -199,6 +244,11 @@ class _Trainer(SentenceTransformerTrainer):
             if not _full(error):
                 raise
         size = len(inputs["anchor_input_ids"])
+        if get_world_size() > 1:
+            raise WorkbookError(
+                f"{size} pairs do not fit into a worker's memory, and several workers do not halve what each has of a "
+                "batch: lower batch_size or max_length, or take more workers with a GPU each."
+            )
         self.micro = (self.micro or size) // 2
         if self.micro < 1:
             raise WorkbookError("Not even one pair fits into memory: lower max_length, or take a smaller base_model.")
@@ -214,7 +264,7 @@ class _Progress(TrainerCallback):
     """A progress bar with the loss and the dev metric; in a notebook also the curve, redrawn as it grows."""
 
     def __init__(self, steps: int):
-        self.bar = tqdm(total=steps, desc="training", unit="step")
+        self.bar = tqdm(total=steps, desc="training", unit="step", disable=get_rank() > 0)
         self.shown: dict[str, str] = {}
         self.handle = display(display_id=True) if get_ipython() else None
 
@@ -227,8 +277,7 @@ class _Progress(TrainerCallback):
         self.bar.set_postfix(self.shown)
         history = _history(state.log_history)
         if self.handle and len(history) > 1:
-            measured = set(history.dropna(subset=[f"dev {MAIN}"])["step"]) - {0}
-            figure = plots_model.training(history, _up_to_the_best(state.log_history, measured))
+            figure = _curve(history)
             self.handle.update(figure)
             plt.close(figure)
 
@@ -261,6 +310,8 @@ def _arguments(
         disable_tqdm=True,
         seed=recipe.seed,
         dataloader_pin_memory=device() == "cuda",
+        use_cpu=get_world_size() > 1 and device() == "cpu",  # else accelerate sees no other workers there
+        dataloader_drop_last=get_world_size() > 1,  # no batch is dropped; it is only what several workers are asked for
         eval_strategy="steps",
         save_strategy="steps",
         load_best_model_at_end=True,
@@ -271,21 +322,36 @@ def _arguments(
 
 
 class _Batches(DefaultBatchSampler):
-    """The batches as `make_pairs` made and ordered them, the same in each epoch."""
+    """The batches as `make_pairs` made and ordered them, the same in each epoch.
+
+    Of several workers each has an equal part of every batch: the parts follow each other, and accelerate hands them out
+    in turn, as it does with any batches. The loss gathers what they encode, so that all see the whole batch.
+    """
 
     def __init__(self, batches: np.ndarray, dataset: Dataset, **_):
         self.rows = [np.flatnonzero(batches == b).tolist() for b in np.unique(batches)]
         self.epoch = 0
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.rows) * get_world_size()
 
     def __iter__(self):
-        return iter(self.rows)
+        for turn, rows in enumerate(self.rows, self.epoch):
+            yield from _parts(rows, get_world_size(), turn)
+
+
+def _parts(rows: list[int], n: int, turn: int) -> list[list[int]]:
+    """The batch in `n` equal parts, in order. What does not divide, up to n - 1 rows, is left out: others each turn."""
+    over = len(rows) % n
+    left_out = {(turn * over + i) % len(rows) for i in range(over)}
+    kept = [row for at, row in enumerate(rows) if at not in left_out]
+    size = len(kept) // n
+    return [kept[start : start + size] for start in range(0, len(kept), size)]
 
 
 def _loss(model, micro: int | None):
     both = {"directions": ("query_to_doc", "doc_to_query"), "partition_mode": "per_direction"}
+    both["gather_across_devices"] = get_world_size() > 1
     if micro is None:
         return MultipleNegativesRankingLoss(model, **both)
     return CachedMultipleNegativesRankingLoss(model, mini_batch_size=micro, **both)
@@ -342,8 +408,7 @@ def _signature(base: dict, pairs: pd.DataFrame, recipe: Recipe) -> str:
 def _resumable(checkpoints: Path, signature: str) -> Path | None:
     """The last whole checkpoint of the same training; the folder is emptied where there is none."""
     whole = _whole(checkpoints)
-    same = (checkpoints / "of.json").is_file() and read_json(checkpoints / "of.json")["signature"] == signature
-    if whole and same:
+    if whole and _same(checkpoints, signature):
         last = whole[max(whole)]
         print(f"Going on from {last.name}.")
         return last
@@ -351,6 +416,27 @@ def _resumable(checkpoints: Path, signature: str) -> Path | None:
     checkpoints.mkdir(parents=True)
     write_json(checkpoints / "of.json", {"signature": signature})
     return None
+
+
+def _same(checkpoints: Path, signature: str) -> bool:
+    return (checkpoints / "of.json").is_file() and read_json(checkpoints / "of.json")["signature"] == signature
+
+
+def _finished(checkpoints: Path, signature: str) -> bool:
+    """Whether several workers have finished the same training."""
+    return (checkpoints / RESULT).is_dir() and _same(checkpoints, signature)
+
+
+def _take_result(model: SentenceTransformer, result: Path) -> pd.DataFrame:
+    """Load what `keep_result` wrote into `model`; in a notebook show the curve. -> the history."""
+    model.load_state_dict(torch.load(result / "weights.pt", map_location=model.device, weights_only=True))
+    model.eval()
+    history = pd.read_parquet(result / "history.parquet")
+    if get_ipython():
+        figure = _curve(history)
+        display(figure)
+        plt.close(figure)
+    return history
 
 
 def _whole(checkpoints: Path) -> dict[int, Path]:
@@ -376,6 +462,13 @@ def _history(log: list[dict]) -> pd.DataFrame:
         row |= {f"dev {MAIN}": entry[f"eval_{MAIN}"]} if f"eval_{MAIN}" in entry else {}
     table = pd.DataFrame(sorted(rows.values(), key=lambda row: row["step"]))
     return table.reindex(columns=["step", "loss", f"dev {MAIN}"])
+
+
+def _curve(history: pd.DataFrame) -> plt.Figure:
+    """The loss and the dev metric, with the checkpoints that are averaged."""
+    measured = history.dropna(subset=[f"dev {MAIN}"])
+    log = [{"step": step, f"eval_{MAIN}": value} for step, value in measured[["step", f"dev {MAIN}"]].to_numpy()]
+    return plots_model.training(history, _up_to_the_best(log, set(measured["step"]) - {0}))
 
 
 def _up_to_the_best(log: list[dict], steps: set[int]) -> list[int]:

@@ -4,11 +4,12 @@ import shutil
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from filelock import FileLock
 from playwright.sync_api import sync_playwright
 
-from lib import runs, workbook
+from lib import encoder, query_encoders, recommender, runs, workbook
 
 SMALL = ["n_tracks=400", "n_requests=300", "n_pairs=128", "debug_tracks=200", "min_per_mood=5", "static_texts=0"]
 
@@ -20,6 +21,17 @@ def small_run() -> Path:
     where.mkdir(parents=True, exist_ok=True)
     with FileLock(where.with_suffix(".lock")):  # tests run in two processes
         assert workbook.main([str(runs.ROOT / "params/quick.yaml"), "--set", f"run_dir={where}", *SMALL]) == 0
+    return where
+
+
+def untuned(run: Path, where: Path) -> Path:
+    """Another model on the same catalogue: the base encoder, and what serving it takes. Made once."""
+    if not (where / "index").exists():
+        where.mkdir(parents=True, exist_ok=True)
+        tracks, requests = (pd.read_parquet(run / f"{name}.parquet") for name in ("tracks", "requests"))
+        encoder.load(encoder.find("all-MiniLM-L6-v2")).save(str(where / "model"))
+        query_encoders.export(where, "onnx", tracks, requests, 0, 7)
+        recommender.build_index(where, tracks, "onnx")
     return where
 
 

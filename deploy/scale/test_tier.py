@@ -19,50 +19,37 @@ import pytest
 from deploy.scale import client
 from deploy.scale.client import Tier
 from deploy.scale.tier import restart
-from lib import runs, workbook
+from lib import runs
 from lib.query_encoders import open_form
 from lib.recommender import open_run
-from tests.conftest import SMALL
+from tests.conftest import untuned
 
 SEED = {"text": "Uplifting EDM track with hype vocals and a build-up structure"}
-OTHER = [value for value in SMALL if not value.startswith("n_pairs")] + ["n_pairs=64", "seed=8"]
-
-
-def small(name: str, values: list[str]) -> Path:
-    """A run of the workbook, made once."""
-    where = runs.ROOT / "outputs" / "test" / name
-    assert workbook.main([str(runs.ROOT / "params/quick.yaml"), "--set", f"run_dir={where}", *values]) == 0
-    return where
 
 
 @pytest.fixture(scope="session")
-def first() -> Path:
-    return small("small", SMALL)
+def second(small_run) -> Path:
+    """Another model."""
+    return untuned(small_run, runs.ROOT / "outputs" / "test" / "untuned")
 
 
 @pytest.fixture(scope="session")
-def second() -> Path:
-    """Another model on another catalogue."""
-    return small("other", OTHER)
-
-
-@pytest.fixture(scope="session")
-def up(first):
+def up(small_run):
     """The tier on free ports, serving the first run."""
-    with client.started(first, runs.ROOT / "outputs" / "test" / "tier", client.free_ports()) as one:
+    with client.started(small_run, runs.ROOT / "outputs" / "test" / "tier", client.free_ports()) as one:
         yield one
 
 
-def test_it_answers_as_the_contract_says(up, first):
+def test_it_answers_as_the_contract_says(up, small_run):
     found = up.ask(SEED)
     assert found.status_code == 200
     assert len(found.json()["tracks"]) == 5
-    assert found.json()["model"] == runs.read_json(first / "index/index.json")["model"]
+    assert found.json()["model"] == runs.read_json(small_run / "index/index.json")["model"]
 
 
-def test_it_answers_what_the_run_itself_answers(up, first):
+def test_it_answers_what_the_run_itself_answers(up, small_run):
     """The encoder in Triton and the workbook's own find the same songs with the same scores."""
-    songs = replace(open_run(first), model=open_form(first, "onnx"))
+    songs = replace(open_run(small_run), model=open_form(small_run, "onnx"))
     for text in ("Jazzy lo-fi beats for studying", "Ｈeartbroken at  two in the MORNING", "x" * 1000):
         expected = songs.recommend(text)
         found = up.ask({"text": text}).json()["tracks"]
@@ -241,15 +228,15 @@ def test_every_part_is_replaced_while_it_serves(up):
     assert set(load.statuses) == {200} and load.statuses[200] > 500, load.statuses
 
 
-def test_promotion_and_rollback_under_load(up, first, second):
+def test_promotion_and_rollback_under_load(up, small_run, second):
     """Each within ten seconds, no failed request, and every answer wholly of one model."""
     texts = ["Jazzy lo-fi beats for studying", "something epic", "sad piano at night"]
     expected = {}
-    for run in (first, second):
+    for run in (small_run, second):
         songs = replace(open_run(run), model=open_form(run, "onnx"))
         for text in texts:
             expected[songs.fingerprints["model"], text] = songs.recommend(text)["id"].tolist()
-    old, new = (runs.read_json(run / "index/index.json")["model"] for run in (first, second))
+    old, new = (runs.read_json(run / "index/index.json")["model"] for run in (small_run, second))
     for words, wanted in ((("promote", str(second)), new), (("rollback",), old)):
         with Load(up, texts=texts) as load:
             started = time.monotonic()

@@ -2,6 +2,8 @@
 
     python -m deploy.scale.tier up --run outputs/quick
     python -m deploy.scale.tier token
+    python -m deploy.scale.tier promote outputs/other
+    python -m deploy.scale.tier rollback
     python -m deploy.scale.tier restart
 
 Its files are in outputs/scale: settings, logs, the registry, the key that signs tokens.
@@ -103,6 +105,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--home", default="outputs/scale", help="where its files go (default: %(default)s)")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("token", help="print a listener's token, good for an hour")
+    commands.add_parser("promote", help="register a run and have it served").add_argument("run", help="its folder")
+    commands.add_parser("rollback", help="have the version before served again")
     commands.add_parser("restart", help="replace every process, one after another, while it serves")
     start = commands.add_parser("up", help="start all of it, until Ctrl-C")
     start.add_argument("--run", default="outputs/quick", help="served until one is promoted (default: %(default)s)")
@@ -116,7 +120,15 @@ def main(argv: list[str] | None = None) -> int:
             return up(home, args.port, args.replicas, args.encoder, args.run)
         if not (home / "keys").exists():
             raise WorkbookError(f"no tier was ever started in {home}: make scale")
-        print(token(home)) if args.command == "token" else restart(Tier(home))
+        tier = Tier(home)
+        if args.command == "token":
+            print(token(home))
+        elif args.command == "restart":
+            restart(tier)
+        else:
+            said = tier.registry(args.command, *([args.run] if args.command == "promote" else []))
+            print(said.stdout, end="")
+            return said.returncode
         return 0
     except WorkbookError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,0 +1,218 @@
+"""What many listeners take: cache hits, cores, GPUs, memory and money, from what a tier was measured to cost.
+
+`make scale-bench` measures it (benchmarks/tier.json). All else is assumed, and is a parameter of notebook 07.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+DAY, MONTH = 86_400, 30 * 86_400  # seconds
+PARTS = ("envoy", "varnish", "api", "redis", "triton")
+
+
+class Demand(NamedTuple):
+    """What listeners ask.
+
+    Attributes:
+        users: listeners.
+        per_day: requests of one, a day.
+        peak_factor: the busiest second over the mean one.
+        personal: share of requests that name songs somebody likes: no two are alike, and no cache has them.
+        distinct: other requests that there are.
+        exponent: of Zipf's law, by which these are asked.
+    """
+
+    users: float
+    per_day: float
+    peak_factor: float
+    personal: float
+    distinct: int
+    exponent: float
+
+    @property
+    def mean(self) -> float:
+        """Requests a second."""
+        return self.users * self.per_day / DAY
+
+    @property
+    def peak(self) -> float:
+        """Requests in the busiest second."""
+        return self.mean * self.peak_factor
+
+
+class Supply(NamedTuple):
+    """What answers them, and what it costs.
+
+    Attributes:
+        encoder: a form that was measured, or one on a "GPU".
+        regions: places; each can carry the share of one that is lost.
+        caches: edge caches in a region, among which its requests are dealt out.
+        utilisation: share of a core that is planned to be busy in the busiest second.
+        ttl: seconds that an answer is kept.
+        search: milliseconds of a search in the catalogue.
+        gpu_speedup: texts a second of a GPU over those of a core.
+        core_hour, gib_hour, gpu_hour: prices in dollars.
+    """
+
+    encoder: str
+    regions: int
+    caches: int
+    utilisation: float
+    ttl: float
+    search: float
+    gpu_speedup: float
+    core_hour: float
+    gib_hour: float
+    gpu_hour: float
+
+
+def shares(distinct: int, exponent: float) -> np.ndarray:
+    """Zipf's law: the share of each request, the commonest first. -> (distinct,), sum 1."""
+    weight = np.arange(1, distinct + 1, dtype=float) ** -exponent
+    return weight / weight.sum()
+
+
+def hits(rate: float, share: np.ndarray, ttl: float) -> float:
+    """The share of requests that find their answer in a cache that keeps each for `ttl` seconds from when it was made.
+
+    One that comes `r` times a second is made once, and then found `r * ttl` times before it is forgotten (Jung, Berger
+    and Balakrishnan 2003, "Modeling TTL-based Internet caches").
+
+    Args:
+        rate: requests a second that come to this cache.
+        share: of each request, (distinct,).
+    """
+    expected = rate * share * ttl
+    return float((share * expected / (1 + expected)).sum())
+
+
+def layers(rate: float, demand: Demand, supply: Supply) -> dict[str, float]:
+    """Where a region's requests are answered: the shares of the edge caches, of the workers' caches, of the encoder.
+
+    Args:
+        rate: requests a second of the region.
+    """
+    share, shared = shares(demand.distinct, demand.exponent), 1 - demand.personal
+    edge = shared * hits(shared * rate / supply.caches, share, supply.ttl)
+    kept = shared * hits(shared * rate, share, supply.ttl)
+    return {"edge": edge, "kept": kept - edge, "made": 1 - kept}
+
+
+def unit_costs(measured: dict, supply: Supply) -> pd.DataFrame:
+    """Milliseconds of processor time that a request costs each part, by where its answer is found.
+
+    Measured are a hit of the edge, one of Redis, and a request whose answer is made. What another encoder costs is the
+    encoder's part times what that form took over what the form in Triton took, among 64 texts on one thread. A static
+    encoder has no Triton: a worker computes it by itself. A larger catalogue costs the worker what its search takes.
+
+    Returns:
+        Index `PARTS`; columns edge, kept, made.
+    """
+    table = pd.DataFrame(
+        {layer: measured[name]["cpu"] for layer, name in (("edge", "hit_door"), ("kept", "redis"), ("made", "made"))}
+    ).reindex(PARTS)
+    table["edge"] *= [1, 1, 0, 0, 0]  # the rest slept, and looked around once a second
+    table.loc[["envoy", "varnish"], "kept"] = table.loc[["envoy", "varnish"], "made"]
+    table.loc["triton", "kept"] = 0
+    table.loc["api", "made"] += supply.search - measured["search"]
+    if supply.encoder == "static":
+        table.loc["api", "made"] += measured["encoders"]["static"]["alone"]
+        table.loc["triton", "made"] = 0
+    elif supply.encoder != "GPU":
+        forms = measured["encoders"]
+        table.loc["triton", "made"] *= forms[supply.encoder]["among"] / forms["onnx"]["among"]
+    return table
+
+
+def plan(measured: dict, demand: Demand, supply: Supply, rate: float | None = None) -> pd.DataFrame:
+    """What is needed in all regions together, so that any one can be lost in the busiest second.
+
+    Args:
+        rate: requests a second in all; the peak, unless it is given.
+
+    Returns:
+        Index `PARTS`; columns cores, processes, gib, gpus, dollars (a month).
+    """
+    rate = demand.peak if rate is None else rate
+    region = rate / max(supply.regions - 1, 1)
+    where = pd.Series(layers(region, demand, supply))
+    busy = (unit_costs(measured, supply) * where).sum(axis=1) * region / 1000  # cores at work in a region
+    gpus = 0.0
+    if supply.encoder == "GPU":
+        gpus = max(1, math.ceil(busy["triton"] / supply.gpu_speedup / supply.utilisation))
+        busy["triton"] = gpus * supply.utilisation  # a core a GPU feeds it
+    cores = busy / supply.utilisation
+    # A worker is one thread; there are two of everything at least, or it could not be replaced.
+    processes = np.where(cores > 0, np.maximum(np.ceil(cores), 2), 0)
+    table = pd.DataFrame({"cores": cores, "processes": processes}, index=list(PARTS))
+    table["gib"] = table["processes"] * pd.Series(measured["memory"])
+    table["gpus"] = np.where(table.index == "triton", gpus, 0)
+    table *= supply.regions
+    hourly = supply.core_hour * table["processes"] + supply.gib_hour * table["gib"] + supply.gpu_hour * table["gpus"]
+    return table.assign(dollars=hourly * MONTH / 3600)
+
+
+def by_encoder(measured: dict, demand: Demand, supply: Supply) -> pd.DataFrame:
+    """The plan's sums for each encoder. -> index encoder; columns cores, gib, gpus, dollars"""
+    names = [*measured["encoders"], "GPU"]
+    sums = {name: plan(measured, demand, supply._replace(encoder=name)).sum() for name in names}
+    return pd.DataFrame(sums).T.drop(columns="processes").sort_values("dollars")
+
+
+def sensitivity(measured: dict, demand: Demand, supply: Supply) -> pd.DataFrame:
+    """Dollars a month with each assumption halved and doubled, all others as they are.
+
+    Returns:
+        Index assumption, the one that moves most first; columns halved, doubled, given (the plan as it is).
+    """
+    given = plan(measured, demand, supply)["dollars"].sum()
+    rows = {}
+    for of, name in [
+        *((demand, name) for name in ("users", "per_day", "peak_factor", "personal", "distinct", "exponent")),
+        *((supply, name) for name in ("ttl", "caches", "utilisation", "search", "core_hour", "gib_hour")),
+        *((supply, name) for name in ("gpu_speedup", "gpu_hour") if supply.encoder == "GPU"),
+    ]:
+        rows[name] = {"halved": _other(measured, demand, supply, of, name, 0.5)}
+        rows[name] |= {"doubled": _other(measured, demand, supply, of, name, 2), "given": given}
+    table = pd.DataFrame(rows).T
+    span = (table[["halved", "doubled"]].max(axis=1) - table[["halved", "doubled"]].min(axis=1)).sort_values()
+    return table.loc[span.index[::-1]]
+
+
+def _other(measured: dict, demand: Demand, supply: Supply, of: NamedTuple, name: str, times: float) -> float:
+    """Dollars a month where one value is another; shares stay below one, counts are whole."""
+    value = getattr(of, name)
+    moved = min(value * times, 1.0) if name in ("personal", "utilisation") else type(value)(max(value * times, 1e-9))
+    moved = max(moved, 1) if isinstance(value, int) else moved
+    changed = of._replace(**{name: moved})
+    return plan(measured, *((changed, supply) if of is demand else (demand, changed)))["dollars"].sum()
+
+
+def budget(measured: dict, target: float, per_day: float, assumed: dict[str, dict]) -> pd.DataFrame:
+    """What events cost of the requests that may fail.
+
+    Args:
+        target: share of requests that must be answered, such as 0.9999.
+        per_day: requests a day.
+        assumed: events that were not measured: of each, seconds, share (of all requests that fail meanwhile), and
+            how often it comes in a month.
+
+    Returns:
+        Index event; columns failed (requests a month), of_budget (share of those that may), said (measured or assumed).
+    """
+    month, rate = 30 * per_day, per_day / DAY
+    rows = {}
+    for part, load in measured["restarts"].items():
+        rows[f"every {part} replaced, daily"] = (
+            30 * load["failed"] / load["requests"] * rate * load["seconds"],
+            "measured",
+        )
+    for event, about in assumed.items():
+        rows[event] = (about["seconds"] * about["share"] * rate * about["a_month"], "assumed")
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["failed", "said"])
+    return table.assign(of_budget=table["failed"] / ((1 - target) * month))[["failed", "of_budget", "said"]]
