@@ -188,6 +188,7 @@ def test_one_of_two_may_be_killed(up, kind):
             kill(up, part)
             time.sleep(2)
         up.wait_for(part)
+        time.sleep(2)  # until those before it see that it is there
         assert set(load.statuses) == {200} and load.statuses[200] > 50, load.statuses
 
 

@@ -1,0 +1,119 @@
+"""What many listeners take: sums that can be done by hand, and a simulation beside what theory says."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import runs, scale, simulation
+from lib.simulation import Service, Site
+
+DEMAND = scale.Demand(20_000_000, 10, 2.16, 0.2, 100_000, 1.0)
+SUPPLY = scale.Supply("onnx", 3, 2, 0.6, 60, 1.0, 50, 0.045, 0.005, 0.8)
+NOBODY = {"door": 0, "before": 0, "after": 0, "batch": 0, "text": 0, "wait": 0, "path": 0, "spread": 0}
+
+
+@pytest.fixture
+def measured() -> dict:
+    return json.loads((runs.ROOT / "benchmarks/tier.json").read_text())
+
+
+def test_twenty_million_listeners():
+    """The seed's 2,315 a second are ten requests a day, and not one."""
+    assert DEMAND.mean == pytest.approx(2315, abs=1)
+    assert DEMAND._replace(per_day=1).mean == pytest.approx(231, abs=1)
+    assert DEMAND.peak == pytest.approx(5000, abs=1)
+
+
+def test_a_cache_has_what_came_within_its_time():
+    one = np.array([1.0])
+    assert scale.hits(1, one, 9) == pytest.approx(0.9)  # made once, found nine times
+    assert scale.hits(1, one, 0) == 0
+    many = scale.shares(10_000, 1.0)
+    assert many.sum() == pytest.approx(1) and many[0] / many[9] == pytest.approx(10)
+    assert scale.hits(10, many, 60) < scale.hits(100, many, 60) < scale.hits(1000, many, 60) < 1
+
+
+def test_the_layers_are_all_requests_and_personal_ones_are_made():
+    found = scale.layers(1000, DEMAND, SUPPLY)
+    assert sum(found.values()) == pytest.approx(1) and min(found.values()) > 0
+    assert scale.layers(1000, DEMAND._replace(personal=1.0), SUPPLY) == {"edge": 0, "kept": 0, "made": 1}
+
+
+def test_a_plan_is_the_sum_of_what_requests_cost(measured):
+    """Without caches and regions: the rate times the processor time of a request."""
+    demand, supply = DEMAND._replace(personal=1.0), SUPPLY._replace(regions=1, utilisation=1.0, search=measured["search"])
+    table = scale.plan(measured, demand, supply, 1000)
+    for part in scale.PARTS:
+        assert table.loc[part, "cores"] == pytest.approx(measured["made"]["cpu"][part])  # ms a request, 1,000 a second
+    assert table["dollars"].sum() == pytest.approx(
+        720 * (0.045 * table["processes"].sum() + 0.005 * table["gib"].sum()), rel=1e-6
+    )
+
+
+def test_more_of_what_costs_costs_more(measured):
+    def dollars(demand=DEMAND, supply=SUPPLY):
+        return scale.plan(measured, demand, supply)["dollars"].sum()
+
+    assert dollars(DEMAND._replace(users=40_000_000)) > dollars() > dollars(supply=SUPPLY._replace(encoder="static"))
+    assert dollars(DEMAND._replace(personal=0.4)) > dollars() > dollars(supply=SUPPLY._replace(ttl=600))
+    table = scale.sensitivity(measured, DEMAND, SUPPLY)
+    assert (table["given"] == table["given"].iloc[0]).all() and table.loc["users", "doubled"] > table["given"].iloc[0]
+    by_encoder = scale.by_encoder(measured, DEMAND, SUPPLY)
+    assert by_encoder.index[0] != "mpnet" and by_encoder.loc["GPU", "gpus"] >= 3
+
+
+def test_an_empty_tier_takes_no_time():
+    table = simulation.simulate(Site(Service(**NOBODY), 1, 1), 100, 5)
+    assert len(table) == pytest.approx(500, rel=0.2) and table["ms"].max() < 1e-6 and not table["failed"].any()
+
+
+def test_one_worker_queues_as_theory_says():
+    """M/D/1 (Pollaczek 1930): the mean wait is rho / 2 (1 - rho) services."""
+    site = Site(Service(**NOBODY | {"before": 7.0}), 1, 1)
+    table = simulation.simulate(site, 100, 300)
+    assert table["ms"].mean() == pytest.approx(7 * (1 + 0.7 / (2 * 0.3)), rel=0.07)
+    assert table.attrs["workers"] == pytest.approx(0.7, rel=0.05)
+
+
+def test_an_encoder_takes_together_what_waits():
+    site = Site(Service(**NOBODY | {"batch": 20.0, "text": 1.0}), 4, 1)
+    few, many = (simulation.simulate(site, rate, 30)["batch"].mean() for rate in (5, 300))
+    assert few < 1.5 and many > 6
+
+
+def test_a_simulated_cache_has_what_the_formula_says():
+    site = Site(Service(**NOBODY), 1, 1)
+    table = simulation.simulate(site, 300, 60, distinct=10_000)
+    assert (table["found"] == "edge").mean() == pytest.approx(scale.hits(300, scale.shares(10_000, 1.0), 60), abs=0.02)
+
+
+def test_what_happens_to_a_world_is_seen():
+    site = Site(Service(**NOBODY | {"text": 5.0}), 1, 1)
+    events = [(10, "slow", lambda world: setattr(world, "slower", 30.0)), (20, "flushed", lambda world: world.kept.clear())]
+    table, marks = simulation.story(site, 20, events, 30, distinct=50)
+    assert marks == [(10, "slow"), (20, "flushed")]
+    assert table.loc[20:22, "p99"].max() > 100 * table.loc[2:9, "p99"].max() and table.loc[20:22, "made"].max() > 0.5
+    broken = simulation.simulate(site, 50, 20, events=((10, lambda world: setattr(world, "slower", 30.0)),))
+    assert not broken.loc[broken["at"] < 9, "failed"].any() and broken.loc[broken["at"] > 15, "failed"].mean() > 0.9
+
+
+def test_a_calibration_finds_what_made_the_measurements(measured):
+    """Two loads made by the simulation itself, with values that it is not told."""
+    true = simulation.service_of(measured, path=2.0, spread=0.6)
+    loads = [{"rate": rate, "p50": 1.0, "p99": 1.0} for rate in (20.0, 60.0)]
+    made = simulation.check(measured | {"loads": loads}, true, 2, 4000)
+    loads = [
+        {"rate": rate, "p50": row["p50 simulated"], "p99": row["p99 simulated"]} for rate, row in made.iterrows()
+    ]
+    found = simulation.calibrate(measured, 2, loads, 4000)
+    assert found.path == pytest.approx(2.0, rel=0.35) and found.spread == pytest.approx(0.6, rel=0.2)
+
+
+def test_the_budget_counts_what_fails(measured):
+    events = {"all fail for a minute": {"seconds": 60, "share": 1.0, "a_month": 1}}
+    table = scale.budget(measured | {"restarts": {}}, 0.9999, 86_400, events)
+    assert table.loc["all fail for a minute", "failed"] == 60
+    assert table.loc["all fail for a minute", "of_budget"] == pytest.approx(60 / (1e-4 * 30 * 86_400))
+    assert isinstance(table, pd.DataFrame)
