@@ -80,7 +80,7 @@ class Sizes(NamedTuple):
     calls: int
 
 
-FULL, QUICK = Sizes(15, 2000, 30), Sizes(2, 100, 2)
+FULL, QUICK = Sizes(15, 1000, 30), Sizes(2, 100, 2)
 
 
 def texts(run: Path, n: int, seed: int) -> list[str]:
@@ -240,7 +240,7 @@ async def infer(server: InferenceServerClient, model: str, batch: list[str]) -> 
 
 async def flood(port: int, model: str, asked: list[str], clients: int) -> dict:
     """Clients that each wait for an answer before they ask again. -> rate (texts a second), p50 (ms)"""
-    server, waiting, took = InferenceServerClient(f"127.0.0.1:{port}"), iter(asked), []
+    server, waiting, took = InferenceServerClient(f"127.0.0.1:{port + 10}"), iter(asked), []
 
     async def one() -> None:
         for text in waiting:
@@ -255,8 +255,7 @@ async def flood(port: int, model: str, asked: list[str], clients: int) -> dict:
 
 async def by_batch(port: int, model: str, asked: list[str], calls: int) -> dict[str, float]:
     """Milliseconds of a batch that comes alone, the median, by its size."""
-    server = InferenceServerClient(f"127.0.0.1:{port}")
-    found = {}
+    server, found = InferenceServerClient(f"127.0.0.1:{port + 10}"), {}
     for size in tqdm(BATCHES, "batches", leave=False):
         took = [await infer(server, model, asked[i : i + size]) for i in range(calls)]
         found[str(size)] = statistics.median(took)
@@ -429,7 +428,7 @@ def of_changes(tier: Tier, client: Client, run: Path, sizes: Sizes, found: dict)
             f"restart of {kind} at half load", said, bar="none" if kind in ("api", "triton") else "< 0.1 % in all"
         )
     found["cold_start"] = cold(tier, f"cold {time.time()}")
-    yield Row("cold start of workers and Tritons", f"{found['cold start']:.0f} s to the first answer", bar="≤ 30 s")
+    yield Row("cold start of workers and Tritons", f"{found['cold_start']:.0f} s to the first answer", bar="≤ 30 s")
     other = untuned(run, ROOT / "outputs/scale/untuned")
     found["promote"] = moved(tier, "promote", str(other))
     found["rollback"] = moved(tier, "rollback")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import logging
 import os
 import time
@@ -18,6 +17,7 @@ import unicodedata
 import urllib.request
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 from circuitbreaker import CircuitBreaker, CircuitBreakerError
@@ -37,30 +37,13 @@ from lib.recommender import Recommender, open_run
 DEADLINE = 1.0  # seconds that Triton has
 LOOK = 1.0  # seconds between two looks at the registry
 START = 30.0  # seconds in which a worker should serve
-TRITON = os.environ.get(
-    "TRITON", "ipv4:127.0.0.1:8010"
-)  # as gRPC names targets: ipv4:HOST:PORT,HOST:PORT or dns:///HOST:PORT
+TRITON = os.environ.get("TRITON", "127.0.0.1:8010").split(",")  # gRPC targets
 EDGE = os.environ.get("EDGE", "http://127.0.0.1:8082")
 REDIS = os.environ.get("REDIS", "redis://127.0.0.1:6379")
 LOCAL = os.environ.get("ENCODER", "triton") == "local"
 GONE = (InferenceServerException, CircuitBreakerError, TimeoutError)
-# To gRPC: ask them in turn, and where one is gone or has the model not yet, the next.
-ALL_OF_THEM = {
-    "loadBalancingConfig": [{"round_robin": {}}],
-    "methodConfig": [
-        {
-            "name": [{"service": "inference.GRPCInferenceService"}],
-            "retryPolicy": {
-                "maxAttempts": 4,
-                "initialBackoff": "0.01s",
-                "maxBackoff": "0.1s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE", "NOT_FOUND", "INTERNAL"],
-            },
-        }
-    ],
-}
 ANSWERS = Counter("recommend_answers", "Answers by where they were found.", ["found"])
+FAILED = Counter("recommend_encoder_failures", "Requests that Triton did not answer, by gRPC's status.", ["status"])
 SECONDS = Histogram("recommend_encoder_seconds", "Seconds from asking Triton to its vector.")
 log = logging.getLogger("uvicorn.error")
 
@@ -81,15 +64,10 @@ class Tier:
     def __init__(self) -> None:
         self.served: Served | None = None
         self.first = asyncio.Event()
-        self.cache = Cache(REDIS, DEADLINE)
-        settings = [
-            ("grpc.service_config", json.dumps(ALL_OF_THEM)),
-            (
-                "grpc.max_reconnect_backoff_ms",
-                1000,
-            ),  # or one that was gone for long would be found again a minute later
-        ]
-        self.triton = InferenceServerClient(TRITON, channel_args=settings)
+        self.cache = Cache("" if LOCAL else REDIS, DEADLINE)
+        again = [("grpc.max_reconnect_backoff_ms", 1000)]  # or, gone for long, it would be found again a minute later
+        self.tritons = [InferenceServerClient(target, channel_args=again) for target in TRITON]
+        self.turns = count()
         # Five that fail in a row, and for a second nobody waits for it: uncached requests are refused at once.
         breaker = CircuitBreaker(failure_threshold=5, recovery_timeout=1, expected_exception=InferenceServerException)
         self.vector = breaker.decorate(self._vector)
@@ -102,11 +80,19 @@ class Tier:
         """
         asked = InferInput("text", [1, 1], "BYTES")
         asked.set_data_from_numpy(np.array([[text.encode()]], dtype=object))
-        started = time.perf_counter()
-        wanted = [InferRequestedOutput("vector")]
-        found = await self.triton.infer(model, [asked], outputs=wanted, client_timeout=DEADLINE)
-        SECONDS.observe(time.perf_counter() - started)
-        return found.as_numpy("vector")[0]
+        wanted, started, turn = [InferRequestedOutput("vector")], time.perf_counter(), next(self.turns)
+        # Each in turn; and the next at once where one is gone, or has the model not yet.
+        for nth in range(len(self.tritons)):
+            triton, left = self.tritons[(turn + nth) % len(self.tritons)], DEADLINE - time.perf_counter() + started
+            try:
+                found = await triton.infer(model, [asked], outputs=wanted, client_timeout=max(left, 0.001))
+            except InferenceServerException as error:
+                FAILED.labels(error.status()).inc()
+                last = error
+            else:
+                SECONDS.observe(time.perf_counter() - started)
+                return found.as_numpy("vector")[0]
+        raise last
 
     async def answer(self, served: Served, asked: api.RecommendRequest) -> api.Answer:
         """The encoder's vector, then what lib/api makes of it."""
@@ -182,7 +168,7 @@ async def lifespan(app: FastAPI):
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
-    await tier.triton.close()
+    await asyncio.gather(*(triton.close() for triton in tier.tritons))
     await tier.cache.redis.aclose()
 
 

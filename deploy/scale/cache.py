@@ -22,13 +22,14 @@ class Cache:
     """Two layers, and none of them is needed: without Redis an answer is computed.
 
     Args:
-        address: Redis', as redis://host:port.
+        address: Redis', as redis://host:port; "" where an answer costs less than to ask for it.
         deadline: seconds that computing an answer may take, after which nobody else is kept from it.
     """
 
     def __init__(self, address: str, deadline: float) -> None:
         patience = {"socket_timeout": PATIENCE, "socket_connect_timeout": PATIENCE}
-        self.redis, self.deadline = Redis.from_url(address, **patience), deadline
+        self.shared = bool(address)
+        self.redis, self.deadline = Redis.from_url(address or "redis://", **patience), deadline
         self.local: TTLCache[str, bytes] = TTLCache(ANSWERS, TTL)
         self.flying: dict[str, asyncio.Task] = {}
         # One that hangs costs its patience three times, and is asked again a second later.
@@ -45,6 +46,9 @@ class Cache:
             return kept, "local"
         if running := self.flying.get(key):
             return (await asyncio.shield(running))[0], "joined"
+        if not self.shared:
+            self.local[key] = body = await make()
+            return body, "made"
         self.flying[key] = task = asyncio.create_task(self._found(key, make))
         task.add_done_callback(lambda _: self.flying.pop(key))
         return await asyncio.shield(task)  # a client that goes takes nobody's answer with it

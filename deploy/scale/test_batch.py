@@ -33,7 +33,9 @@ def test_ray_leaves_the_index_of_one_process_byte_for_byte(runs_to_index):
     files = {file.name: file.read_bytes() for file in (one / "index").iterdir()}
     assert files == {file.name: file.read_bytes() for file in (several / "index").iterdir()}
     assert len(files["vectors.npy"]) > 400 * 384 * 4
-    assert recommender.open_run(several).recommend("calm piano").equals(recommender.open_run(one).recommend("calm piano"))
+    assert (
+        recommender.open_run(several).recommend("calm piano").equals(recommender.open_run(one).recommend("calm piano"))
+    )
 
 
 def test_a_run_that_has_none_is_refused(tmp_path, capsys):

@@ -36,6 +36,7 @@ from deploy.scale import registry
 MOST = int(os.environ.get("MOST", "256"))  # texts of a batch
 DELAY = int(os.environ.get("QUEUE_DELAY_US", "2000"))  # microseconds that a text may wait for company
 THREADS = int(os.environ.get("ENCODER_THREADS", "1"))
+TOKENS = 32_768 if "CUDAExecutionProvider" in onnxruntime.get_available_providers() else 512  # encoded at a time
 LOOK = 1.0  # seconds between two looks at the registry
 
 
@@ -47,24 +48,31 @@ def encoder(folder: Path):
     about = json.loads((folder / "config.json").read_text())
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_truncation(about["max_seq_length"])
-    tokenizer.enable_padding()
+    nothing = (tokenizer.padding or {}).get("pad_id", 0)
+    tokenizer.no_padding()  # done below, for a part of a batch at a time
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = THREADS
     wanted = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     providers = [one for one in wanted if one in onnxruntime.get_available_providers()]
     session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=providers)
+    width = session.get_outputs()[1].shape[-1]
 
     @batch
     def encode(text: np.ndarray) -> dict[str, np.ndarray]:
         found = tokenizer.encode_batch([one.decode() for one in text[:, 0]])
-        given = {
-            "input_ids": np.array([one.ids for one in found], np.int64),
-            "attention_mask": np.array([one.attention_mask for one in found], np.int64),
-        }
-        (vectors,) = session.run(["sentence_embedding"], given)
+        vectors = np.empty((len(found), width), np.float32)
+        order, start = sorted(range(len(found)), key=lambda at: -len(found[at])), 0
+        while start < len(order):  # those of about one length together, so that little is padded
+            length = len(found[order[start]])
+            rows = order[start : start + max(1, TOKENS // length)]
+            ids, mask = np.full((len(rows), length), nothing), np.zeros((len(rows), length), np.int64)
+            for at, row in enumerate(rows):
+                ids[at, : len(found[row])], mask[at, : len(found[row])] = found[row].ids, 1
+            (vectors[rows],) = session.run(["sentence_embedding"], {"input_ids": ids, "attention_mask": mask})
+            start += len(rows)
         return {"vector": vectors / np.linalg.norm(vectors, axis=1, keepdims=True)}
 
-    return encode, session.get_outputs()[1].shape[-1]
+    return encode, width
 
 
 def main(port: int) -> None:
