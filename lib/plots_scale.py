@@ -33,7 +33,7 @@ AFTER, LIMIT = {"alpha": 0.9, "linewidth": 1.6}, {"color": "#333333", "linestyle
 def dollars(value: float) -> str:
     """Money as people say it."""
     return (
-        f"${value / 1e6:.1f} M" if value >= 1e6 else f"${value / 1000:,.0f} k" if value >= 10_000 else f"${value:,.0f}"
+        f"${value / 1e6:.1f} M" if value >= 1e6 else f"${value / 1000:,.3g} k" if value >= 10_000 else f"${value:,.0f}"
     )
 
 
@@ -62,6 +62,7 @@ def encoders(table: pd.DataFrame, users: float) -> Figure:
     for at, row in enumerate(ordered.itertuples()):
         gpus = f", {row.gpus:,.0f} GPUs" if row.gpus else ""
         axes.text(row.dollars, at, f" {dollars(row.dollars)}: {row.cores:,.0f} cores{gpus}", va="center", fontsize=9)
+    axes.xaxis.set_major_formatter(lambda value, _: dollars(value))
     axes.set(xlabel="dollars a month (prices are assumed)", xlim=(0, 1.5 * ordered["dollars"].max()))
     least, most = table.index[0], table.index[-1]
     times = table["dollars"].iloc[-1] / table["dollars"].iloc[0]
@@ -89,13 +90,15 @@ def tornado(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def hit_curve(curve: pd.Series, seen: tuple[float, float], peak: float) -> Figure:
-    """The share of shared requests that a cache has, by the rate; what was measured is a star."""
+def hit_curve(curves: pd.DataFrame, seen: tuple[float, float], peak: float) -> Figure:
+    """The share of shared requests that a cache has, by the rate, a line a column; what was measured is a star."""
     figure, axes = plt.subplots(figsize=(8, 3.8))
-    axes.semilogx(curve.index, curve, color=TUNED, linewidth=2)
-    axes.plot(*seen, "*", color=OTHER, markersize=16)
+    for name, color in zip(curves, (TUNED, BASE), strict=True):
+        axes.semilogx(curves.index, curves[name], color=color, linewidth=2, label=name)
     said = f"measured: {seen[1]:.0%} at {seen[0]:,.0f}/s"
-    axes.annotate(said, seen, xytext=(10, -14), textcoords="offset points", fontsize=9)
+    axes.plot(*seen, "*", color=OTHER, markersize=16, linestyle="none", label=said)
+    axes.legend(loc="upper left")
+    curve = curves.iloc[:, 0]
     axes.axvline(peak, **LIMIT)
     axes.text(peak, 0.03, " one region at the peak", fontsize=9, transform=axes.get_xaxis_transform())
     axes.set(xlabel="requests a second", ylabel="share found in the cache", ylim=(0, 1))
@@ -176,7 +179,10 @@ def stories(told: dict[str, tuple[pd.DataFrame, list[tuple[float, str]]]]) -> Fi
             column, ("p99", "failed"), (TUNED, OTHER), ("p99, ms", "failed, %"), strict=True
         ):
             axes.plot(table.index, table[name] * (100 if name == "failed" else 1), color=color, **AFTER)
-            axes.set(ylabel=unit, ylim=(0, None if name == "p99" else max(1, 110 * table["failed"].max())))
+            axes.set(
+                ylabel=unit,
+                ylim=(0, 1.25 * table["p99"].max() if name == "p99" else max(1, 110 * table["failed"].max())),
+            )
             for at, said in marks:
                 axes.axvline(at, **LIMIT)
                 if name == "p99":
