@@ -21,7 +21,7 @@ import torch
 
 from lib.encoder import embed, load
 from lib.recommender import reindex
-from lib.runs import ROOT, WorkbookError, resolve, shown
+from lib.runs import ROOT, WorkbookError, need, resolve, shown
 
 
 class Encoder:
@@ -71,10 +71,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         run = resolve(args.run)
+        need(run, "tracks.parquet", "model", "index")
         settings = {} if args.address else {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         code = {"env_vars": {"PYTHONPATH": str(ROOT)}}
-        ray.init(args.address, runtime_env=code, log_to_driver=False, logging_level="error", **settings)
-        n = reindex(run, encode=pool(run, args.encoders, args.cpus, args.gpus))
+        with ray.init(args.address, runtime_env=code, log_to_driver=False, logging_level="error", **settings):
+            n = reindex(run, encode=pool(run, args.encoders, args.cpus, args.gpus))
     except (WorkbookError, ConnectionError, ray.exceptions.RayError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
