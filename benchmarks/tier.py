@@ -190,9 +190,10 @@ def restarts(tier: Tier, client: Client, bodies: list[str], rate: float) -> dict
         time.sleep(2)
         took = tier.restart(part)
         asking.join()
+        load["load"] = load["seconds"]
         kind = part.partition(":")[0]
-        before = found.get(kind, {"requests": 0, "failed": 0, "seconds": 0.0})
-        found[kind] = {name: before[name] + load.get(name, 0) for name in ("requests", "failed")}
+        before = found.get(kind, {"requests": 0, "failed": 0, "load": 0.0, "seconds": 0.0})
+        found[kind] = {name: before[name] + load[name] for name in ("requests", "failed", "load")}
         found[kind]["seconds"] = max(before["seconds"], took)
     return found
 

@@ -42,7 +42,7 @@ def need(table: pd.DataFrame, rate: float, users: float) -> Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.4))
     ordered = table.iloc[::-1]
     names = [NAMES[part] for part in ordered.index]
-    for axes, column, unit in ((left, "processes", "cores"), (right, "gib", "GiB of memory")):
+    for axes, column, unit in ((left, "processes", "processes, of a core each"), (right, "gib", "GiB of memory")):
         axes.barh(names, ordered[column], color=[OTHER if p == "triton" else TUNED for p in ordered.index])
         for at, value in enumerate(ordered[column]):
             axes.text(value, at, f" {value:,.0f}", va="center", fontsize=9)
@@ -110,7 +110,6 @@ def hit_curve(curves: pd.DataFrame, seen: tuple[float, float], peak: float) -> F
 def checked(table: pd.DataFrame, fitted: list[float]) -> Figure:
     """Simulated beside measured latencies; loads that the simulation was fitted to are hollow."""
     figure, panels = plt.subplots(1, 2, figsize=(11, 3.6))
-    worst = 0.0
     for axes, name in zip(panels, ("p50", "p99"), strict=True):
         axes.plot(table.index, table[name], color=BASE, marker="o", label="measured")
         axes.plot(table.index, table[f"{name} simulated"], color=TUNED, linestyle="none")
@@ -119,7 +118,6 @@ def checked(table: pd.DataFrame, fitted: list[float]) -> Figure:
             axes.plot(rate, row[f"{name} simulated"], "D", color=TUNED, markerfacecolor=face, markersize=8)
         others = table.drop(index=fitted)
         off = (others[f"{name} simulated"] / others[name] - 1).abs().max()
-        worst = max(worst, off)
         axes.fill_between(table.index, 0.75 * table[name], 1.25 * table[name], color=FAINT, zorder=0, label="± 25 %")
         axes.set(xlabel="requests a second, none cached", ylabel=f"{name}, ms", ylim=(0, None))
         axes.set_title(f"{name}: off by {off:.0%} at most where it was not fitted")
@@ -157,9 +155,10 @@ def breaking(table: pd.DataFrame, planned: float) -> Figure:
     left.axhline(250, **LIMIT)
     left.set(xlabel="rate over the planned one", ylabel="milliseconds")
     left.legend(loc="upper left")
-    over = [t for t, ms in zip(times, table["p99"], strict=True) if ms > 250]
-    held = f"p99 stays below 250 ms up to {max(t for t in times if not over or t < over[0]):.1f} times the plan"
-    left.set_title(held)
+    held = times[(table["p99"] <= 250).cummin()]
+    left.set_title(
+        f"p99 stays below 250 ms up to {held.max():.1f} times the plan" if len(held) else "p99 is over 250 ms"
+    )
     for part, label, color in (("workers", "workers", TUNED), ("encoders", "Triton", OTHER)):
         right.plot(times, table[part], color=color, marker="o", label=label)
     right.axhline(1, **LIMIT)

@@ -103,19 +103,30 @@ def layers(rate: float, demand: Demand, supply: Supply) -> dict[str, float]:
     return {"edge": edge, "kept": kept - edge, "made": 1 - kept}
 
 
+def made_at(measured: dict, utilisation: float) -> dict:
+    """Of the measured loads of requests that nobody had asked before, the one that kept the cores about so busy.
+
+    A request costs less where more are under way: batches are larger, and what is done once a second weighs less.
+    """
+    loads = [*measured["loads"], measured["made"]]
+    busy = [load["rate"] * sum(load["cpu"].values()) / 1000 / measured["cores"] for load in loads]
+    return loads[int(np.abs(np.array(busy) - utilisation).argmin())]
+
+
 def unit_costs(measured: dict, supply: Supply) -> pd.DataFrame:
     """Milliseconds of processor time that a request costs each part, by where its answer is found.
 
-    Measured are a hit of the edge, one of Redis, and a request whose answer is made. What another encoder costs is the
-    encoder's part times what that form took over what the form in Triton took, among 64 texts on one thread. A static
-    encoder has no Triton: a worker computes it by itself. A larger catalogue costs the worker what its search takes.
+    Measured are a hit of the edge, one of Redis, and a request whose answer is made, on cores about as busy as is
+    planned. What another encoder costs is the encoder's part times what that form took over what the form in Triton
+    took, among 64 texts on one thread. A static encoder has no Triton: a worker computes it by itself. A larger
+    catalogue costs the worker what its search takes.
 
     Returns:
         Index `PARTS`; columns edge, kept, made.
     """
-    table = pd.DataFrame(
-        {layer: measured[name]["cpu"] for layer, name in (("edge", "hit_door"), ("kept", "redis"), ("made", "made"))}
-    ).reindex(PARTS)
+    made = made_at(measured, supply.utilisation)
+    found = {"edge": measured["hit_door"], "kept": measured["redis"], "made": made}
+    table = pd.DataFrame({layer: load["cpu"] for layer, load in found.items()}).reindex(PARTS)
     table["edge"] *= [1, 1, 0, 0, 0]  # the rest slept, and looked around once a second
     table.loc[["envoy", "varnish"], "kept"] = table.loc[["envoy", "varnish"], "made"]
     table.loc["triton", "kept"] = 0
@@ -208,10 +219,8 @@ def budget(measured: dict, target: float, per_day: float, assumed: dict[str, dic
     month, rate = 30 * per_day, per_day / DAY
     rows = {}
     for part, load in measured["restarts"].items():
-        rows[f"every {part} replaced, daily"] = (
-            30 * load["failed"] / load["requests"] * rate * load["seconds"],
-            "measured",
-        )
+        at = load["requests"] / load["load"]  # requests a second while it was replaced
+        rows[f"every {part} replaced, daily"] = (30 * load["failed"] * rate / at, "measured")
     for event, about in assumed.items():
         rows[event] = (about["seconds"] * about["share"] * rate * about["a_month"], "assumed")
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["failed", "said"])

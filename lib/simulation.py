@@ -15,10 +15,11 @@ import pandas as pd
 import simpy
 from scipy.optimize import minimize
 
-from lib.scale import shares
+from lib.scale import Supply, made_at, shares
 
 DEADLINE = 1.0  # seconds that a worker waits for the encoder, and the door for a worker
 MOST = 256  # texts of a batch
+PLANNED = 0.6  # share of a core that is busy where times are taken from
 
 
 class Service(NamedTuple):
@@ -67,13 +68,11 @@ class World:
     Attributes:
         rate: requests a second that come now.
         slower: how many times as long the encoder takes now.
-        failing: share of requests that fail now, whatever the tier does.
         kept: until when the answer to each request is kept, in seconds.
     """
 
     rate: float
     slower: float = 1.0
-    failing: float = 0.0
     kept: dict[int, float] = field(default_factory=dict)
 
 
@@ -100,6 +99,7 @@ def simulate(
     for at, what in events:
         run.env.process(run.happen(at, what))
     run.env.run(until=seconds + 2 * DEADLINE)
+    run.rows += [(began, "made", 1000 * DEADLINE, True, 0) for _, began in run.open]  # who still waits was told no
     table = pd.DataFrame(run.rows, columns=["at", "found", "ms", "failed", "batch"])
     table.attrs = {part: work / seconds for part, work in run.busy.items()}
     return table.sort_values("at", ignore_index=True)
@@ -112,7 +112,7 @@ class _Run:
         self, site: Site, world: World, seconds: float, distinct: int, exponent: float, personal, seed
     ) -> None:
         self.env, self.site, self.world, self.seconds = simpy.Environment(), site, world, seconds
-        self.draw, self.rows, self.flying = np.random.default_rng(seed), [], {}
+        self.draw, self.rows, self.flying, self.open = np.random.default_rng(seed), [], {}, {}
         self.upto, self.busy = None, {"workers": 0.0, "encoders": 0.0}
         if distinct:
             self._fill(shares(distinct, exponent), world.rate * (1 - personal))
@@ -149,14 +149,11 @@ class _Run:
 
     def _listeners(self) -> Iterator:
         while self.env.now < self.seconds:
-            gaps, picks, chance = self.draw.exponential(size=1000), self.draw.random(1000), self.draw.random((1000, 2))
-            for gap, pick, (own, luck) in zip(gaps, picks, chance, strict=True):
+            gaps, picks, owns = self.draw.exponential(size=1000), self.draw.random(1000), self.draw.random(1000)
+            for gap, pick, own in zip(gaps, picks, owns, strict=True):
                 yield self.env.timeout(gap / self.world.rate)
                 if self.env.now >= self.seconds:
                     return
-                if luck < self.world.failing:
-                    self.rows.append((self.env.now, "made", 0.0, True, 0))
-                    continue
                 if self.upto is None or own < self.personal:
                     self.fresh, asked = self.fresh - 1, self.fresh
                 else:
@@ -165,6 +162,7 @@ class _Run:
 
     def _request(self, asked: int) -> Iterator:
         began, service = self.env.now, self.site.service
+        self.open[asked, began] = None
         yield from self._work(service.door)
         yield self.env.timeout(self._seconds(service.path))
         found, failed, size = "edge", False, 0
@@ -180,6 +178,7 @@ class _Run:
                 del self.flying[asked]
                 flight.succeed((failed, size))
                 found = "made"
+        del self.open[asked, began]
         took = self.env.now - began
         self.rows.append((began, found, 1000 * min(took, DEADLINE), failed or took > DEADLINE, size))
 
@@ -215,12 +214,12 @@ class _Run:
         if not ms:
             return
         took = self._seconds(ms)
-        if part:
-            self.busy[part] += took / getattr(self.site, part)
         turns = [of.request() for of in (process, self.cores) if of]
         for turn in turns:
             yield turn
         yield self.env.timeout(took)
+        if part:
+            self.busy[part] += took / getattr(self.site, part)
         for turn in turns:
             turn.resource.release(turn)
 
@@ -274,7 +273,7 @@ def service_of(measured: dict, path: float, spread: float, search: float | None 
     Args:
         search: milliseconds of a search, where it is another catalogue.
     """
-    made, search = measured["made"]["cpu"], measured["search"] if search is None else search
+    made, search = made_at(measured, PLANNED)["cpu"], measured["search"] if search is None else search
     sizes = np.array([int(size) for size in measured["batches"]])
     took = np.array(list(measured["batches"].values()))
     few = sizes <= 32  # what comes together on a machine like this
@@ -290,6 +289,17 @@ def service_of(measured: dict, path: float, spread: float, search: float | None 
         path=path,
         spread=spread,
     )
+
+
+def with_encoder(service: Service, measured: dict, supply: Supply) -> Service:
+    """The times with another encoder in place of the ONNX one that was measured; a static one is the worker's own."""
+    forms = measured["encoders"]
+    if supply.encoder == "static":
+        more = service.after + forms["static"]["alone"]
+        return service._replace(after=more, batch=0.0, text=0.0, wait=0.0)
+    gpu = supply.encoder == "GPU"
+    times = 1 / supply.gpu_speedup if gpu else forms[supply.encoder]["among"] / forms["onnx"]["among"]
+    return service._replace(batch=times * service.batch, text=times * service.text)
 
 
 def calibrate(measured: dict, cores: int, loads: list[dict], requests: int) -> Service:

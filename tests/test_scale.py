@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from lib import runs, scale, simulation
@@ -47,7 +46,9 @@ def test_a_plan_is_the_sum_of_what_requests_cost(measured):
     supply = SUPPLY._replace(regions=1, utilisation=1.0, search=measured["search"])
     table = scale.plan(measured, demand, supply, 1000)
     for part in scale.PARTS:
-        assert table.loc[part, "cores"] == pytest.approx(measured["made"]["cpu"][part])  # ms a request, 1,000 a second
+        assert table.loc[part, "cores"] == pytest.approx(
+            scale.made_at(measured, 1.0)["cpu"][part]
+        )  # ms a request, 1,000 a second
     assert table["dollars"].sum() == pytest.approx(
         720 * (0.045 * table["processes"].sum() + 0.005 * table["gib"].sum()), rel=1e-6
     )
@@ -116,7 +117,10 @@ def test_a_calibration_predicts_what_it_was_not_shown(measured):
 
 def test_the_budget_counts_what_fails(measured):
     events = {"all fail for a minute": {"seconds": 60, "share": 1.0, "a_month": 1}}
-    table = scale.budget(measured | {"restarts": {}}, 0.9999, 86_400, events)
+    table = scale.budget(
+        measured | {"restarts": {"api": {"requests": 1000, "failed": 2, "load": 10}}}, 0.9999, 86_400, events
+    )
     assert table.loc["all fail for a minute", "failed"] == 60
     assert table.loc["all fail for a minute", "of_budget"] == pytest.approx(60 / (1e-4 * 30 * 86_400))
-    assert isinstance(table, pd.DataFrame)
+    # Two fail where 100 a second come; where one does, a hundredth of that; thirty times a month.
+    assert table.loc["every api replaced, daily", "failed"] == pytest.approx(30 * 2 / 100)

@@ -114,17 +114,17 @@ class Tier:
                     self.served = await self._open(wanted)
                     self.first.set()
                     log.info("version %s is served, model %s", wanted.number, wanted.model[:12])
-                    await self._ban(wanted.model)
+                    await self._ban(self.served.prefix)
             except (MlflowException, *GONE):
                 pass  # one of them is gone: what there is is served
             except Exception:
                 log.exception("the version was not taken")
             await asyncio.sleep(LOOK)
 
-    async def _ban(self, model: str) -> None:
-        """Have the edge forget the answers of other models, when the last that was asked of one has been given."""
+    async def _ban(self, served: str) -> None:
+        """Have the edge forget the answers of others, when the last that was asked of one has been given."""
         await asyncio.sleep(2 * DEADLINE)
-        ban = urllib.request.Request(EDGE, method="BAN", headers={"X-Model": model})
+        ban = urllib.request.Request(EDGE, method="BAN", headers={"X-Served": served})
         with suppress(OSError):  # without Varnish there is nothing to forget
             await asyncio.to_thread(urllib.request.urlopen, ban, timeout=1)
 
@@ -210,7 +210,7 @@ async def recommend(request: Request) -> Response:
     personal = asked.liked or asked.disliked
     headers = {
         "Cache-Control": "private, no-store" if personal else f"public, max-age={TTL}",
-        "X-Model": served.version.model,
+        "X-Served": served.prefix,
         "X-Found": where,
     }
     return Response(found, headers=headers, media_type="application/json")

@@ -33,8 +33,12 @@ class Cache:
         self.local: TTLCache[str, bytes] = TTLCache(ANSWERS, TTL)
         self.flying: dict[str, asyncio.Task] = {}
         # One that hangs costs its patience three times, and is asked again a second later.
-        breaker = CircuitBreaker(failure_threshold=3, recovery_timeout=1, expected_exception=GONE[:3])
-        self.read, self.write = breaker.decorate(self.redis.get), breaker.decorate(self.redis.set)
+        self.breaker = CircuitBreaker(failure_threshold=3, recovery_timeout=1, expected_exception=GONE[:3])
+        self.ask = self.breaker.decorate(self._ask)
+
+    async def _ask(self, command: Callable[[], Awaitable]):
+        """What Redis says; raises what says that it is gone."""
+        return await command()
 
     async def answer(self, key: str, make: Callable[[], Awaitable[bytes]]) -> tuple[bytes, str]:
         """The answer to what has this key, and where it was found: local, joined, redis, or made.
@@ -70,7 +74,7 @@ class Cache:
         lock = self.redis.lock(f"lock:{key}", timeout=self.deadline, sleep=0.005, blocking_timeout=WAIT)
         waited = held = False
         with suppress(*GONE):
-            held = await lock.acquire(blocking=False)
+            held = await self.ask(lambda: lock.acquire(blocking=False))
             if not held:
                 waited, held = True, await lock.acquire()
         try:
@@ -82,10 +86,10 @@ class Cache:
 
     async def _read(self, key: str) -> bytes | None:
         try:
-            return await self.read(key)
+            return await self.ask(lambda: self.redis.get(key))
         except GONE:
             return None
 
     async def _write(self, key: str, body: bytes) -> None:
         with suppress(*GONE):
-            await self.write(key, body, ex=TTL)
+            await self.ask(lambda: self.redis.set(key, body, ex=TTL))

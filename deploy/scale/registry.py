@@ -142,12 +142,15 @@ def main(argv: list[str] | None = None) -> int:
     commands.add_parser("rollback", help="serve the version before again")
     commands.add_parser("serving", help="say which version is served")
     args = parser.parse_args(argv)
-    from lib.integrity import whole  # Triton's environment has no pandas
+    from lib.integrity import folder_of, whole  # Triton's environment has no pandas
     from lib.runs import WorkbookError, resolve
 
     try:
         if args.command == "promote":
-            version = promote(resolve(args.run), whole(resolve(args.run)))
+            run = resolve(args.run)
+            model = whole(run)
+            folder_of(run, "onnx")  # which Triton serves
+            version = promote(run, model)
         elif args.command == "rollback":
             version = rollback()
         elif not (version := serving()):

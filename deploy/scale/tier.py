@@ -15,9 +15,11 @@ import argparse
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import jwt
@@ -27,7 +29,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tqdm import tqdm
 
 from deploy.scale.client import AUDIENCE, BIN, DRAIN, ISSUER, Tier, ports, token
-from lib.runs import ROOT, WorkbookError, folder, write_json
+from lib.runs import ROOT, WorkbookError, folder, only_one, write_json
 
 HERE = Path(__file__).parent
 TEMPLATES = ("supervisord.conf", "default.vcl", "envoy.yaml")
@@ -72,14 +74,18 @@ def write(home: Path, first: int, replicas: int, encoder: str) -> None:
 
 def up(home: Path, first: int, replicas: int, encoder: str, run: str) -> int:
     """Start all, register a run where none is, and stay until Ctrl-C or SIGTERM."""
+    with closing(socket.socket()) as probe:
+        if not probe.connect_ex(("127.0.0.1", first)):
+            raise WorkbookError(f"somebody listens on port {first} already: stop it, or make scale PORT=...")
     write(home, first, replicas, encoder)
     tier, started = Tier(home), time.monotonic()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for sign in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sign, signal.default_int_handler)
     # In a session of its own: a Ctrl-C is for this process, which then stops that one in order.
     supervisor = subprocess.Popen([BIN / "supervisord", "-c", home / "supervisord.conf"], start_new_session=True)
     try:
         tier.wait(tier.ports.mlflow, "/health", supervisor)
-        if tier.registry("serving").returncode and tier.registry("promote", run).returncode:
+        if tier.registry("serving", stderr=subprocess.DEVNULL).returncode and tier.registry("promote", run).returncode:
             return 1
         tier.wait(first, process=supervisor)
         print(f"Ready on http://127.0.0.1:{first} after {time.monotonic() - started:.0f} s", flush=True)
@@ -93,7 +99,9 @@ def up(home: Path, first: int, replicas: int, encoder: str, run: str) -> int:
 
 def restart(tier: Tier) -> None:
     """Replace every process, one after another: no request is lost while there is another, or a way around it."""
-    parts = tqdm(tier.parts())
+    if not (running := tier.parts()):
+        raise WorkbookError(f"no tier runs in {tier.home}: make scale")
+    parts = tqdm(running)
     for part in parts:
         parts.set_description(part)
         tier.restart(part)
@@ -117,7 +125,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         home = folder(args.home)
         if args.command == "up":
-            return up(home, args.port, args.replicas, args.encoder, args.run)
+            with only_one(home):
+                return up(home, args.port, args.replicas, args.encoder, args.run)
         if not (home / "keys").exists():
             raise WorkbookError(f"no tier was ever started in {home}: make scale")
         tier = Tier(home)

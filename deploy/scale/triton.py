@@ -17,6 +17,7 @@ import signal
 import sys
 import sysconfig
 import time
+import traceback
 from pathlib import Path
 
 # Triton's stub looks for libpython beside the interpreter that runs it, and finds the system's where there are two.
@@ -89,7 +90,10 @@ def main(port: int) -> None:
     with Triton(config=config) as triton:
         triton.run()
         while True:
-            follow(triton, loaded)
+            try:
+                follow(triton, loaded)
+            except Exception:  # of a version that cannot be loaded: those that are go on
+                traceback.print_exc()
             time.sleep(LOOK)
 
 

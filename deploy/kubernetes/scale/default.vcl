@@ -16,7 +16,7 @@ sub vcl_recv {
         if (local.socket != "ban") {
             return (synth(405));
         }
-        ban("obj.http.X-Model != " + req.http.X-Model);
+        ban("obj.http.X-Served != " + req.http.X-Served);
         return (synth(204));
     }
     if (local.socket == "ban") {
