@@ -48,7 +48,8 @@ def need(table: pd.DataFrame, rate: float, users: float) -> Figure:
             axes.text(value, at, f" {value:,.0f}", va="center", fontsize=9)
         axes.set(xlabel=f"{unit}, all regions together", xlim=(0, 1.18 * max(ordered[column].max(), 1)))
     share = table["processes"] / table["processes"].sum()
-    left.set_title(f"{rate:,.0f} requests a second: {NAMES[share.idxmax()]} take {share.max():.0%} of the cores")
+    largest = "workers take" if share.idxmax() == "api" else f"{NAMES[share.idxmax()]} takes"
+    left.set_title(f"{rate:,.0f} requests a second: {largest} {share.max():.0%} of the cores")
     right.set_title(f"{table['gib'].sum():,.0f} GiB, {dollars(table['dollars'].sum())} a month for {users / 1e6:g} M")
     figure.tight_layout()
     return figure
@@ -206,5 +207,5 @@ def budget(table: pd.DataFrame, target: float) -> Figure:
         xlabel=f"% of the requests that may fail at {target:.2%}", xlim=(0, 135 * max(ordered["of_budget"].max(), 0.01))
     )
     total = table["of_budget"].sum()
-    axes.set_title(f"All of it takes {total:.0%} of a month's budget; {ordered.index[-1]} most")
+    axes.set_title(f"All of it takes {total:.1%} of a month's budget; {ordered.index[-1]} most")
     return figure
