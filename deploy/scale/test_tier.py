@@ -214,6 +214,7 @@ def test_workers_start_while_mlflow_is_gone(up):
     up.ctl("stop", "mlflow")
     up.ctl("restart", "api:*", "triton:*")
     [up.wait_for(part) for part in up.parts()]
+    time.sleep(2)  # until those before them see that they are there
     assert up.ask({"text": f"without MLflow {time.time()}"}).status_code == 200
     up.ctl("start", "mlflow")
     up.wait_for("mlflow")
