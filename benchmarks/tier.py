@@ -1,6 +1,6 @@
 """The scaled-out tier beside the seed-shaped server, and what each part of it costs: the figures behind notebook 07.
 
-Not the quick form also writes them to tier.json beside this file, which the notebook reads.
+The full form, not the quick one, writes them to tier.json beside this file, which the notebook reads.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import psutil
 from measure import Row, apart, machine, seconds
 from service import server
 from tqdm import tqdm
@@ -36,6 +37,7 @@ from lib.integrity import forms
 from lib.query_encoders import open_form
 from lib.recommender import open_run
 from lib.runs import ROOT, WorkbookError, read_json, write_json
+from lib.scale import shares
 from lib.workbook import revision
 from tests.conftest import untuned
 
@@ -96,8 +98,7 @@ def texts(run: Path, n: int, seed: int) -> list[str]:
 
 def zipf(n: int, seed: int) -> np.ndarray:
     """Ranks of requests as listeners ask them, 0 the commonest: shares fall as the inverse. -> (n,) of int."""
-    share = 1 / np.arange(1, DISTINCT + 1)
-    return np.random.default_rng(seed).choice(DISTINCT, n, p=share / share.sum())
+    return np.random.default_rng(seed).choice(DISTINCT, n, p=shares(DISTINCT, 1.0))
 
 
 class Client:
@@ -130,14 +131,18 @@ class Client:
         return found | {"rate": found["requests"] / found["seconds"]}
 
 
-def spent(tier: Tier) -> dict[str, float]:
-    """Seconds of processor time that each kind of part has used so far, with all that it started."""
-    used = dict.fromkeys(KINDS, 0.0)
+def families(tier: Tier) -> Iterator[tuple[str, list[psutil.Process]]]:
+    """The processes that are in a request's way, each with all that it started, and of which kind it is."""
     for part, process in tier.parts().items():
-        kind = part.partition(":")[0]
-        if kind in used:
-            family = [process, *process.children(recursive=True)]
-            used[kind] += sum(sum(one.cpu_times()[:2]) for one in family)
+        if (kind := part.partition(":")[0]) in KINDS:
+            yield kind, [process, *process.children(recursive=True)]
+
+
+def spent(tier: Tier) -> dict[str, float]:
+    """Seconds of processor time that each kind of part has used so far."""
+    used = dict.fromkeys(KINDS, 0.0)
+    for kind, family in families(tier):
+        used[kind] += sum(sum(one.cpu_times()[:2]) for one in family)
     return used
 
 
@@ -161,11 +166,8 @@ def loaded(tier: Tier, client: Client, *args, **kwargs) -> dict:
 def memory(tier: Tier) -> dict[str, float]:
     """GiB that each process holds, what it shares with others counted in part; the largest of each kind."""
     held = dict.fromkeys(KINDS, 0.0)
-    for part, process in tier.parts().items():
-        kind = part.partition(":")[0]
-        if kind in held:
-            family = [process, *process.children(recursive=True)]
-            held[kind] = max(held[kind], sum(one.memory_full_info().pss for one in family) / 2**30)
+    for kind, family in families(tier):
+        held[kind] = max(held[kind], sum(one.memory_full_info().pss for one in family) / 2**30)
     return held
 
 
@@ -228,9 +230,8 @@ def triton(tier: Tier, port: int, **environment: str):
     command = [ROOT / ".venv-triton/bin/python", "-m", "deploy.scale.triton", str(port)]
     process = subprocess.Popen(command, env=given, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        model = f"encoder-{read_json(tier.home / 'served.json')['model'][:12]}"
-        tier.wait(port, f"/v2/models/{model}/ready", process)
-        yield model
+        tier.wait(port, f"/v2/models/{tier.model}/ready", process)
+        yield tier.model
     finally:
         process.terminate()
         process.wait(20)
@@ -293,7 +294,7 @@ def searches(run: Path, calls: int) -> float:
 
 
 @contextmanager
-def static_worker(tier: Tier, run: Path, folder: Path, port: int):
+def static_worker(run: Path, folder: Path, port: int):
     """One worker that encodes requests itself, by the run's static encoder."""
     about = read_json(run / "index/index.json")
     version = {"number": "0", "model": about["model"], "source": str(folder / "run")}
@@ -310,7 +311,6 @@ def static_worker(tier: Tier, run: Path, folder: Path, port: int):
         "ENCODER": "local",
         "SERVED": str(folder / "served.json"),
         "MLFLOW_TRACKING_URI": "http://127.0.0.1:1",
-        "REDIS": f"redis://127.0.0.1:{tier.ports.redis}",
         "PROMETHEUS_MULTIPROC_DIR": str(folder / "metrics"),
         "OMP_NUM_THREADS": "1",
     }
@@ -416,7 +416,7 @@ def of_the_encoder(tier: Tier, client: Client, run: Path, sizes: Sizes, found: d
         )
     if "static" in forms(run):
         fresh = texts(run, 100_000, 11)
-        with static_worker(tier, run, client.folder, port):
+        with static_worker(run, client.folder, port):
             client.ask(port, fresh[:10_000], CLIENTS, 2)
             found["static"] = client.ask(port, fresh[10_000:], CLIENTS, sizes.seconds)
             found["constant"] = constant(port, sizes.seconds)

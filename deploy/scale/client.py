@@ -79,6 +79,11 @@ class Tier:
         command = [BIN / "supervisorctl", "-c", self.home / "supervisord.conf", *words]
         return subprocess.run(command, capture_output=True, text=True).stdout
 
+    @property
+    def model(self) -> str:
+        """What Triton calls the encoder that is served."""
+        return Version(**read_json(self.home / "served.json")).triton
+
     def parts(self) -> dict[str, psutil.Process]:
         """The process of each part that runs, by its name in Supervisor, such as redis or api:api-8090."""
         lines = [line.split() for line in self.ctl("status").splitlines()]
@@ -115,8 +120,7 @@ class Tier:
         kind, _, named = part.partition(":")
         port = int(named.rpartition("-")[2] or getattr(self.ports, kind, 0))
         if kind == "triton":
-            model = Version(**read_json(self.home / "served.json")).triton
-            return self.wait(port, f"/v2/models/{model}/ready")
+            return self.wait(port, f"/v2/models/{self.model}/ready")
         if kind == "redis":  # its port speaks another language, and is open at once
             return 0.0
         return self.wait(port, "/health" if kind == "mlflow" else "/ready")
@@ -142,11 +146,11 @@ class Tier:
 
 
 @contextmanager
-def started(run: Path, home: Path, first: int, *options: str):
+def started(run: Path, home: Path, first: int):
     """A new tier that serves a run, from the moment on that the cache before it is seen; stopped in the end."""
     shutil.rmtree(home, ignore_errors=True)
     command = [sys.executable, "-m", "deploy.scale.tier", "--home", str(home), "up", "--run", str(run)]
-    process = subprocess.Popen([*command, "--port", str(first), *options], cwd=ROOT, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([*command, "--port", str(first)], cwd=ROOT, stdout=subprocess.DEVNULL)
     try:
         while not (home / "tier.json").exists() and process.poll() is None:
             time.sleep(0.1)

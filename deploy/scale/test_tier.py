@@ -164,7 +164,7 @@ class Load:
 
 
 def kill(up: Tier, part: str) -> None:
-    """As a machine that loses power: the part and all that it started, by their process ids."""
+    """A part and all that it started, by their process ids, without a word before."""
     process = up.parts()[part]
     for one in (process, *process.children(recursive=True)):
         one.kill()
