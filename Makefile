@@ -98,5 +98,5 @@ scale-token: $(SCALE)  ## print a listener's token for the tier, good for an hou
 lock: $(READY)  ## write constraints.txt from what is installed
 	@{ sed -n 1p constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > constraints.new && mv constraints.new constraints.txt
 
-clean:  ## remove the environment (the runs in outputs/ stay)
-	rm -rf .venv
+clean:  ## remove the environments (the runs in outputs/ stay)
+	rm -rf .venv .venv-triton

@@ -156,11 +156,12 @@ def _exchanged(one: Path, other: Path) -> bool:
 
 
 @contextmanager
-def only_one(run: Path, lock_name: str = ".lock"):
+def only_one(run: Path, lock_name: str = ".lock", instead: str = "wait for it, or choose another run_dir"):
     """Hold the folder: two at once would write over each other. The lock goes when the process goes.
 
     Args:
         lock_name: of the file that is locked: a part of the folder may have its own.
+        instead: what to do when another has it.
 
     Raises:
         WorkbookError: another process has it.
@@ -169,9 +170,7 @@ def only_one(run: Path, lock_name: str = ".lock"):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise WorkbookError(
-                f"another run is at work in {shown(run)}: wait for it, or choose another run_dir."
-            ) from error
+            raise WorkbookError(f"another run is at work in {shown(run)}: {instead}.") from error
         yield
 
 

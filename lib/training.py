@@ -8,9 +8,6 @@ fall would do (SWA, Izmailov et al. 2018). That mean is then averaged with the b
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
 import time
 from collections.abc import Callable
 from functools import partial
@@ -37,14 +34,22 @@ from tqdm.auto import tqdm
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, set_seed
 
 from lib import plots_model
+from lib.checkpoints import (
+    finished,
+    mean_of,
+    resumable,
+    signature_of,
+    take_result,
+    up_to_the_best,
+    weights_of,
+    whole_ones,
+)
 from lib.encoder import device
 from lib.evaluation import MAIN, RequestEvaluator
-from lib.runs import WorkbookError, atomic, read_json, write_json, write_parquet
+from lib.runs import WorkbookError, atomic
 
 LOGS = 40  # times that the loss is logged
 EVALUATIONS = 4  # times that the dev metric is measured and a checkpoint kept, at least; else once an epoch
-NOISE = 0.02  # of the dev metric: differences below it are chance (the 95 % interval of 600 requests is ±0.024)
-RESULT = "result"  # in the checkpoints: what several workers ended with
 LONG = 3600  # seconds of training on a CPU that deserve a warning
 
 
@@ -125,7 +130,7 @@ def train(
     """Fine-tune `model` in place, without dropout.
 
     It ends with the mean of its checkpoints up to the one that is best on `dev`, averaged with the weights it came
-    with. Of measurements that differ by less than `NOISE` the last counts as best.
+    with. Of measurements that differ by less than `checkpoints.NOISE` the last counts as best.
 
     A training that was killed goes on from the last whole checkpoint in `checkpoints` if it is of the same model, pairs
     and recipe. An interrupt (Ctrl-C, or JupyterLab's stop button) ends it and keeps that mean so far. Where
@@ -151,12 +156,12 @@ def train(
     if smallest < get_world_size():
         raise WorkbookError(f"{get_world_size()} workers cannot share a batch of {smallest} pairs: take fewer workers.")
     set_seed(recipe.seed)
-    base = _weights(model)
+    base = weights_of(model)
     _without_dropout(model)
-    signature = _signature(base, pairs, recipe)
-    if first_decides(lambda: _finished(checkpoints, signature)):
-        return _take_result(model, checkpoints / RESULT)
-    last = first_decides(lambda: _resumable(checkpoints, signature))
+    signature = signature_of(base, pairs, recipe._asdict())
+    if first_decides(lambda: finished(checkpoints, signature)):
+        return _take_result(model, checkpoints)
+    last = first_decides(lambda: resumable(checkpoints, signature))
     steps = pairs["batch"].nunique() * recipe.epochs
     bar = _Progress(steps)
     model.model_card_data.widget = [{}]  # not empty, so that the trainer makes no examples: we write our own card
@@ -180,7 +185,7 @@ def train(
         print(f"\nInterrupted at step {trainer.state.global_step}: keeping {kept}.")
     finally:
         bar.close()
-    model.load_state_dict(_mean(base, _weights(model), recipe.keep_base))
+    model.load_state_dict(mean_of(base, weights_of(model), recipe.keep_base))
     model.eval()
     return _history(trainer.state.log_history)
 
@@ -192,14 +197,6 @@ def first_decides(decide: Callable):
     decided = [decide() if get_rank() == 0 else None]
     torch.distributed.broadcast_object_list(decided)
     return decided[0]
-
-
-def keep_result(model: SentenceTransformer, history: pd.DataFrame, checkpoints: Path) -> None:
-    """Write what a training ended with to its `checkpoints`, where `train` finds it; whole or not at all."""
-    with atomic(checkpoints / RESULT) as temporary:
-        temporary.mkdir()
-        torch.save(_weights(model), temporary / "weights.pt")
-        write_parquet(temporary / "history.parquet", history)
 
 
 def save(model: SentenceTransformer, run: Path, card: str) -> None:
@@ -216,12 +213,12 @@ class _Trainer(SentenceTransformerTrainer):
 
     def keep_mean(self) -> list[int]:
         """Load the mean of the checkpoints up to the best one. -> their steps; none, and nothing done, without any."""
-        saved = _whole(Path(self.args.output_dir)) if get_rank() == 0 else {}  # the others are given the first's
-        steps = _up_to_the_best(self.state.log_history, set(saved))
+        saved = whole_ones(Path(self.args.output_dir)) if get_rank() == 0 else {}  # the others are given the first's
+        steps = up_to_the_best(self.state.log_history, set(saved))
         mean = None
         for already, step in enumerate(steps):
             self._load_from_checkpoint(str(saved[step]))
-            mean = _mean(mean, _weights(self.model), already / (already + 1)) if mean else _weights(self.model)
+            mean = mean_of(mean, weights_of(self.model), already / (already + 1)) if mean else weights_of(self.model)
         if mean:
             self.model.load_state_dict(mean)
         if get_world_size() > 1:
@@ -231,7 +228,7 @@ class _Trainer(SentenceTransformerTrainer):
 
     def _save_checkpoint(self, model, trial):
         """And take the optimiser from those before, now that this one is whole: no training goes on from them."""
-        before = _whole(Path(self.args.output_dir)).values() if get_rank() == 0 else ()
+        before = whole_ones(Path(self.args.output_dir)).values() if get_rank() == 0 else ()
         super()._save_checkpoint(model, trial)
         for folder in before:
             if folder.name != f"checkpoint-{self.state.global_step}":
@@ -395,62 +392,15 @@ def _full(error: RuntimeError) -> bool:
     return should_reduce_batch_size(error) or "CUDA error: out of memory" in str(error)
 
 
-def _signature(base: dict, pairs: pd.DataFrame, recipe: Recipe) -> str:
-    """What makes two trainings the same one: recipe, pairs, weights to start from, and this code."""
-    digest = hashlib.sha256(json.dumps(recipe._asdict()).encode())
-    digest.update(Path(__file__).read_bytes())
-    digest.update(pairs.to_csv(index=False).encode())
-    for value in base.values():
-        digest.update(value.cpu().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _resumable(checkpoints: Path, signature: str) -> Path | None:
-    """The last whole checkpoint of the same training; the folder is emptied where there is none."""
-    whole = _whole(checkpoints)
-    if whole and _same(checkpoints, signature):
-        last = whole[max(whole)]
-        print(f"Going on from {last.name}.")
-        return last
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    checkpoints.mkdir(parents=True)
-    write_json(checkpoints / "of.json", {"signature": signature})
-    return None
-
-
-def _same(checkpoints: Path, signature: str) -> bool:
-    return (checkpoints / "of.json").is_file() and read_json(checkpoints / "of.json")["signature"] == signature
-
-
-def _finished(checkpoints: Path, signature: str) -> bool:
-    """Whether several workers have finished the same training."""
-    return (checkpoints / RESULT).is_dir() and _same(checkpoints, signature)
-
-
-def _take_result(model: SentenceTransformer, result: Path) -> pd.DataFrame:
-    """Load what `keep_result` wrote into `model`; in a notebook show the curve. -> the history."""
-    model.load_state_dict(torch.load(result / "weights.pt", map_location=model.device, weights_only=True))
+def _take_result(model: SentenceTransformer, checkpoints: Path) -> pd.DataFrame:
+    """What several workers ended with, into `model`; in a notebook show the curve. -> the history."""
+    history = take_result(model, checkpoints)
     model.eval()
-    history = pd.read_parquet(result / "history.parquet")
     if get_ipython():
         figure = _curve(history)
         display(figure)
         plt.close(figure)
     return history
-
-
-def _whole(checkpoints: Path) -> dict[int, Path]:
-    """The checkpoints by step that were written to the end: the trainer's state is what it writes last."""
-    states = checkpoints.glob("checkpoint-*/trainer_state.json")
-    return {int(p.parent.name.split("-")[1]): p.parent for p in states if _is_json(p)}
-
-
-def _is_json(path: Path) -> bool:
-    try:
-        read_json(path)
-    except ValueError:
-        return False
-    return True
 
 
 def _history(log: list[dict]) -> pd.DataFrame:
@@ -468,27 +418,7 @@ def _curve(history: pd.DataFrame) -> plt.Figure:
     """The loss and the dev metric, with the checkpoints that are averaged."""
     measured = history.dropna(subset=[f"dev {MAIN}"])
     log = [{"step": step, f"eval_{MAIN}": value} for step, value in measured[["step", f"dev {MAIN}"]].to_numpy()]
-    return plots_model.training(history, _up_to_the_best(log, set(measured["step"]) - {0}))
-
-
-def _up_to_the_best(log: list[dict], steps: set[int]) -> list[int]:
-    """Those of `steps` up to the last whose measurement is within `NOISE` of the best, in order."""
-    measured = {entry["step"]: entry[f"eval_{MAIN}"] for entry in log if f"eval_{MAIN}" in entry}
-    kept = {step: value for step, value in measured.items() if step in steps}
-    best = max((step for step, value in kept.items() if value >= max(kept.values()) - NOISE), default=0)
-    return sorted(step for step in kept if step <= best)
-
-
-def _weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
-
-
-def _mean(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor], share: float) -> dict[str, torch.Tensor]:
-    """`share` of the first weights and the rest of the second; what is no real number is the second's."""
-    return {
-        name: share * first[name] + (1 - share) * value if value.is_floating_point() else value
-        for name, value in second.items()
-    }
+    return plots_model.training(history, up_to_the_best(log, set(measured["step"]) - {0}))
 
 
 def _without_dropout(model: torch.nn.Module) -> None:

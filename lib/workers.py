@@ -25,6 +25,7 @@ from sentence_transformers import SentenceTransformer
 from transformers import TrainerCallback
 
 from lib import runs, training
+from lib.checkpoints import RESULT, keep_result
 from lib.encoder import device, load
 from lib.evaluation import RequestEvaluator
 from lib.runs import ROOT, WorkbookError, atomic, read_json, write_json, write_parquet
@@ -59,7 +60,7 @@ def train(
         raise WorkbookError(f"training by {n} workers failed: {said}")
     history = training.train(model, pairs, dev, recipe, checkpoints)  # finds what the workers ended with
     if (folder / "stop").exists():
-        shutil.rmtree(checkpoints / training.RESULT)  # run again, it goes on from the last checkpoint
+        shutil.rmtree(checkpoints / RESULT)  # run again, it goes on from the last checkpoint
     shutil.rmtree(folder)
     return history
 
@@ -76,7 +77,7 @@ def main(folder: Path) -> None:
         model = load(folder / "base", recipe.max_length)
         history = training.train(model, pairs, RequestEvaluator(*dev), recipe, checkpoints, _Stop(folder / "stop"))
         if rank == 0:
-            training.keep_result(model, history, checkpoints)
+            keep_result(model, history, checkpoints)
     except Exception as error:
         said = str(error) if isinstance(error, WorkbookError) else f"{type(error).__name__}: {error}"
         if not (folder / "error.txt").exists():  # the others only lost a worker

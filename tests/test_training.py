@@ -1,5 +1,6 @@
 """What is taught, and training: that it learns, stops, resumes, survives a full memory, and is tracked."""
 
+import json
 import subprocess
 import sys
 import time
@@ -10,12 +11,14 @@ import psutil
 import pytest
 import torch
 from mlflow import MlflowClient
+from tokenizers import Tokenizer
 
-from lib import encoder, evaluation, pairs, queries, runs, tracking, training, workers
+from lib import checkpoints, encoder, evaluation, pairs, queries, runs, tracking, training, workers
 from lib import tracks as catalogue
 from lib.moods import GENRES, MOODS, words_of
 
 SHARES = {"request_share": 0.25, "mood_share": 0.3, "artist_share": 0.2, "batch_size": 16, "seed": 1}
+TOKENS = 6_000  # of 30,522: they are nearly all that a step of so small a model moves, and a checkpoint holds
 RECIPE = training.Recipe(epochs=1, lr=1e-4, warmup=500, patience=9, keep_base=0.0, max_length=32, seed=1)
 
 
@@ -36,10 +39,14 @@ def dev(data):
 
 
 def small_model():
-    """MiniLM's first layer, which is enough to learn and to forget."""
+    """MiniLM's first layer and the commonest of its tokens, which is enough to learn and to forget."""
     model = encoder.load(encoder.find("all-MiniLM-L6-v2"), 32)
     bert = model[0].model
     bert.encoder.layer, bert.config.num_hidden_layers = bert.encoder.layer[:1], 1
+    bert.resize_token_embeddings(TOKENS)
+    made = json.loads(model.tokenizer.backend_tokenizer.to_str())
+    made["model"]["vocab"] = {token: i for token, i in made["model"]["vocab"].items() if i < TOKENS}
+    model.tokenizer._tokenizer = Tokenizer.from_str(json.dumps(made))
     return model
 
 
@@ -108,7 +115,7 @@ def test_training_moves_the_encoder_and_lowers_the_loss(taught, dev, tmp_path):
     assert (weights(model) - before).abs().max() > 1e-4
     measured = history["dev nDCG@10"].dropna()
     assert measured.iloc[0] == pytest.approx(base["nDCG@10"], abs=1e-6) and len(measured) >= training.EVALUATIONS
-    best = measured[measured >= measured.iloc[1:].max() - training.NOISE].index.max()
+    best = measured[measured >= measured.iloc[1:].max() - checkpoints.NOISE].index.max()
     assert torch.allclose(weights(model), checkpoints_mean(tmp_path, history["step"][best]), atol=1e-6)
     last = max(tmp_path.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
     assert [p.parent for p in tmp_path.glob("checkpoint-*/optimizer.pt")] == [last]
@@ -125,10 +132,10 @@ def checkpoints_mean(folder, last: int) -> torch.Tensor:
 
 def test_checkpoints_up_to_the_best_are_kept_and_of_equally_good_ones_the_last_is_best():
     log = [{"step": i, "eval_nDCG@10": v} for i, v in ((0, 0.2), (5, 0.401), (9, 0.394), (14, 0.38))]
-    assert training._up_to_the_best(log, {5, 9, 14}) == [5, 9]
-    assert training._up_to_the_best(log, {5, 14}) == [5]
-    assert training._up_to_the_best(log, {9, 14}) == [9, 14]
-    assert training._up_to_the_best([], set()) == []
+    assert checkpoints.up_to_the_best(log, {5, 9, 14}) == [5, 9]
+    assert checkpoints.up_to_the_best(log, {5, 14}) == [5]
+    assert checkpoints.up_to_the_best(log, {9, 14}) == [9, 14]
+    assert checkpoints.up_to_the_best([], set()) == []
 
 
 def test_the_average_with_the_base_is_an_average(taught, dev, tmp_path):
@@ -236,14 +243,14 @@ def test_a_killed_training_ends_as_one_that_was_never_stopped(tmp_path):
 def test_a_half_written_checkpoint_and_another_training_are_not_gone_on_from(tmp_path):
     (tmp_path / "checkpoint-3").mkdir(parents=True)
     runs.write_json(tmp_path / "of.json", {"signature": "this"})
-    assert training._resumable(tmp_path, "this") is None  # no trainer_state.json: not whole
+    assert checkpoints.resumable(tmp_path, "this") is None  # no trainer_state.json: not whole
     (tmp_path / "checkpoint-4").mkdir()
     (tmp_path / "checkpoint-4" / "trainer_state.json").write_text('{"a": {}')
-    assert training._resumable(tmp_path, "this") is None  # nor is half a file
+    assert checkpoints.resumable(tmp_path, "this") is None  # nor is half a file
     (tmp_path / "checkpoint-4").mkdir()
     (tmp_path / "checkpoint-4" / "trainer_state.json").write_text("{}")
-    assert training._resumable(tmp_path, "this").name == "checkpoint-4"
-    assert training._resumable(tmp_path, "other") is None and not list(tmp_path.glob("checkpoint-*"))
+    assert checkpoints.resumable(tmp_path, "this").name == "checkpoint-4"
+    assert checkpoints.resumable(tmp_path, "other") is None and not list(tmp_path.glob("checkpoint-*"))
 
 
 def test_where_memory_runs_out_the_batch_is_halved_and_the_result_is_the_same(
@@ -310,9 +317,9 @@ def assert_same(history: pd.DataFrame, found: torch.Tensor, alone) -> None:
     assert (found - whole).norm() < 1e-3 * (whole - start).norm()
 
 
-def together(base, even, dev, checkpoints) -> tuple[pd.DataFrame, torch.Tensor]:
+def together(base, even, dev, folder) -> tuple[pd.DataFrame, torch.Tensor]:
     model = encoder.load(base, 32)
-    history = workers.train(2, model, even, dev, RECIPE._replace(epochs=2), checkpoints)
+    history = workers.train(2, model, even, dev, RECIPE._replace(epochs=2), folder)
     return history, weights(model)
 
 
@@ -352,7 +359,7 @@ def test_workers_end_with_the_process_that_started_them_and_the_next_go_on(even,
     killed.kill()
     assert killed.wait() == -9
     assert len(started) >= 3 and not psutil.wait_procs(started, timeout=30)[1]
-    assert not (tmp_path / "checkpoints" / training.RESULT).exists()
+    assert not (tmp_path / "checkpoints" / checkpoints.RESULT).exists()
     found = together(alone[0], even, dev, tmp_path / "checkpoints")
     assert "Going on from checkpoint-" in capsys.readouterr().out
     assert_same(*found, alone)

@@ -37,6 +37,11 @@ from lib.recommender import Recommender, open_run
 DEADLINE = 1.0  # seconds that Triton has
 LOOK = 1.0  # seconds between two looks at the registry
 START = 30.0  # seconds in which a worker should serve
+CHANNEL = [
+    ("grpc.max_reconnect_backoff_ms", 1000),  # or one that was gone for long would be found again a minute later
+    ("grpc.keepalive_time_ms", 400),  # one that says nothing for so long, to a request that waits, is pinged,
+    ("grpc.keepalive_timeout_ms", 200),  # and is given up without an answer: what hangs closes no connection
+]
 TRITON = os.environ.get("TRITON", "127.0.0.1:8010").split(",")  # gRPC targets
 EDGE = os.environ.get("EDGE", "http://127.0.0.1:8082")
 REDIS = os.environ.get("REDIS", "redis://127.0.0.1:6379")
@@ -65,8 +70,7 @@ class Tier:
         self.served: Served | None = None
         self.first = asyncio.Event()
         self.cache = Cache("" if LOCAL else REDIS, DEADLINE)
-        again = [("grpc.max_reconnect_backoff_ms", 1000)]  # or, gone for long, it would be found again a minute later
-        self.tritons = [InferenceServerClient(target, channel_args=again) for target in TRITON]
+        self.tritons = [InferenceServerClient(target, channel_args=CHANNEL) for target in TRITON]
         self.turns = count()
         # Five that fail in a row, and for a second nobody waits for it: uncached requests are refused at once.
         breaker = CircuitBreaker(failure_threshold=5, recovery_timeout=1, expected_exception=InferenceServerException)

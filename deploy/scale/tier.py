@@ -125,7 +125,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         home = folder(args.home)
         if args.command == "up":
-            with only_one(home):
+            with only_one(home, instead="stop that tier first (Ctrl-C where it runs)"):
                 return up(home, args.port, args.replicas, args.encoder, args.run)
         if not (home / "keys").exists():
             raise WorkbookError(f"no tier was ever started in {home}: make scale")
