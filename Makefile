@@ -9,7 +9,7 @@ RUNS   ?=
 BIN    := .venv/bin
 READY  := .venv/.ready
 
-.PHONY: help run test bench compare index serve playground promote rollback lab scale scale-test scale-bench scale-restart scale-promote scale-rollback scale-index scale-token lock clean
+.PHONY: help run test bench compare index serve playground promote rollback lab scale scale-test scale-bench scale-restart scale-promote scale-rollback scale-index scale-status scale-token lock clean
 help:  ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' Makefile
 
@@ -91,6 +91,9 @@ scale-rollback: $(SCALE)  ## have the running tier serve the version before agai
 
 scale-index: $(SCALE)  ## make index by Ray, on several processes or a cluster: RUN=outputs/… BATCH="--encoders 4"
 	@$(BIN)/python -m deploy.scale.batch $(or $(RUN),$(error name the run: make scale-index RUN=outputs/...)) $(BATCH)
+
+scale-status: $(SCALE)  ## which processes of the tier run
+	@$(BIN)/python -m deploy.scale.tier status
 
 scale-token: $(SCALE)  ## print a listener's token for the tier, good for an hour
 	@$(BIN)/python -m deploy.scale.tier token

@@ -41,15 +41,19 @@ def need(table: pd.DataFrame, rate: float, users: float) -> Figure:
     """Cores and memory of each part, in all regions."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.4))
     ordered = table.iloc[::-1]
-    names = [NAMES[part] for part in ordered.index]
+    names, most = [NAMES[part] for part in ordered.index], table["processes"].max()
+    first = table.index[table["processes"] == most]
+    colors = [OTHER if part == first[0] and len(first) == 1 else TUNED for part in ordered.index]
     for axes, column, unit in ((left, "processes", "processes, of a core each"), (right, "gib", "GiB of memory")):
-        axes.barh(names, ordered[column], color=[OTHER if p == "triton" else TUNED for p in ordered.index])
+        axes.barh(names, ordered[column], color=colors)
         for at, value in enumerate(ordered[column]):
-            axes.text(value, at, f" {value:,.0f}", va="center", fontsize=9)
+            said = f"{value:.1f}" if 0 < value < 10 and value % 1 else f"{value:,.0f}"
+            axes.text(value, at, f" {said}", va="center", fontsize=9)
         axes.set(xlabel=f"{unit}, all regions together", xlim=(0, 1.18 * max(ordered[column].max(), 1)))
-    share = table["processes"] / table["processes"].sum()
-    largest = "workers take" if share.idxmax() == "api" else f"{NAMES[share.idxmax()]} takes"
-    left.set_title(f"{rate:,.0f} requests a second: {largest} {share.max():.0%} of the cores")
+    largest = "workers take" if first[0] == "api" else f"{NAMES[first[0]]} takes"
+    said = f"{largest} {most / table['processes'].sum():.0%} of the cores"
+    said = said if len(first) == 1 else f"no part takes more than {most:.0f} cores"
+    left.set_title(f"{rate:,.0f} requests a second: {said}")
     right.set_title(f"{table['gib'].sum():,.0f} GiB, {dollars(table['dollars'].sum())} a month for {users / 1e6:g} M")
     figure.tight_layout()
     return figure

@@ -21,6 +21,7 @@ import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
+TAKEN = "another run is at work in {}: wait for it, or choose another run_dir."
 KERNELS = 2  # processes that serve, unless there are to be more
 
 
@@ -156,12 +157,12 @@ def _exchanged(one: Path, other: Path) -> bool:
 
 
 @contextmanager
-def only_one(run: Path, lock_name: str = ".lock", instead: str = "wait for it, or choose another run_dir"):
+def only_one(run: Path, lock_name: str = ".lock", taken: str = TAKEN):
     """Hold the folder: two at once would write over each other. The lock goes when the process goes.
 
     Args:
         lock_name: of the file that is locked: a part of the folder may have its own.
-        instead: what to do when another has it.
+        taken: what to say when another has it, with {} for the folder.
 
     Raises:
         WorkbookError: another process has it.
@@ -170,8 +171,14 @@ def only_one(run: Path, lock_name: str = ".lock", instead: str = "wait for it, o
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise WorkbookError(f"another run is at work in {shown(run)}: {instead}.") from error
+            raise WorkbookError(taken.format(shown(run))) from error
         yield
+
+
+def end_with_parent(prctl=getattr(ctypes.CDLL(None), "prctl", None)) -> None:  # noqa: B008, a fork must not look it up
+    """Have Linux end this process when the one that started it ends, however it does."""
+    if prctl:
+        prctl(1, 15)  # PR_SET_PDEATHSIG, SIGTERM
 
 
 def threads(kernels: int = KERNELS) -> int:

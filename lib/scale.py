@@ -6,13 +6,69 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from lib.runs import WorkbookError, read_json, shown
+
 DAY, MONTH = 86_400, 30 * 86_400  # seconds
 PARTS = ("envoy", "varnish", "api", "redis", "triton")
+
+
+ENOUGH = 200_000  # requests a second: each is played, so that more would take hours
+# Of each parameter of notebook 07 the least and the most that makes sense.
+LIMITS = {
+    "users": (1, math.inf),
+    "requests_per_day": (1e-6, math.inf),
+    "peak_factor": (1, math.inf),
+    "personal": (0, 1),
+    "distinct": (1, 1e9),
+    "zipf_exponent": (0, 10),
+    "ttl": (0, math.inf),
+    "regions": (1, 1000),
+    "edge_caches": (1, 1000),
+    "workers": (0, 1e6),
+    "tritons": (0, 1e6),
+    "utilisation": (0.01, 1),
+    "search_ms": (0, 1000),
+    "gpu_speedup": (0.01, math.inf),
+    "core_hour": (0, math.inf),
+    "gib_hour": (0, math.inf),
+    "gpu_hour": (0, math.inf),
+    "target": (0, 1 - 1e-9),
+    "seconds": (1, 3600),
+}
+
+
+def read(measured: Path, parameters: dict) -> dict:
+    """What was measured, if the parameters make sense with it.
+
+    Args:
+        measured: the file that `make scale-bench` wrote.
+        parameters: of notebook 07, by name; what else is among them is not looked at.
+
+    Raises:
+        WorkbookError: names all that make none.
+    """
+    if not measured.is_file():
+        raise WorkbookError(f"{shown(measured)} is not there: make scale-bench writes one.")
+    given = read_json(measured)
+    wrong = [
+        f"{name} is {parameters[name]}, not {least:g} to {most:g}"
+        for name, (least, most) in LIMITS.items()
+        if not least <= parameters[name] <= most
+    ]
+    if parameters["encoder"] not in (known := [*given["encoders"], "GPU"]):
+        wrong.append(f"encoder is {parameters['encoder']!r}, not one of {', '.join(known)}")
+    rate = Demand(*(parameters[name] for name in ("users", "requests_per_day", "peak_factor")), 0, 1, 1).peak
+    if rate > ENOUGH:
+        wrong.append(f"{rate:,.0f} requests a second are too many to simulate: take fewer users, needs grow with them")
+    if wrong:
+        raise WorkbookError("; ".join(wrong) + ".")
+    return given
 
 
 class Demand(NamedTuple):

@@ -5,6 +5,7 @@ What it is given are times that were measured; how listeners come and what break
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import cycle
@@ -19,6 +20,7 @@ from lib.scale import Supply, made_at, shares
 
 DEADLINE = 1.0  # seconds that a worker waits for the encoder, and the door for a worker
 MOST = 256  # texts of a batch
+WAITING = 48  # requests of a worker that wait for the encoder: one more is refused (deploy/scale/api.py)
 PLANNED = 0.6  # share of a core that is busy where times are taken from
 
 
@@ -118,7 +120,7 @@ class _Run:
             self._fill(shares(distinct, exponent), world.rate * (1 - personal))
         self.personal, self.fresh = personal, -1
         self.cores = simpy.Resource(self.env, site.cores) if site.cores else None
-        self.workers = cycle([simpy.Resource(self.env) for _ in range(site.workers)])
+        self.workers, self.waiting = cycle([simpy.Resource(self.env) for _ in range(site.workers)]), Counter()
         queues = [simpy.Store(self.env) for _ in range(site.encoders)]
         self.queues = cycle(queues)
         for queue in queues:
@@ -184,7 +186,16 @@ class _Run:
 
     def _make(self) -> Iterator:
         """-> whether it failed, and the texts of its batch."""
-        service, worker = self.site.service, next(self.workers)
+        worker = next(self.workers)
+        if self.waiting[worker] >= WAITING:
+            return True, 0
+        self.waiting[worker] += 1
+        failed, size = yield from self._asked(worker)
+        self.waiting[worker] -= 1
+        return failed, size
+
+    def _asked(self, worker: simpy.Resource) -> Iterator:
+        service = self.site.service
         yield from self._work(service.before, "workers", worker)
         asked, vector = self.env.now, self.env.event()
         yield next(self.queues).put((asked, vector))
@@ -218,7 +229,7 @@ class _Run:
         for turn in turns:
             yield turn
         yield self.env.timeout(took)
-        if part:
+        if part and self.env.now <= self.seconds:
             self.busy[part] += took / getattr(self.site, part)
         for turn in turns:
             turn.resource.release(turn)
@@ -231,13 +242,17 @@ def percentiles(table: pd.DataFrame) -> dict[str, float]:
 
 
 def timeline(table: pd.DataFrame, step: float = 1.0) -> pd.DataFrame:
-    """A row for each `step` seconds: rate (requests a second), p50, p99 (ms), failed and made (shares)."""
-    groups = table.groupby((table["at"] // step) * step)
+    """A row for each `step` seconds: rate (requests a second), p50, p99 (ms), failed and made (shares).
+
+    Latencies are those of what is answered.
+    """
+    when = (table["at"] // step) * step
+    groups, answered = table.groupby(when), table[~table["failed"]].groupby(when)
     return pd.DataFrame(
         {
             "rate": groups.size() / step,
-            "p50": groups["ms"].quantile(0.5),
-            "p99": groups["ms"].quantile(0.99),
+            "p50": answered["ms"].quantile(0.5),
+            "p99": answered["ms"].quantile(0.99),
             "failed": groups["failed"].mean(),
             "made": groups["found"].apply(lambda found: (found == "made").mean()),
         }

@@ -9,7 +9,6 @@ and PET_RDZV_ENDPOINT set (torchrun's own variables) it waits for other machines
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import subprocess
@@ -28,7 +27,7 @@ from lib import runs, training
 from lib.checkpoints import RESULT, keep_result
 from lib.encoder import device, load
 from lib.evaluation import RequestEvaluator
-from lib.runs import ROOT, WorkbookError, atomic, read_json, write_json, write_parquet
+from lib.runs import ROOT, WorkbookError, atomic, end_with_parent, read_json, write_json, write_parquet
 from lib.training import Recipe
 
 
@@ -48,7 +47,7 @@ def train(
             write_parquet(temporary / f"{name}.parquet", table)
     where = [] if "PET_RDZV_ENDPOINT" in os.environ else ["--standalone"]
     command = ["torch.distributed.run", *where, f"--nproc-per-node={n}", "-m", "lib.workers", str(folder)]
-    own = {"start_new_session": True, "preexec_fn": _end_with_parent}  # an interrupt reaches this process alone
+    own = {"start_new_session": True, "preexec_fn": end_with_parent}  # an interrupt reaches this process alone
     process = subprocess.Popen([sys.executable, "-m", *command], cwd=ROOT, stdout=PIPE, stderr=STDOUT, **own)
     try:
         _pass_on(process, folder / "stop")
@@ -68,7 +67,7 @@ def train(
 def main(folder: Path) -> None:
     """One of the workers that torchrun started: train with the others; the first writes the result."""
     warnings.simplefilter("ignore", FutureWarning)  # what the libraries say to each other
-    _end_with_parent()
+    end_with_parent()
     rank = PartialState(cpu=device() == "cpu").process_index  # joins the others, and takes the GPU that is this one's
     torch.set_num_threads(runs.threads(int(os.environ["LOCAL_WORLD_SIZE"])))
     try:
@@ -108,12 +107,6 @@ def _pass_on(process: subprocess.Popen, stop: Path) -> None:
                 raise
             stop.touch()
             print("\nInterrupted: the workers stop after this step and keep the mean of the checkpoints so far.")
-
-
-def _end_with_parent(prctl=getattr(ctypes.CDLL(None), "prctl", None)) -> None:  # noqa: B008, a fork must not look it up
-    """Have Linux end this process when the one that started it ends, however it does."""
-    if prctl:
-        prctl(1, 15)  # PR_SET_PDEATHSIG, SIGTERM
 
 
 if __name__ == "__main__":

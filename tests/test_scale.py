@@ -102,6 +102,35 @@ def test_what_happens_to_a_world_is_seen():
     assert not broken.loc[broken["at"] < 9, "failed"].any() and broken.loc[broken["at"] > 15, "failed"].mean() > 0.9
 
 
+def test_more_than_can_wait_is_refused_and_the_rest_is_in_time():
+    """Twice of what the encoder can do: half of it is answered, and by far within the deadline."""
+    site = Site(Service(**NOBODY | {"text": 10.0}), 1, 1)
+    table = simulation.simulate(site, 200, 30)
+    late = table[table["at"] > 5]
+    assert late["failed"].mean() == pytest.approx(0.5, abs=0.05)
+    assert simulation.percentiles(late)["p99"] < 1000 and table.attrs["encoders"] == pytest.approx(1, abs=0.02)
+
+
+PARAMETERS = dict.fromkeys(scale.LIMITS, 1) | {"encoder": "onnx", "target": 0.9999, "users": 1000}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"users": 0, "personal": 1.5}, "users is 0, not 1 to inf; personal is 1.5, not 0 to 1"),
+        ({"encoder": "bert"}, "encoder is 'bert', not one of "),
+        ({"users": 10**12}, "too many to simulate"),
+    ],
+)
+def test_parameters_that_make_no_sense_are_named(wrong, said):
+    file = runs.ROOT / "benchmarks/tier.json"
+    assert scale.read(file, PARAMETERS)["machine"]
+    with pytest.raises(runs.WorkbookError, match=said):
+        scale.read(file, PARAMETERS | wrong)
+    with pytest.raises(runs.WorkbookError, match="make scale-bench"):
+        scale.read(file.with_name("none.json"), PARAMETERS)
+
+
 def test_a_calibration_predicts_what_it_was_not_shown(measured):
     """Loads made by the simulation itself, with values that it is not told; the one in between is held back."""
     true = simulation.service_of(measured, path=8.0, spread=0.7)

@@ -30,24 +30,31 @@ from tritonclient.grpc.aio import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from deploy.scale import registry
-from deploy.scale.cache import TTL, Cache
+from deploy.scale.cache import TTL, Cache, Full
 from lib import api
 from lib.recommender import Recommender, open_run
 
 DEADLINE = 1.0  # seconds that Triton has
 LOOK = 1.0  # seconds between two looks at the registry
 START = 30.0  # seconds in which a worker should serve
+# Requests of a worker that wait for Triton: as many as it answers in good time. One more is refused at once, or the
+# door would give all of them up after a second, and their work be done for nobody.
+WAITING = int(os.environ.get("WAITING", "48"))
+# What hangs, or lies on a machine that is gone, closes no connection: one that says nothing for half a second is
+# pinged, and given up after another half; so is one that takes a connection and says nothing. From then on it fails at
+# once, until it is there again.
 CHANNEL = [
-    ("grpc.max_reconnect_backoff_ms", 1000),  # or one that was gone for long would be found again a minute later
-    ("grpc.keepalive_time_ms", 400),  # one that says nothing for so long, to a request that waits, is pinged,
-    ("grpc.keepalive_timeout_ms", 200),  # and is given up without an answer: what hangs closes no connection
+    ("grpc.keepalive_time_ms", 500),
+    ("grpc.http2.ping_timeout_ms", 500),
+    ("grpc.min_reconnect_backoff_ms", 500),
+    ("grpc.max_reconnect_backoff_ms", 1000),
 ]
 TRITON = os.environ.get("TRITON", "127.0.0.1:8010").split(",")  # gRPC targets
 EDGE = os.environ.get("EDGE", "http://127.0.0.1:8082")
 REDIS = os.environ.get("REDIS", "redis://127.0.0.1:6379")
 LOCAL = os.environ.get("ENCODER", "triton") == "local"
 GONE = (InferenceServerException, CircuitBreakerError, TimeoutError)
-ANSWERS = Counter("recommend_answers", "Answers by where they were found.", ["found"])
+ANSWERS = Counter("recommend_answers", "Answers by where they were found; refused: too many waited.", ["found"])
 FAILED = Counter("recommend_encoder_failures", "Requests that Triton did not answer, by gRPC's status.", ["status"])
 SECONDS = Histogram("recommend_encoder_seconds", "Seconds from asking Triton to its vector.")
 log = logging.getLogger("uvicorn.error")
@@ -69,7 +76,7 @@ class Tier:
     def __init__(self) -> None:
         self.served: Served | None = None
         self.first = asyncio.Event()
-        self.cache = Cache("" if LOCAL else REDIS, DEADLINE)
+        self.cache = Cache("" if LOCAL else REDIS, DEADLINE, WAITING)
         self.tritons = [InferenceServerClient(target, channel_args=CHANNEL) for target in TRITON]
         self.turns = count()
         # Five that fail in a row, and for a second nobody waits for it: uncached requests are refused at once.
@@ -207,6 +214,9 @@ async def recommend(request: Request) -> Response:
         found, where = await tier.cache.answer(key(served, asked), make)
     except Refused as error:
         return said(error.args[0])
+    except Full:
+        ANSWERS.labels("refused").inc()
+        return wrong(429, f"{WAITING} requests wait already.", {"Retry-After": "1"})
     except GONE:
         return unavailable("The encoder does not answer.")
     ANSWERS.labels(where).inc()

@@ -60,12 +60,26 @@ def pool(run: Path, encoders: int, cpus: int, gpus: float):
     return encode
 
 
+def _need_room(cpus: int, gpus: float) -> None:
+    """Raises WorkbookError where an encoder would wait for ever: no machine has what it wants."""
+    for name, wanted in (("CPU", cpus), ("GPU", gpus)):
+        most = max(node["Resources"].get(name, 0) for node in ray.nodes())
+        if wanted > most:
+            raise WorkbookError(f"an encoder wants {wanted:g} {name}s, and no machine here has more than {most:g}.")
+
+
+def _count(said: str) -> int:
+    if int(said) < 1:
+        raise argparse.ArgumentTypeError(f"{said} is less than one")
+    return int(said)
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command line; 0 when the index is there, 1 with one line on why not."""
     parser = argparse.ArgumentParser(prog="python -m deploy.scale.batch", description=__doc__.split("\n\n")[0])
     parser.add_argument("run", help="its folder")
-    parser.add_argument("--encoders", type=int, default=2, help="processes that embed (default: %(default)s)")
-    parser.add_argument("--cpus", type=int, default=1, help="threads of each (default: %(default)s)")
+    parser.add_argument("--encoders", type=_count, default=2, help="processes that embed (default: %(default)s)")
+    parser.add_argument("--cpus", type=_count, default=1, help="threads of each (default: %(default)s)")
     parser.add_argument("--gpus", type=float, default=0, help="GPUs of each, or a share of one (default: %(default)s)")
     parser.add_argument("--address", help="a Ray cluster's; without it, this machine")
     args = parser.parse_args(argv)
@@ -75,6 +89,7 @@ def main(argv: list[str] | None = None) -> int:
         settings = {} if args.address else {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         code = {"env_vars": {"PYTHONPATH": str(ROOT)}}
         with ray.init(args.address, runtime_env=code, log_to_driver=False, logging_level="error", **settings):
+            _need_room(args.cpus, args.gpus)
             n = reindex(run, encode=pool(run, args.encoders, args.cpus, args.gpus))
     except (WorkbookError, ConnectionError, ray.exceptions.RayError) as error:
         print(f"error: {error}", file=sys.stderr)

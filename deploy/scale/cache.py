@@ -18,15 +18,21 @@ WAIT = 0.25  # seconds that another process has for an answer that it was the fi
 GONE = (RedisError, OSError, TimeoutError, CircuitBreakerError)
 
 
+class Full(Exception):
+    """Too many answers are being computed: one more would only make all of them late."""
+
+
 class Cache:
     """Two layers, and none of them is needed: without Redis an answer is computed.
 
     Args:
         address: Redis', as redis://host:port; "" where an answer costs less than to ask for it.
         deadline: seconds that computing an answer may take, after which nobody else is kept from it.
+        most: answers that are computed at a time.
     """
 
-    def __init__(self, address: str, deadline: float) -> None:
+    def __init__(self, address: str, deadline: float, most: int) -> None:
+        self.most = most
         patience = {"socket_timeout": PATIENCE, "socket_connect_timeout": PATIENCE}
         self.shared = bool(address)
         self.redis, self.deadline = Redis.from_url(address or "redis://", **patience), deadline
@@ -44,6 +50,7 @@ class Cache:
         """The answer to what has this key, and where it was found: local, joined, redis, or made.
 
         Raises:
+            Full: it is not kept, and there are too many of its kind.
             Exception: what `make` raises, to all who wait for it; nothing is kept then.
         """
         if kept := self.local.get(key):
@@ -53,6 +60,8 @@ class Cache:
         if not self.shared:
             self.local[key] = body = await make()
             return body, "made"
+        if len(self.flying) >= self.most:
+            raise Full
         self.flying[key] = task = asyncio.create_task(self._found(key, make))
         task.add_done_callback(lambda _: self.flying.pop(key))
         return await asyncio.shield(task)  # a client that goes takes nobody's answer with it

@@ -84,8 +84,13 @@ class Tier:
         """What Triton calls the encoder that is served."""
         return Version(**read_json(self.home / "served.json")).triton
 
+    def states(self) -> dict[str, str]:
+        """What Supervisor says of each part, by its name there, such as redis or api:api-8090: RUNNING, FATAL, ..."""
+        lines = [line.split() for line in self.ctl("status").splitlines()]
+        return {line[0]: line[1] for line in lines if len(line) > 1 and line[1].isupper()}
+
     def parts(self) -> dict[str, psutil.Process]:
-        """The process of each part that runs, by its name in Supervisor, such as redis or api:api-8090."""
+        """The process of each part that runs."""
         lines = [line.split() for line in self.ctl("status").splitlines()]
         return {line[0]: psutil.Process(int(line[3].strip(","))) for line in lines if line[1] == "RUNNING"}
 
@@ -131,8 +136,9 @@ class Tier:
         kind, _, named = part.partition(":")
         if kind == "envoy":  # it closes when it has told those who are connected
             drain = f"http://127.0.0.1:{named.rpartition('-')[2]}/drain_listeners?graceful&skip_exit"
-            self.http.post(drain)
-            time.sleep(DRAIN + 1)
+            with suppress(httpx.HTTPError):  # it is dead
+                self.http.post(drain)
+                time.sleep(DRAIN + 1)
         self.ctl("restart", part)
         self.wait_for(part)
         time.sleep(2)  # in which those before it see that it is there

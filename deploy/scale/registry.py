@@ -29,6 +29,7 @@ ADDRESS = os.environ.setdefault("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
 SERVED = Path(os.environ["SERVED"]) if "SERVED" in os.environ else None
 # A registry that is gone is noticed in a second: those who serve ask again, with what they have.
 os.environ |= {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 
 class Version(NamedTuple):
@@ -38,11 +39,15 @@ class Version(NamedTuple):
         number: MLflow's.
         model: SHA-256 of the encoder, which every answer names.
         source: where its files are: a folder of this machine, or an address of an object store.
+        index: SHA-256 of the index.
+        run: what its folder was called.
     """
 
     number: str
     model: str
     source: str
+    index: str = ""
+    run: str = ""
 
     @property
     def triton(self) -> str:
@@ -77,13 +82,18 @@ def pull(version: Version) -> Path:
     return Path(mlflow.artifacts.download_artifacts(version.source))
 
 
-def promote(run: Path, model: str) -> Version:
+def promote(run: Path, model: str, index: str) -> Version:
     """Register what serves of a run, and have it served.
 
     Args:
-        model: SHA-256 of its encoder.
+        model, index: SHA-256 of its encoder and of its index.
+
+    Raises:
+        LookupError: it is served already; there would be nothing to go back to.
     """
-    client = _client()
+    client, now = _client(), _at(SERVING)
+    if now and (now.model, now.index) == (model, index):
+        raise LookupError(f"{_called(now)} is served already, with this model and this index")
     mlflow.set_tracking_uri(ADDRESS)
     mlflow.set_experiment(NAME)
     with mlflow.start_run(run_name=run.name) as record:
@@ -95,11 +105,12 @@ def promote(run: Path, model: str) -> Version:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     source = f"{record.info.artifact_uri}/served"
-    made = client.create_model_version(NAME, source, record.info.run_id, tags={"model": model})
-    if before := _at(SERVING):
-        client.set_registered_model_alias(NAME, BEFORE, before.number)
+    about = {"model": model, "index": index, "run": run.name}
+    made = client.create_model_version(NAME, source, record.info.run_id, about, await_creation_for=0)
+    if now:
+        client.set_registered_model_alias(NAME, BEFORE, now.number)
     client.set_registered_model_alias(NAME, SERVING, made.version)
-    return Version(str(made.version), model, source)
+    return Version(str(made.version), source=source, **about)
 
 
 def rollback() -> Version:
@@ -131,7 +142,12 @@ def _at(alias: str) -> Version | None:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         raise
-    return Version(str(found.version), found.tags["model"], found.source)
+    about = {name: found.tags.get(name, "") for name in ("model", "index", "run")}
+    return Version(str(found.version), source=found.source, **about)
+
+
+def _called(version: Version) -> str:
+    return f"Version {version.number} (run {version.run}, model {version.model[:12]}, index {version.index[:12]})"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -143,14 +159,14 @@ def main(argv: list[str] | None = None) -> int:
     commands.add_parser("serving", help="say which version is served")
     args = parser.parse_args(argv)
     from lib.integrity import folder_of, whole  # Triton's environment has no pandas
-    from lib.runs import WorkbookError, resolve
+    from lib.runs import WorkbookError, fingerprint, resolve
 
     try:
         if args.command == "promote":
             run = resolve(args.run)
             model = whole(run)
             folder_of(run, "onnx")  # which Triton serves
-            version = promote(run, model)
+            version = promote(run, model, fingerprint(run / "index" / "index.json"))
         elif args.command == "rollback":
             version = rollback()
         elif not (version := serving()):
@@ -158,7 +174,8 @@ def main(argv: list[str] | None = None) -> int:
     except (WorkbookError, MlflowException, LookupError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"Version {version.number} is served now, model {version.model[:12]}.")
+    said = "is served" if args.command == "serving" else "is what is to be served; the workers take it within seconds"
+    print(f"{_called(version)} {said}.")
     return 0
 
 

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import httpx
 import jwt
+import psutil
 import pytest
 
 from deploy.scale import client
 from deploy.scale.client import Tier
-from deploy.scale.tier import restart
+from deploy.scale.tier import main, restart
 from lib import runs
 from lib.query_encoders import open_form
 from lib.recommender import open_run
@@ -94,7 +95,8 @@ def test_where_an_answer_was_found(up):
     assert up.ask({"text": text}, one).headers["X-Found"] == "local"
     assert up.ask({"text": f"  {text.upper()} "}, other).headers["X-Found"] == "redis"
     assert up.ask({"text": text}).headers["X-Edge"] == "0"
-    assert up.ask({"text": text}).headers["X-Edge"] == "1"
+    found = up.ask({"text": text}).headers
+    assert (found["X-Edge"], found["X-Found"]) == ("1", "edge")
 
 
 def test_what_somebody_likes_is_not_kept_at_the_edge(up):
@@ -123,10 +125,36 @@ def test_errors_are_in_the_contracts_form(up):
         (up.ask({"text": "x" * 70_000}), 413),
         (up.http.get(f"{base}/nowhere", headers=said), 404),
         (up.http.get(f"{base}/recommend", headers=said), 405),
+        (up.http.post(f"{base}/recommend?access_token={client.token(up.home)}", json=SEED), 401),
+        (up.http.request("BREW", f"{base}/recommend", headers=said), 400),
+        (up.http.get(f"{base}/health", headers={"X-Long": "x" * 70_000}), 431),
     ]
     for found, status in cases:
         assert found.status_code == status
-        assert set(found.json()["error"]) == {"code", "message", "field"}
+        assert set(found.json()["error"]) == {"code", "message", "field"}, found.text
+
+
+def test_a_request_has_an_id(up):
+    """The client's, or a new one; in the log of what failed too."""
+    assert up.ask(SEED, **{"X-Request-Id": "of the client"}).headers["X-Request-Id"] == "of the client"
+    refused = up.ask({"text": ""})
+    logs = "".join(log.read_text() for log in up.home.glob("envoy-*.log"))
+    assert refused.headers["X-Request-Id"] in logs or not time.sleep(11)  # written every ten seconds
+
+
+def test_a_body_in_pieces_is_a_body(up):
+    def pieces():
+        yield from (b'{"text": ', b'"in pieces"}')
+
+    headers = up.headers() | {"Content-Type": "application/json"}
+    assert up.http.post(f"http://127.0.0.1:{up.first}/recommend", content=pieces(), headers=headers).status_code == 200
+
+
+def test_the_edge_tells_kinds_of_bodies_apart(up):
+    """What was answered as JSON is no answer to the same bytes as text."""
+    url, body = f"http://127.0.0.1:{up.first}/recommend", json.dumps({"text": f"kinds {time.time()}"})
+    for kind, status in (("application/json", 200), ("text/plain", 415)) * 2:
+        assert up.http.post(url, content=body, headers=up.headers() | {"Content-Type": kind}).status_code == status
 
 
 class Load:
@@ -192,6 +220,56 @@ def test_one_of_two_may_be_killed(up, kind):
         assert set(load.statuses) == {200} and load.statuses[200] > 50, load.statuses
 
 
+@pytest.mark.parametrize("kind", ["redis", "varnish", "mlflow", "api", "triton"])
+def test_one_that_hangs_is_left_alone(up, kind):
+    """It closes no connection and says nothing. Those who have asked it are told so in time; soon nobody asks it."""
+    process = up.parts()[next(name for name in up.parts() if name.startswith(kind))]
+    stopped = [process, *process.children(recursive=True)]
+    with Load(up, clients=4) as load:
+        try:
+            [one.suspend() for one in stopped]
+            time.sleep(4)
+            failed = sum(load.statuses.values()) - load.statuses[200]
+            time.sleep(2)
+        finally:
+            [one.resume() for one in stopped]
+        time.sleep(6)  # Triton ends when it was away for so long, and is started again
+    up.wait_for(next(name for name in up.parts() if name.startswith(kind)))
+    assert failed <= {"redis": 0, "mlflow": 0}.get(kind, 16), load.statuses  # of each client one a second
+    assert sum(load.statuses.values()) - load.statuses[200] == failed, load.statuses
+
+
+def test_a_triton_whose_server_has_ended_is_started_again(up):
+    """As the kernel ends it when memory runs out: the process that Supervisor knows is still there."""
+    part = next(name for name in up.parts() if name.startswith("triton"))
+    before = up.parts()[part]
+    with Load(up) as load:
+        [one.kill() for one in before.children(recursive=True) if one.name() == "tritonserver"]
+        before.wait(20)
+        time.sleep(1)
+    up.wait_for(part)
+    assert up.parts()[part].pid != before.pid and set(load.statuses) == {200}, load.statuses
+
+
+def test_more_than_it_can_do_is_refused_and_the_rest_answered(up):
+    """Without a limit all would be late, their clients gone, and nearly nothing answered."""
+    url, settings = f"http://127.0.0.1:{up.first}/recommend", {"headers": up.headers(), "timeout": 5}
+    with httpx.Client(**settings, limits=httpx.Limits(max_connections=None)) as http, ThreadPoolExecutor(200) as many:
+        texts = [f"all at once {n} {time.time()}" for n in range(800)]
+        found = Counter(many.map(lambda text: http.post(url, json={"text": text}).status_code, texts))
+    assert found[200] >= 80 and found[429] > 0 and found[200] + found[429] >= 720, found
+    assert up.ask({"text": f"a moment later {time.time()}"}).status_code == 200
+
+
+def test_what_a_killed_mlflow_left_is_ended(up):
+    """Its server is a process of its own, which lives on and has the port."""
+    left = up.parts()["mlflow"].children(recursive=True)
+    up.parts()["mlflow"].kill()
+    psutil.wait_procs(left, 20)
+    up.wait_for("mlflow")
+    assert not any(one.is_running() for one in left) and up.states()["mlflow"] == "RUNNING"
+
+
 def test_without_triton_what_is_known_is_answered_and_the_rest_refused_in_time(up):
     assert up.ask(SEED).status_code == 200
     for part in [name for name in up.parts() if name.startswith("triton")]:
@@ -228,6 +306,16 @@ def test_every_part_is_replaced_while_it_serves(up):
         after = {part: process.pid for part, process in up.parts().items()}
     assert before.keys() == after.keys() and not set(before.values()) & set(after.values())
     assert set(load.statuses) == {200} and load.statuses[200] > 500, load.statuses
+
+
+def test_one_change_at_a_time(up):
+    with runs.only_one(up.home, ".change.lock"):
+        assert main(["--home", str(up.home), "restart"]) == 1
+
+
+def test_what_is_served_already_is_not_promoted(up, small_run):
+    """There would be nothing to go back to."""
+    assert up.registry("promote", str(small_run), stderr=subprocess.DEVNULL).returncode == 1
 
 
 def test_promotion_and_rollback_under_load(up, small_run, second):

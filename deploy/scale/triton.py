@@ -25,19 +25,20 @@ os.environ["LD_LIBRARY_PATH"] = sysconfig.get_config_var("LIBDIR")
 
 import numpy as np
 import onnxruntime
-import psutil
 from mlflow.exceptions import MlflowException
 from pytriton.decorators import batch
-from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
+from pytriton.model_config import DynamicBatcher, ModelConfig, QueuePolicy, Tensor
 from pytriton.triton import Triton, TritonConfig
 from tokenizers import Tokenizer
 
 from deploy.scale import registry
+from deploy.scale.alone import end_left_over
 
 MOST = int(os.environ.get("MOST", "256"))  # texts of a batch
 DELAY = int(os.environ.get("QUEUE_DELAY_US", "2000"))  # microseconds that a text may wait for company
 THREADS = int(os.environ.get("ENCODER_THREADS", "1"))
 TOKENS = 32_768 if "CUDAExecutionProvider" in onnxruntime.get_available_providers() else 512  # encoded at a time
+DEADLINE = 1_000_000  # microseconds, after which nobody waits for a text any more
 LOOK = 1.0  # seconds between two looks at the registry
 
 
@@ -83,18 +84,18 @@ def main(port: int) -> None:
     config = TritonConfig(**loopback, **ports, exit_timeout_secs=5, allow_gpu_metrics=True)
     loaded = set()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # which ends Triton's own process too
-    for left in psutil.process_iter(["name", "cmdline"]):  # one that a killed process of ours left has the ports
-        if left.info["name"] == "tritonserver" and f"--http-port {port}" in " ".join(left.info["cmdline"]):
-            left.kill()
-            left.wait()
+    end_left_over("tritonserver", f"--http-port {port}")
     with Triton(config=config) as triton:
         triton.run()
-        while True:
+        while (
+            triton.is_alive()
+        ):  # its own process may end, by itself or for want of memory: then this one is started anew
             try:
                 follow(triton, loaded)
             except Exception:  # of a version that cannot be loaded: those that are go on
                 traceback.print_exc()
             time.sleep(LOOK)
+    sys.exit("Triton has ended")
 
 
 def follow(triton: Triton, loaded: set[str]) -> None:
@@ -106,12 +107,13 @@ def follow(triton: Triton, loaded: set[str]) -> None:
     if not wanted or wanted.triton in loaded:
         return
     function, width = encoder(registry.pull(wanted) / "encoders/onnx")
+    late = QueuePolicy(default_timeout_microseconds=DEADLINE)
     triton.bind(
         wanted.triton,
         function,
         inputs=[Tensor(name="text", dtype=bytes, shape=(1,))],
         outputs=[Tensor(name="vector", dtype=np.float32, shape=(width,))],
-        config=ModelConfig(max_batch_size=MOST, batcher=DynamicBatcher(max_queue_delay_microseconds=DELAY)),
+        config=ModelConfig(max_batch_size=MOST, batcher=DynamicBatcher(DELAY, default_queue_policy=late)),
     )
     loaded.add(wanted.triton)
     print(f"{wanted.triton} is served", flush=True)

@@ -38,6 +38,7 @@ sub vcl_recv {
 
 sub vcl_hash {
     bodyaccess.hash_req_body();
+    hash_data(req.http.Content-Type);  // without which a body is not the same request
 }
 
 sub vcl_backend_fetch {
@@ -79,4 +80,7 @@ sub vcl_synth {
 
 sub vcl_deliver {
     set resp.http.X-Edge = obj.hits;
+    if (obj.hits > 0) {
+        set resp.http.X-Found = "edge";
+    }
 }
