@@ -171,6 +171,8 @@ def test_the_mesh_takes_whom_envoy_takes(scale, door, audience):
     assert (login["issuer"], login["audiences"]) == (audience["issuer"], [audience["audience"]])
     assert not login.get("forwardOriginalToken")  # the cache must not see who asks
     authn = next(one["typed_config"] for one in door["http_filters"] if one["name"].endswith("jwt_authn"))
+    taken = {one["name"]: one["value_prefix"] for one in next(iter(authn["providers"].values()))["from_headers"]}
+    assert {one["name"]: one["prefix"] for one in login["fromHeaders"]} == taken
     policy = scale["AuthorizationPolicy", "listeners"]
     without, bearers = policy["rules"]
     open_paths = [rule["match"]["path"] for rule in authn["rules"] if "requires" not in rule]
@@ -183,7 +185,9 @@ def test_the_mesh_takes_whom_envoy_takes(scale, door, audience):
 def test_the_mesh_refuses_as_envoy_does(scale, door):
     """401 in the contract's form, and no token that is good for ever."""
     expires, form = (one["patch"] for one in scale["EnvoyFilter", "contract"]["configPatches"])
-    assert form["value"]["typed_config"]["local_reply_config"] == door["local_reply_config"]
+    told = form["value"]["typed_config"]
+    for name in ("local_reply_config", "preserve_external_request_id", "always_set_request_id_in_response"):
+        assert told[name] == door[name]
     rules = expires["value"]["typed_config"]["rules"]
     ((has, hasnt),) = (who["and_ids"]["ids"] for who in rules["policies"]["never-expires"]["principals"])
     assert rules["action"] == "DENY" and has["metadata"]["value"] == {"present_match": True}
