@@ -38,7 +38,8 @@ MOST = int(os.environ.get("MOST", "256"))  # texts of a batch
 DELAY = int(os.environ.get("QUEUE_DELAY_US", "2000"))  # microseconds that a text may wait for company
 THREADS = int(os.environ.get("ENCODER_THREADS", "1"))
 TOKENS = 32_768 if "CUDAExecutionProvider" in onnxruntime.get_available_providers() else 512  # encoded at a time
-DEADLINE = 1_000_000  # microseconds, after which nobody waits for a text any more
+# Microseconds, after which nobody waits for a text any more; 0: somebody always does.
+DEADLINE = int(os.environ.get("DEADLINE_US", "1000000"))
 LOOK = 1.0  # seconds between two looks at the registry
 
 
