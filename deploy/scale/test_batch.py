@@ -40,4 +40,10 @@ def test_ray_leaves_the_index_of_one_process_byte_for_byte(runs_to_index):
 
 def test_a_run_that_has_none_is_refused(tmp_path, capsys):
     assert batch.main([str(tmp_path)]) == 1
-    assert "03_finetune" in capsys.readouterr().err
+    assert "has no tracks.parquet" in capsys.readouterr().err
+
+
+def test_an_encoder_that_no_machine_has_room_for_is_refused(small_run, capsys):
+    """It would wait for ever."""
+    assert batch.main([str(small_run), "--cpus", "4000"]) == 1
+    assert "an encoder wants 4000 CPUs" in capsys.readouterr().err
