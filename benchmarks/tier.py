@@ -456,7 +456,7 @@ def measure(run: Path, quick: bool) -> Iterator[Row]:
     found["search"] = apart(searches, run, sizes.calls, threads=1)
     found["tracks"] = len(pd.read_parquet(run / "tracks.parquet", columns=["id"]))
     home = ROOT / "outputs/scale/bench"
-    first = free_ports(60)
+    first = free_ports()
     with tempfile.TemporaryDirectory() as name, started(run, home, first) as tier:
         folder = Path(name)
         client = Client(folder, tier)

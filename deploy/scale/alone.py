@@ -16,8 +16,8 @@ import psutil
 def end_left_over(name: str, port: str) -> None:
     """Kill the processes of that name on that port, as their command lines say."""
     for one in psutil.process_iter(["cmdline"]):
-        said = " ".join(one.info["cmdline"] or ())
-        if name in said and port in said and one.pid != os.getpid():
+        said = f"{' '.join(one.info['cmdline'] or ())} "
+        if name in said and f"{port} " in said and one.pid != os.getpid():
             one.kill()
             one.wait()
 

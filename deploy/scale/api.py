@@ -154,7 +154,7 @@ class Tier:
 def _settle() -> None:
     """Take all that is there now out of the garbage collector's sight.
 
-    Looking through half a million objects, which stay anyway, stops a worker for a fifth of a second, ever again.
+    Looking through half a million objects, which stay anyway, stops a worker for 0.3 s, ever again.
     """
     gc.unfreeze()
     gc.collect()  # the version before

@@ -26,6 +26,7 @@ from lib.runs import ROOT, WorkbookError, read_json
 ISSUER, AUDIENCE = "music-recommender", "listeners"
 BIN = Path(sys.executable).parent
 DRAIN = 2  # seconds in which a door that is to close sends its clients to the other
+PORTS = 50  # that are a tier's, counted from the door's
 START = 90  # seconds in which a part must answer
 
 
@@ -37,13 +38,21 @@ def ports(first: int) -> SimpleNamespace:
     )
 
 
-def free_ports(size: int = 50) -> int:
-    """The first of so many ports in a row that nobody listens on."""
-    for first in range(20_000, 30_000, size):
+def taken(first: int) -> list[int]:
+    """Those of a tier's ports that somebody listens on."""
+    found = []
+    for port in range(first, first + PORTS):
         with closing(socket.socket()) as probe:
-            if all(probe.connect_ex(("127.0.0.1", first + n)) for n in range(size)):
-                return first
-    raise WorkbookError(f"there are no {size} free ports in a row between 20000 and 30000")
+            found += [] if probe.connect_ex(("127.0.0.1", port)) else [port]
+    return found
+
+
+def free_ports() -> int:
+    """The first of a tier's ports, none of which is taken."""
+    for first in range(20_000, 30_000, PORTS):
+        if not taken(first):
+            return first
+    raise WorkbookError(f"there are no {PORTS} free ports in a row between 20000 and 30000")
 
 
 def token(home: Path, seconds: float = 3600, **claims) -> str:

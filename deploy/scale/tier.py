@@ -17,11 +17,9 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from contextlib import closing
 from pathlib import Path
 
 import jwt
@@ -30,7 +28,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tqdm import tqdm
 
-from deploy.scale.client import AUDIENCE, BIN, DRAIN, ISSUER, Tier, ports, token
+from deploy.scale.client import AUDIENCE, BIN, DRAIN, ISSUER, PORTS, Tier, ports, taken, token
 from lib.api import BODY_LIMIT
 from lib.integrity import whole
 from lib.runs import ROOT, WorkbookError, end_with_parent, folder, only_one, resolve, shown, write_json
@@ -41,7 +39,6 @@ NEEDED = {"redis-server": "redis-server", "varnishd": "varnish varnish-modules"}
 PATH = f"{os.environ['PATH']}:/usr/sbin"  # where Debian has varnishd; not everybody's path
 TAKEN = "a tier runs in {} already: stop it first (Ctrl-C where it was started)."
 BUSY = "a restart, promotion or rollback is at work in {}: wait for it."
-PORTS = 50  # that are the tier's, counted from the door's
 
 
 def make_key(home: Path) -> None:
@@ -84,7 +81,11 @@ def up(home: Path, first: int, replicas: int, encoder: str, run: str) -> int:
     """Start all, register a run where none is, and stay until Ctrl-C or SIGTERM."""
     if not (home / "served.json").exists():
         whole(resolve(run))  # or it would be found out when all has started
-    _need_free(first)
+    if there := taken(first):
+        raise WorkbookError(
+            f"somebody listens on port {there[0]} already, one of the {PORTS} from {first}: stop it (a tier that was "
+            "killed takes ten seconds to end), or make scale PORT=..."
+        )
     write(home, first, replicas, encoder)
     tier, started = Tier(home), time.monotonic()
     for sign in (signal.SIGTERM, signal.SIGHUP):
@@ -108,17 +109,6 @@ def up(home: Path, first: int, replicas: int, encoder: str, run: str) -> int:
     finally:
         supervisor.send_signal(signal.SIGTERM)
         supervisor.wait()
-
-
-def _need_free(first: int) -> None:
-    """Raises WorkbookError where somebody has one of the tier's ports."""
-    for port in range(first, first + PORTS):
-        with closing(socket.socket()) as probe:
-            if not probe.connect_ex(("127.0.0.1", port)):
-                raise WorkbookError(
-                    f"somebody listens on port {port} already, one of the {PORTS} from {first}: stop it (a tier that "
-                    "was killed takes ten seconds to end), or make scale PORT=..."
-                )
 
 
 def restart(tier: Tier) -> None:
