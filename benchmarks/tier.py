@@ -225,7 +225,7 @@ def triton(tier: Tier, port: int, **environment: str):
     given = (
         os.environ
         | environment
-        | {"SERVED": str(tier.home / "served.json"), "MLFLOW_TRACKING_URI": "http://127.0.0.1:1", "DEADLINE_US": "0"}
+        | {"SERVED": str(tier.home / "served.json"), "MLFLOW_TRACKING_URI": "http://127.0.0.1:1"}
     )
     command = [ROOT / ".venv-triton/bin/python", "-m", "deploy.scale.triton", str(port)]
     process = subprocess.Popen(command, env=given, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

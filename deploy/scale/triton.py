@@ -27,7 +27,7 @@ import numpy as np
 import onnxruntime
 from mlflow.exceptions import MlflowException
 from pytriton.decorators import batch
-from pytriton.model_config import DynamicBatcher, ModelConfig, QueuePolicy, Tensor
+from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
 from pytriton.triton import Triton, TritonConfig
 from tokenizers import Tokenizer
 
@@ -38,8 +38,6 @@ MOST = int(os.environ.get("MOST", "256"))  # texts of a batch
 DELAY = int(os.environ.get("QUEUE_DELAY_US", "2000"))  # microseconds that a text may wait for company
 THREADS = int(os.environ.get("ENCODER_THREADS", "1"))
 TOKENS = 32_768 if "CUDAExecutionProvider" in onnxruntime.get_available_providers() else 512  # encoded at a time
-# Microseconds, after which nobody waits for a text any more; 0: somebody always does.
-DEADLINE = int(os.environ.get("DEADLINE_US", "1000000"))
 LOOK = 1.0  # seconds between two looks at the registry
 
 
@@ -108,13 +106,14 @@ def follow(triton: Triton, loaded: set[str]) -> None:
     if not wanted or wanted.triton in loaded:
         return
     function, width = encoder(registry.pull(wanted) / "encoders/onnx")
-    late = QueuePolicy(default_timeout_microseconds=DEADLINE)
     triton.bind(
         wanted.triton,
         function,
         inputs=[Tensor(name="text", dtype=bytes, shape=(1,))],
         outputs=[Tensor(name="vector", dtype=np.float32, shape=(width,))],
-        config=ModelConfig(max_batch_size=MOST, batcher=DynamicBatcher(DELAY, default_queue_policy=late)),
+        # No queue policy: with a timeout of its own Triton's batcher now and then keeps a text until the next one comes
+        # (p99 of 42 texts a second: 100 ms, 40 ms without). Who asks has a deadline, and takes back what is too late.
+        config=ModelConfig(max_batch_size=MOST, batcher=DynamicBatcher(DELAY)),
     )
     loaded.add(wanted.triton)
     print(f"{wanted.triton} is served", flush=True)
