@@ -383,8 +383,8 @@ def of_parts(tier: Tier, client: Client, run: Path, sizes: Sizes, found: dict) -
         f"{busy['rate']:.0f}/s, {busy['failed']} of {busy['requests']:,} refused; ms of processor time: {cpu}",
     )
     found["loads"] = []
-    for share in LOADS:
-        load = loaded(tier, client, tier.first, list(next(fresh)), 128, 2 * sizes.seconds, share * busy["rate"])
+    for share in LOADS:  # a minute each: of half of that the p99 near saturation is off by a quarter, by chance alone
+        load = loaded(tier, client, tier.first, list(next(fresh)), 128, 4 * sizes.seconds, share * busy["rate"])
         found["loads"].append(load)
         yield Row(f"uncached, {load['rate']:.0f}/s", f"p50 {load['p50']:.1f} ms, p99 {load['p99']:.0f} ms")
     found["memory"] = memory(tier)

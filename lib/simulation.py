@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import cycle
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from lib.scale import Supply, made_at, shares
 DEADLINE = 1.0  # seconds that a worker waits for the encoder, and the door for a worker
 MOST = 256  # texts of a batch
 WAITING = 48  # requests of a worker that wait for the encoder: one more is refused (deploy/scale/api.py)
+SLICE = 0.0015  # seconds of a core that a process has while others wait: about Linux's base slice with two cores
 PLANNED = 0.6  # share of a core that is busy where times are taken from
 
 
@@ -225,14 +227,23 @@ class _Run:
         if not ms:
             return
         took = self._seconds(ms)
-        turns = [of.request() for of in (process, self.cores) if of]
-        for turn in turns:
-            yield turn
-        yield self.env.timeout(took)
-        if part and self.env.now <= self.seconds:
-            self.busy[part] += took / getattr(self.site, part)
-        for turn in turns:
-            turn.resource.release(turn)
+        with process.request() if process else nullcontext() as turn:
+            if turn:
+                yield turn
+            yield from self._on_a_core(took)
+            if part and self.env.now <= self.seconds:
+                self.busy[part] += took / getattr(self.site, part)
+
+    def _on_a_core(self, took: float) -> Iterator:
+        """Those who share cores have them in turns, a slice each, as an operating system deals them out."""
+        if not self.cores:
+            yield self.env.timeout(took)
+            return
+        while took > 0:
+            with self.cores.request() as core:
+                yield core
+                yield self.env.timeout(min(took, SLICE))
+            took -= SLICE
 
 
 def percentiles(table: pd.DataFrame) -> dict[str, float]:

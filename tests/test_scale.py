@@ -79,6 +79,19 @@ def test_one_worker_queues_as_theory_says():
     assert table.attrs["workers"] == pytest.approx(0.7, rel=0.05)
 
 
+def test_a_core_is_shared_as_theory_says():
+    """M/G/1 with processor sharing (Kleinrock 1967): the mean time is 1 / (1 - rho) services."""
+    site = Site(Service(**NOBODY | {"before": 7.0}), 1000, 1, cores=1)
+    table = simulation.simulate(site, 100, 300)
+    assert table["ms"].mean() == pytest.approx(7 / (1 - 0.7), rel=0.1)
+
+
+def test_its_limits_are_the_tiers():
+    api, triton = ((runs.ROOT / "deploy/scale" / file).read_text() for file in ("api.py", "triton.py"))
+    assert f"DEADLINE = {simulation.DEADLINE} " in api and f'("WAITING", "{simulation.WAITING}")' in api
+    assert f'("MOST", "{simulation.MOST}")' in triton
+
+
 def test_an_encoder_takes_together_what_waits():
     site = Site(Service(**NOBODY | {"batch": 20.0, "text": 1.0}), 4, 1)
     few, many = (simulation.simulate(site, rate, 30)["batch"].mean() for rate in (5, 300))
@@ -133,12 +146,12 @@ def test_parameters_that_make_no_sense_are_named(wrong, said):
 
 def test_a_calibration_predicts_what_it_was_not_shown(measured):
     """Loads made by the simulation itself, with values that it is not told; the one in between is held back."""
-    true = simulation.service_of(measured, path=8.0, spread=0.7)
+    true = simulation.service_of(measured, path=8.0, spread=0.4)
     loads = [{"rate": rate, "p50": 1.0, "p99": 1.0} for rate in (20.0, 40.0, 60.0)]
     made = simulation.check(measured | {"loads": loads}, true, 2, 4000)
     for load, (_, row) in zip(loads, made.iterrows(), strict=True):
         load |= {name: row[f"{name} simulated"] for name in ("p50", "p99")}
-    service = simulation.calibrate(measured, 2, [loads[0], loads[2]], 2000)
+    service = simulation.calibrate(measured, 2, [loads[0], loads[2]], 1000)
     held = simulation.check(measured | {"loads": [loads[1]]}, service, 2, 4000).iloc[0]
     for name in ("p50", "p99"):
         assert held[f"{name} simulated"] == pytest.approx(held[name], rel=0.15)
