@@ -293,13 +293,16 @@ def story(
     return timeline(table), [(at, said) for at, said, _ in events]
 
 
-def service_of(measured: dict, path: float, spread: float, search: float | None = None) -> Service:
+def service_of(
+    measured: dict, path: float, spread: float, search: float | None = None, cpu: dict[str, float] | None = None
+) -> Service:
     """The times of a tier that was measured; what no part of it was busy with is `path`.
 
     Args:
         search: milliseconds of a search, where it is another catalogue.
+        cpu: milliseconds of processor time that a request costs each part; without it, on cores as busy as is planned.
     """
-    made, search = made_at(measured, PLANNED)["cpu"], measured["search"] if search is None else search
+    made, search = cpu or made_at(measured, PLANNED)["cpu"], measured["search"] if search is None else search
     sizes = np.array([int(size) for size in measured["batches"]])
     took = np.array(list(measured["batches"].values()))
     few = sizes <= 32  # what comes together on a machine like this
@@ -328,17 +331,28 @@ def with_encoder(service: Service, measured: dict, supply: Supply) -> Service:
     return service._replace(batch=times * service.batch, text=times * service.text)
 
 
+def cpu_at(loads: list[dict], rate: float) -> dict[str, float]:
+    """Milliseconds of processor time that a request costs each part at a rate (requests a second).
+
+    It falls with the load: some of it is spent for each request, some for each second, in shares that the first and the
+    last of the loads tell.
+    """
+    rates, parts = [loads[0]["rate"], loads[-1]["rate"]], loads[0]["cpu"]
+    second = {part: [load["rate"] * load["cpu"][part] for load in (loads[0], loads[-1])] for part in parts}
+    lines = {part: np.polyfit(rates, spent, 1) for part, spent in second.items()}
+    return {part: float(np.polyval(line, rate)) / rate for part, line in lines.items()}
+
+
 def calibrate(measured: dict, cores: int, loads: list[dict], requests: int) -> Service:
     """The two values that nobody can measure, path and spread, such that simulated p50 and p99 are those of some loads.
 
     Args:
-        loads: of measured["loads"], those that may be looked at.
+        loads: of measured["loads"], those that may be looked at, by their rates: two at least.
         requests: that are simulated of each.
     """
 
     def error(tried: np.ndarray) -> float:
-        path, spread = np.exp(tried)
-        found = check(measured | {"loads": loads}, service_of(measured, path, spread), cores, requests)
+        found = check(measured | {"loads": loads}, service_of(measured, *np.exp(tried)), cores, loads, requests)
         return sum(float((np.log(found[f"{name} simulated"] / found[name]) ** 2).sum()) for name in ("p50", "p99"))
 
     wide = np.log([[1.0, 0.4], [10.0, 0.4], [3.0, 0.9]])  # where to look first
@@ -347,10 +361,18 @@ def calibrate(measured: dict, cores: int, loads: list[dict], requests: int) -> S
     return service_of(measured, *np.exp(best.x))
 
 
-def check(measured: dict, service: Service, cores: int, requests: int) -> pd.DataFrame:
-    """Simulated beside measured, for every load. -> index rate; columns p50, p99, p50 simulated, p99 simulated"""
-    rows, site = {}, Site(service, workers=2, encoders=2, cores=cores)
+def check(measured: dict, service: Service, cores: int, loads: list[dict], requests: int) -> pd.DataFrame:
+    """Simulated beside measured, for every load. -> index rate; columns p50, p99, p50 simulated, p99 simulated
+
+    Args:
+        service: with the path and the spread that are checked.
+        loads: those that may be looked at, for what a request costs.
+    """
+    rows = {}
     for load in measured["loads"]:
+        cpu = cpu_at(loads, load["rate"])
+        times = service_of(measured, service.path, service.spread, cpu=cpu)
+        site = Site(times, workers=2, encoders=2, cores=cores)
         found = percentiles(simulate(site, load["rate"], requests / load["rate"]))
         rows[load["rate"]] = {name: load[name] for name in ("p50", "p99")}
         rows[load["rate"]] |= {f"{name} simulated": value for name, value in found.items()}

@@ -86,6 +86,12 @@ def test_a_core_is_shared_as_theory_says():
     assert table["ms"].mean() == pytest.approx(7 / (1 - 0.7), rel=0.1)
 
 
+def test_what_a_request_costs_falls_with_the_load():
+    """10 ms a request and 100 ms a second."""
+    loads = [{"rate": rate, "cpu": {"api": 10 + 100 / rate}} for rate in (10, 15, 50)]
+    assert simulation.cpu_at(loads, 20)["api"] == pytest.approx(15)
+
+
 def test_its_limits_are_the_tiers():
     api, triton = ((runs.ROOT / "deploy/scale" / file).read_text() for file in ("api.py", "triton.py"))
     assert f"DEADLINE = {simulation.DEADLINE} " in api and f'("WAITING", "{simulation.WAITING}")' in api
@@ -147,12 +153,13 @@ def test_parameters_that_make_no_sense_are_named(wrong, said):
 def test_a_calibration_predicts_what_it_was_not_shown(measured):
     """Loads made by the simulation itself, with values that it is not told; the one in between is held back."""
     true = simulation.service_of(measured, path=8.0, spread=0.4)
-    loads = [{"rate": rate, "p50": 1.0, "p99": 1.0} for rate in (20.0, 40.0, 60.0)]
-    made = simulation.check(measured | {"loads": loads}, true, 2, 4000)
+    loads = [load | {"rate": rate} for load, rate in zip(measured["loads"], (20.0, 40.0, 60.0), strict=False)]
+    fitted = [loads[0], loads[2]]
+    made = simulation.check(measured | {"loads": loads}, true, 2, fitted, 4000)
     for load, (_, row) in zip(loads, made.iterrows(), strict=True):
         load |= {name: row[f"{name} simulated"] for name in ("p50", "p99")}
-    service = simulation.calibrate(measured, 2, [loads[0], loads[2]], 1000)
-    held = simulation.check(measured | {"loads": [loads[1]]}, service, 2, 4000).iloc[0]
+    service = simulation.calibrate(measured, 2, fitted, 1000)
+    held = simulation.check(measured | {"loads": [loads[1]]}, service, 2, fitted, 4000).iloc[0]
     for name in ("p50", "p99"):
         assert held[f"{name} simulated"] == pytest.approx(held[name], rel=0.15)
 
