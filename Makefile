@@ -26,9 +26,9 @@ run: $(READY)  ## run notebooks 01 to 05: PARAMS=params/gpu.yaml, SET="epochs=3 
 test: $(READY)  ## lint, unit tests, every notebook, the service
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	@# Two files at a time, in the order of their names, with a thread each for PyTorch; then the notebooks, one by one.
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 --dist loadfile --no-loadscope-reorder
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --nbval-lax --nbval-sanitize-with tests/sanitize.cfg --nbval-cell-timeout 600 notebooks
+	@# The notebooks, one by one, beside two files of tests at a time, with a thread each for PyTorch.
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest notebooks tests -n 3 --dist loadfile --no-loadscope-reorder \
+	  --nbval-lax --nbval-sanitize-with tests/sanitize.cfg --nbval-cell-timeout 600
 
 bench: $(READY)  ## one table of what everything costs, an hour, 25 GiB of disk, with wrk: BENCH="--quick", BENCH="outputs/own --only encoders service"
 	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/bench.py $(BENCH)
