@@ -261,9 +261,10 @@ def test_a_killed_kernel_is_named(tiny, capsys):
 
 
 DRIVER = """
-import sys
+import signal, sys
 from pathlib import Path
 from lib import report, runs, workbook
+signal.signal(signal.SIGINT, signal.default_int_handler)  # where a shell started the tests with &, it is ignored
 runs.NOTEBOOKS = Path(sys.argv[1]).parent / "notebooks"
 runs.STAGES = {"01_first": runs.Stage((), ("a.json",)), "02_second": runs.Stage(("a.json",), ("b.json",))}
 report.summary, report.write = lambda run: "summary", lambda run, record: None
