@@ -152,7 +152,7 @@ def test_parameters_that_make_no_sense_are_named(wrong, said):
 
 def test_a_calibration_predicts_what_it_was_not_shown(measured):
     """Loads made by the simulation itself, with values that it is not told; the one in between is held back."""
-    true = simulation.service_of(measured, path=8.0, spread=0.4)
+    true = simulation.service_of(measured, path=8.0, spread=0.7)
     loads = [load | {"rate": rate} for load, rate in zip(measured["loads"], (20.0, 40.0, 60.0), strict=False)]
     fitted = [loads[0], loads[2]]
     made = simulation.check(measured | {"loads": loads}, true, 2, fitted, 4000)
