@@ -47,7 +47,8 @@ CLIENTS = 64
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 DELAYS = (0, 2000, 8000)  # microseconds that Triton may keep a text waiting for company
 WAIT = 2.0  # milliseconds that it does, unless it is told otherwise
-LOADS = (0.25, 0.4, 0.55, 0.7)  # shares of what saturates, at which latencies are measured for the simulation
+LOADS = (0.2, 0.32, 0.44, 0.56, 0.68)  # shares of what saturates, at which latencies are measured for the simulation
+ROUNDS = 3  # times that each of these is measured: the same one minutes later differs by up to a third in p99
 # Requests from a file, one after another. If THINK says how long (ms), each connection pauses in between, for times of
 # an exponential distribution, as many listeners do that know nothing of each other.
 LUA = """
@@ -372,21 +373,32 @@ def counted(tier: Tier) -> dict[str, float]:
     }
 
 
+def typical(rounds: list[dict]) -> dict:
+    """A load that was measured several times: the medians; of latencies the least and the most, too, as span."""
+    found = {name: statistics.median(one[name] for one in rounds) for name in ("rate", "p50", "p90", "p99")}
+    found["cpu"] = {kind: statistics.median(one["cpu"][kind] for one in rounds) for kind in KINDS}
+    spans = {name: [one[name] for one in rounds] for name in ("p50", "p99")}
+    return found | {"span": {name: [min(values), max(values)] for name, values in spans.items()}}
+
+
 def of_parts(tier: Tier, client: Client, run: Path, sizes: Sizes, found: dict) -> Iterator[Row]:
     """What nobody has asked before: what saturates, what each part works for it, how long it takes at lower loads."""
     found["redis"] = from_redis(tier, texts(run, sizes.counted, 8))
-    fresh = iter(np.array_split(np.array(texts(run, 60_000, 9)), 2 + len(LOADS)))
-    busy = found["made"] = loaded(tier, client, tier.first, list(next(fresh)), CLIENTS, sizes.seconds)
+    busy_with, *fresh = np.array_split(np.array(texts(run, 100_000, 9)), 1 + ROUNDS * len(LOADS))
+    busy = found["made"] = loaded(tier, client, tier.first, list(busy_with), CLIENTS, sizes.seconds)
     cpu = ", ".join(f"{kind} {ms:.2f}" for kind, ms in busy["cpu"].items())
     yield Row(
         "uncached, 64 clients",
         f"{busy['rate']:.0f}/s, {busy['failed']} of {busy['requests']:,} refused; ms of processor time: {cpu}",
     )
-    found["loads"] = []
-    for share in LOADS:  # a minute each: of half of that the p99 near saturation is off by a quarter, by chance alone
-        load = loaded(tier, client, tier.first, list(next(fresh)), 128, 4 * sizes.seconds, share * busy["rate"])
-        found["loads"].append(load)
-        yield Row(f"uncached, {load['rate']:.0f}/s", f"p50 {load['p50']:.1f} ms, p99 {load['p99']:.0f} ms")
+    seen: dict[float, list[dict]] = {share: [] for share in LOADS}
+    for share, asked in zip(tqdm(LOADS * ROUNDS, "loads", leave=False), fresh, strict=True):
+        rate = share * busy["rate"]
+        seen[share].append(loaded(tier, client, tier.first, list(asked), 128, 3 * sizes.seconds, rate))
+    found["loads"] = [typical(rounds) for rounds in seen.values()]
+    for one in found["loads"]:
+        said = [f"{name} {one[name]:.1f} ({least:.1f} to {most:.1f})" for name, (least, most) in one["span"].items()]
+        yield Row(f"uncached, {one['rate']:.0f}/s", f"{', '.join(said)} ms")
     found["memory"] = memory(tier)
     yield Row("memory of a process", ", ".join(f"{kind} {held:.2f} GiB" for kind, held in found["memory"].items()))
 

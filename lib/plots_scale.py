@@ -5,6 +5,7 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib.plots import BASE, FAINT, OTHER, PALETTE, TUNED
@@ -37,19 +38,30 @@ def dollars(value: float) -> str:
     )
 
 
+def percent(share: float) -> str:
+    """A share, small ones too."""
+    return f"{share:.1%}" if share >= 0.01 or not share else f"{100 * share:.1g}%"
+
+
+def _bars(axes: Axes, values: pd.Series, colors: str | list[str], labels: list[str]) -> None:
+    """Lying bars, the first one on top, each with what it says beside it: where no grid is needed, nor in the way."""
+    axes.barh(values.index, values, color=colors)
+    for at, (value, label) in enumerate(zip(values, labels, strict=True)):
+        axes.text(value, at, f" {label}", va="center", fontsize=9)
+    axes.invert_yaxis()
+    axes.grid(visible=False)
+
+
 def need(table: pd.DataFrame, rate: float, users: float) -> Figure:
     """Cores and memory of each part, in all regions."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.4))
-    ordered = table.iloc[::-1]
-    names, most = [NAMES[part] for part in ordered.index], table["processes"].max()
+    most = table["processes"].max()
     first = table.index[table["processes"] == most]
-    colors = [OTHER if part == first[0] and len(first) == 1 else TUNED for part in ordered.index]
+    colors = [OTHER if part == first[0] and len(first) == 1 else TUNED for part in table.index]
     for axes, column, unit in ((left, "processes", "processes, of a core each"), (right, "gib", "GiB of memory")):
-        axes.barh(names, ordered[column], color=colors)
-        for at, value in enumerate(ordered[column]):
-            said = f"{value:.1f}" if 0 < value < 10 and value % 1 else f"{value:,.0f}"
-            axes.text(value, at, f" {said}", va="center", fontsize=9)
-        axes.set(xlabel=f"{unit}, all regions together", xlim=(0, 1.18 * max(ordered[column].max(), 1)))
+        said = [f"{value:.1f}" if 0 < value < 10 and value % 1 else f"{value:,.0f}" for value in table[column]]
+        _bars(axes, table[column].rename(NAMES), colors, said)
+        axes.set(xlabel=f"{unit}, all regions together", xlim=(0, 1.18 * max(table[column].max(), 1)))
     largest = "workers take" if first[0] == "api" else f"{NAMES[first[0]]} takes"
     said = f"{largest} {most / table['processes'].sum():.0%} of the cores"
     said = said if len(first) == 1 else f"no part takes more than {most:.0f} cores"
@@ -62,13 +74,11 @@ def need(table: pd.DataFrame, rate: float, users: float) -> Figure:
 def encoders(table: pd.DataFrame, users: float) -> Figure:
     """Cost a month by encoder."""
     figure, axes = plt.subplots(figsize=(8, 0.45 * len(table) + 1.3))
-    ordered = table.iloc[::-1]
-    axes.barh(ordered.index, ordered["dollars"], color=TUNED)
-    for at, row in enumerate(ordered.itertuples()):
-        gpus = f", {row.gpus:,.0f} GPUs" if row.gpus else ""
-        axes.text(row.dollars, at, f" {dollars(row.dollars)}: {row.cores:,.0f} cores{gpus}", va="center", fontsize=9)
+    gpus = [f", {number:,.0f} GPUs" if number else "" for number in table["gpus"]]
+    said = [f"{dollars(row.dollars)}: {row.cores:,.0f} cores" for row in table.itertuples()]
+    _bars(axes, table["dollars"], TUNED, [cores + more for cores, more in zip(said, gpus, strict=True)])
     axes.xaxis.set_major_formatter(lambda value, _: dollars(value))
-    axes.set(xlabel="dollars a month (prices are assumed)", xlim=(0, 1.5 * ordered["dollars"].max()))
+    axes.set(xlabel="dollars a month (prices are assumed)", xlim=(0, 1.5 * table["dollars"].max()))
     least, most = table.index[0], table.index[-1]
     times = table["dollars"].iloc[-1] / table["dollars"].iloc[0]
     axes.set_title(f"{users / 1e6:g} M listeners with {most} cost {times:.1f} times what they do with {least}")
@@ -113,10 +123,19 @@ def hit_curve(curves: pd.DataFrame, seen: tuple[float, float], peak: float) -> F
 
 
 def checked(table: pd.DataFrame, fitted: list[float]) -> Figure:
-    """Simulated beside measured latencies; loads that the simulation was fitted to are hollow."""
+    """Simulated beside measured latencies; what the simulation was fitted to is hollow."""
     figure, panels = plt.subplots(1, 2, figsize=(11, 3.6))
     for axes, name in zip(panels, ("p50", "p99"), strict=True):
-        axes.plot(table.index, table[name], color=BASE, marker="o", label="measured")
+        ends = table[[f"{name} least", f"{name} most"]].sub(table[name], axis=0).abs().T
+        axes.errorbar(
+            table.index,
+            table[name],
+            ends,
+            color=BASE,
+            marker="o",
+            capsize=4,
+            label="measured: the median, least and most",
+        )
         axes.plot(table.index, table[f"{name} simulated"], color=TUNED, linestyle="none")
         for rate, row in table.iterrows():
             face = "white" if rate in fitted else TUNED
@@ -202,14 +221,13 @@ def stories(told: dict[str, tuple[pd.DataFrame, list[tuple[float, str]]]]) -> Fi
 def budget(table: pd.DataFrame, target: float) -> Figure:
     """What each kind of event takes of the requests that may fail in a month."""
     figure, axes = plt.subplots(figsize=(9, 0.42 * len(table) + 1.4))
-    ordered = table.sort_values("of_budget")
+    ordered = table.sort_values("of_budget", ascending=False)
     colors = [TUNED if said == "measured" else OTHER for said in ordered["said"]]
-    axes.barh(ordered.index, 100 * ordered["of_budget"], color=colors)
-    for at, row in enumerate(ordered.itertuples()):
-        axes.text(100 * row.of_budget, at, f" {row.of_budget:.1%} ({row.said})", va="center", fontsize=9)
+    said = [f"{percent(row.of_budget)} ({row.said})" for row in ordered.itertuples()]
+    _bars(axes, 100 * ordered["of_budget"], colors, said)
     axes.set(
         xlabel=f"% of the requests that may fail at {target:.2%}", xlim=(0, 135 * max(ordered["of_budget"].max(), 0.01))
     )
     total = table["of_budget"].sum()
-    axes.set_title(f"All of it takes {total:.1%} of a month's budget; {ordered.index[-1]} most")
+    axes.set_title(f"All of it takes {total:.1%} of a month's budget; {ordered.index[0]} most")
     return figure

@@ -334,13 +334,13 @@ def with_encoder(service: Service, measured: dict, supply: Supply) -> Service:
 def cpu_at(loads: list[dict], rate: float) -> dict[str, float]:
     """Milliseconds of processor time that a request costs each part at a rate (requests a second).
 
-    It falls with the load: some of it is spent for each request, some for each second, in shares that the first and the
-    last of the loads tell.
+    It falls with the load: work that begins on an idle core must wake it and finds its caches cold. If a request costs
+    a + b (1 - busy), and the busy share of the cores is what requests cost at that rate, then 1 / cost is linear in the
+    rate, which is what is fitted to the loads.
     """
-    rates, parts = [loads[0]["rate"], loads[-1]["rate"]], loads[0]["cpu"]
-    second = {part: [load["rate"] * load["cpu"][part] for load in (loads[0], loads[-1])] for part in parts}
-    lines = {part: np.polyfit(rates, spent, 1) for part, spent in second.items()}
-    return {part: float(np.polyval(line, rate)) / rate for part, line in lines.items()}
+    rates, parts = [load["rate"] for load in loads], loads[0]["cpu"]
+    lines = {part: np.polyfit(rates, [1 / load["cpu"][part] for load in loads], 1) for part in parts}
+    return {part: 1 / float(np.polyval(line, rate)) for part, line in lines.items()}
 
 
 def calibrate(measured: dict, cores: int, loads: list[dict], requests: int) -> Service:
@@ -362,7 +362,7 @@ def calibrate(measured: dict, cores: int, loads: list[dict], requests: int) -> S
 
 
 def check(measured: dict, service: Service, cores: int, loads: list[dict], requests: int) -> pd.DataFrame:
-    """Simulated beside measured, for every load. -> index rate; columns p50, p99, p50 simulated, p99 simulated
+    """Simulated beside measured, for every load. -> index rate; columns p50, p50 least, p50 most, p50 simulated, p99 …
 
     Args:
         service: with the path and the spread that are checked.
@@ -374,8 +374,11 @@ def check(measured: dict, service: Service, cores: int, loads: list[dict], reque
         times = service_of(measured, service.path, service.spread, cpu=cpu)
         site = Site(times, workers=2, encoders=2, cores=cores)
         found = percentiles(simulate(site, load["rate"], requests / load["rate"]))
-        rows[load["rate"]] = {name: load[name] for name in ("p50", "p99")}
-        rows[load["rate"]] |= {f"{name} simulated": value for name, value in found.items()}
+        rows[load["rate"]] = {}
+        for name, value in found.items():
+            least, most = load["span"][name]
+            values = {name: load[name], f"{name} least": least, f"{name} most": most, f"{name} simulated": value}
+            rows[load["rate"]] |= values
     return pd.DataFrame(rows).T
 
 

@@ -87,9 +87,15 @@ def test_a_core_is_shared_as_theory_says():
 
 
 def test_what_a_request_costs_falls_with_the_load():
-    """10 ms a request and 100 ms a second."""
-    loads = [{"rate": rate, "cpu": {"api": 10 + 100 / rate}} for rate in (10, 15, 50)]
-    assert simulation.cpu_at(loads, 20)["api"] == pytest.approx(15)
+    """10 ms a request, and 5 more where it comes to an idle one of two cores."""
+
+    def cost(rate: float) -> float:
+        """What is 10 + 5 (1 - rate cost / 2000)."""
+        return 15 / (1 + 5 * rate / 2000)
+
+    loads = [{"rate": rate, "cpu": {"api": cost(rate)}} for rate in (10, 80)]
+    assert cost(20) == pytest.approx(10 + 5 * (1 - 20 * cost(20) / 2000))
+    assert simulation.cpu_at(loads, 20)["api"] == pytest.approx(cost(20))
 
 
 def test_its_limits_are_the_tiers():
