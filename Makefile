@@ -77,7 +77,7 @@ scale: $(SCALE)  ## the scaled-out tier on this machine: Envoy, Varnish, workers
 scale-test: $(SCALE)  ## start all of the tier, ask it, kill its parts
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest deploy/scale
 
-scale-bench: $(SCALE)  ## measure the tier beside a plain server: the figures that notebook 07 stands on (twenty minutes, with wrk)
+scale-bench: $(SCALE)  ## measure the tier beside a plain server: the figures that notebook 07 stands on (half an hour, with wrk)
 	@HF_HUB_OFFLINE=1 PYTHONPATH=. $(BIN)/python benchmarks/bench.py $(or $(RUN),outputs/quick) --only tier
 
 scale-restart: $(SCALE)  ## replace every process of the running tier, one after another, without a lost request

@@ -242,8 +242,11 @@ class _Run:
         while took > 0:
             with self.cores.request() as core:
                 yield core
-                yield self.env.timeout(min(took, SLICE))
-            took -= SLICE
+                while took > 0:
+                    yield self.env.timeout(min(took, SLICE))
+                    took -= SLICE
+                    if self.cores.queue:
+                        break
 
 
 def percentiles(table: pd.DataFrame) -> dict[str, float]:
