@@ -40,7 +40,7 @@ def dollars(value: float) -> str:
 
 def percent(share: float) -> str:
     """A share, small ones too."""
-    return f"{share:.1%}" if share >= 0.01 or not share else f"{100 * share:.1g}%"
+    return f"{share:.1%}" if share >= 0.01 else f"{100 * share:.2g}%" if share else "none"
 
 
 def _bars(axes: Axes, values: pd.Series, colors: str | list[str], labels: list[str]) -> None:
@@ -115,7 +115,8 @@ def hit_curve(curves: pd.DataFrame, seen: tuple[float, float], peak: float) -> F
     axes.legend(loc="upper left")
     curve = curves.iloc[:, 0]
     axes.axvline(peak, **LIMIT)
-    axes.text(peak, 0.03, " one region at the peak", fontsize=9, transform=axes.get_xaxis_transform())
+    label = {"ha": "right", "fontsize": 9, "transform": axes.get_xaxis_transform()}
+    axes.text(peak, 0.03, "one region at the peak ", **label)
     axes.set(xlabel="requests a second", ylabel="share found in the cache", ylim=(0, 1))
     at = float(np.interp(np.log(peak), np.log(curve.index), curve))
     axes.set_title(f"The more ask, the more is known already: {at:.0%} of shared requests at the peak")
@@ -124,7 +125,7 @@ def hit_curve(curves: pd.DataFrame, seen: tuple[float, float], peak: float) -> F
 
 def checked(table: pd.DataFrame, fitted: list[float]) -> Figure:
     """Simulated beside measured latencies; what the simulation was fitted to is hollow."""
-    figure, panels = plt.subplots(1, 2, figsize=(11, 3.6))
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4))
     for axes, name in zip(panels, ("p50", "p99"), strict=True):
         ends = table[[f"{name} least", f"{name} most"]].sub(table[name], axis=0).abs().T
         axes.errorbar(
@@ -136,17 +137,16 @@ def checked(table: pd.DataFrame, fitted: list[float]) -> Figure:
             capsize=4,
             label="measured: the median, least and most",
         )
-        axes.plot(table.index, table[f"{name} simulated"], color=TUNED, linestyle="none")
-        for rate, row in table.iterrows():
-            face = "white" if rate in fitted else TUNED
-            axes.plot(rate, row[f"{name} simulated"], "D", color=TUNED, markerfacecolor=face, markersize=8)
         others = table.drop(index=fitted)
+        for rows, face, label in ((others, TUNED, "simulated"), (table.loc[fitted], "white", "simulated, fitted here")):
+            diamonds = {"color": TUNED, "markerfacecolor": face, "markersize": 8, "label": label}
+            axes.plot(rows.index, rows[f"{name} simulated"], "D", **diamonds)
         off = (others[f"{name} simulated"] / others[name] - 1).abs().max()
         axes.fill_between(table.index, 0.75 * table[name], 1.25 * table[name], color=FAINT, zorder=0, label="± 25 %")
         axes.set(xlabel="requests a second, none cached", ylabel=f"{name}, ms", ylim=(0, None))
         axes.set_title(f"{name}: off by {off:.0%} at most where it was not fitted")
-        axes.legend(loc="upper left")
-    figure.tight_layout()
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="lower center", ncols=4)
+    figure.tight_layout(rect=(0, 0.1, 1, 1))
     return figure
 
 
@@ -162,7 +162,7 @@ def latencies(table: pd.DataFrame, rate: float) -> Figure:
     whole = np.sort(table["ms"])
     axes.loglog(whole, 1 - np.arange(len(whole)) / len(whole), color="#000000", label="all", linewidth=2)
     axes.axvline(250, **LIMIT)
-    axes.text(250, 0.5, " 250 ms", fontsize=9, transform=axes.get_xaxis_transform())
+    axes.text(250, 0.5, "250 ms ", ha="right", fontsize=9, transform=axes.get_xaxis_transform())
     axes.set(xlabel="milliseconds", ylabel="share of requests that take longer", ylim=(1e-4, 1))
     axes.legend(loc="lower left")
     p50, p99 = table["ms"].quantile([0.5, 0.99])
@@ -226,8 +226,8 @@ def budget(table: pd.DataFrame, target: float) -> Figure:
     said = [f"{percent(row.of_budget)} ({row.said})" for row in ordered.itertuples()]
     _bars(axes, 100 * ordered["of_budget"], colors, said)
     axes.set(
-        xlabel=f"% of the requests that may fail at {target:.2%}", xlim=(0, 135 * max(ordered["of_budget"].max(), 0.01))
+        xlabel=f"% of the requests that may fail at {target:.2%}", xlim=(0, 135 * max(ordered["of_budget"].max(), 1e-4))
     )
     total = table["of_budget"].sum()
-    axes.set_title(f"All of it takes {total:.1%} of a month's budget; {ordered.index[0]} most")
+    axes.set_title(f"All of it takes {percent(total)} of a month's budget; {ordered.index[0]} most")
     return figure
