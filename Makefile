@@ -16,8 +16,9 @@ help:  ## list the commands
 $(READY): requirements.txt constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "error: Python 3.11 to 3.13 is needed; name one: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
 	@echo "Installing the pinned packages into .venv (about three minutes) …"
+	@# What is imported is compiled then: all of it would take a minute more.
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt -e .
+	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -r requirements.txt -c constraints.txt -e .
 	@touch $@
 
 run: $(READY)  ## run notebooks 01 to 05: PARAMS=params/gpu.yaml, SET="epochs=3 batch_size=32", FRESH=1
@@ -65,9 +66,9 @@ lab: $(READY)  ## JupyterLab on the notebooks (LAB="--no-browser --port 8889" fo
 SCALE := .venv/.scale
 $(SCALE): $(READY) deploy/scale/requirements.txt deploy/scale/triton-requirements.txt deploy/scale/triton-constraints.txt
 	@echo "Installing the engines of the tier (a minute or two) …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r deploy/scale/requirements.txt -c constraints.txt
+	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -r requirements.txt -r deploy/scale/requirements.txt -c constraints.txt
 	@test -x .venv-triton/bin/python || $(PYTHON) -m venv .venv-triton
-	@.venv-triton/bin/python -m pip install --quiet --disable-pip-version-check -r deploy/scale/triton-requirements.txt -c deploy/scale/triton-constraints.txt
+	@.venv-triton/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -r deploy/scale/triton-requirements.txt -c deploy/scale/triton-constraints.txt
 	@touch $@
 
 scale: $(SCALE)  ## the scaled-out tier on this machine: Envoy, Varnish, workers, Redis, Triton, MLflow (SCALE_UP="--replicas 3")

@@ -106,8 +106,9 @@ def write_csv(n: int, file: str) -> None:
 
 
 def embeddings(n: int) -> np.ndarray:
-    """(n, 384) unit vectors with neighbours: those of 1,000 tracks, jittered."""
-    vectors = encoder.embed(encoder.load(encoder.find("all-MiniLM-L6-v2")), tracks.generate(1_000, 7)["text"])
+    """(n, 384) unit vectors with neighbours: those of at most 1,000 tracks, jittered."""
+    made = tracks.generate(min(n, 1_000), 7)
+    vectors = encoder.embed(encoder.load(encoder.find("all-MiniLM-L6-v2")), made["text"])
     chance = np.random.default_rng(7)
     near = vectors[chance.integers(0, len(vectors), n)] + chance.normal(0, 0.03, (n, 384)).astype(np.float32)
     return near / np.linalg.norm(near, axis=1, keepdims=True)

@@ -4,14 +4,16 @@ import subprocess
 from itertools import combinations
 from types import SimpleNamespace
 
-import nbformat
 import numpy as np
 import pandas as pd
-import papermill
 import pytest
 from colorspacious import cspace_convert, deltaE
+from jupyter_client import KernelManager
 from matplotlib.colors import to_rgb
-from papermill.exceptions import PapermillExecutionError
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
 from sentence_transformers import SentenceTransformer
 
 from lib import debugger, encoder, maps, plots, recommender, runs, scorecard, similarity
@@ -298,7 +300,16 @@ def test_maps_are_turned_to_lie_over_each_other(rng):
 # refusals: the notebook itself, on what it cannot do
 
 
-def debug(tmp_path, small_run, change, **parameters) -> str:
+@pytest.fixture(scope="module")
+def kernel():
+    """One for all of these: most of what a kernel takes is to import what the notebook does."""
+    manager = KernelManager()
+    manager.start_kernel(cwd=runs.NOTEBOOKS)
+    yield manager
+    manager.shutdown_kernel(now=True)
+
+
+def debug(kernel, tmp_path, small_run, change, **parameters) -> str:
     """Notebook 04 on some of the small run's tracks; all that it printed."""
     run = tmp_path / "run"
     run.mkdir()
@@ -307,10 +318,10 @@ def debug(tmp_path, small_run, change, **parameters) -> str:
     (run / "requests.parquet").symlink_to(small_run / "requests.parquet")
     (run / "model").symlink_to(small_run / "model")
     recommender.build_index(run, table)
-    notebook = runs.NOTEBOOKS / "04_embedding_debug.ipynb"
-    given = {"run_dir": str(run), "debug_tracks": 60} | parameters
-    papermill.execute_notebook(notebook, tmp_path / "out.ipynb", given, cwd=notebook.parent, progress_bar=False)
-    outputs = [o for cell in nbformat.read(tmp_path / "out.ipynb", 4).cells for o in cell.get("outputs", [])]
+    notebook = load_notebook_node(str(runs.NOTEBOOKS / "04_embedding_debug.ipynb"))
+    given = parameterize_notebook(notebook, {"run_dir": str(run), "debug_tracks": 60} | parameters)
+    done = NotebookClient(given, km=kernel).execute()
+    outputs = [o for cell in done.cells for o in cell.get("outputs", [])]
     return "\n".join(o.get("text") or o.get("data", {}).get("text/markdown", "") for o in outputs)
 
 
@@ -334,18 +345,18 @@ def debug(tmp_path, small_run, change, **parameters) -> str:
     ],
     ids=["three tracks", "one mood", "identical texts"],
 )
-def test_what_cannot_be_done_is_said(tmp_path, small_run, change, said):
-    told = debug(tmp_path, small_run, change)
+def test_what_cannot_be_done_is_said(kernel, tmp_path, small_run, change, said):
+    told = debug(kernel, tmp_path, small_run, change)
     for words in said:
         assert words in told, told
 
 
-def test_a_model_that_gives_nan_is_refused(tmp_path, small_run):
+def test_a_model_that_gives_nan_is_refused(kernel, tmp_path, small_run):
     model = SentenceTransformer(str(small_run / "model"), device="cpu")
     next(model.parameters()).data.fill_(float("nan"))
     model.save(str(tmp_path / "nan"))
-    with pytest.raises(PapermillExecutionError, match="vectors of base are not finite numbers"):
-        debug(tmp_path, small_run, lambda t: t.head(30), base_model=str(tmp_path / "nan"))
+    with pytest.raises(CellExecutionError, match="vectors of base are not finite numbers"):
+        debug(kernel, tmp_path, small_run, lambda t: t.head(30), base_model=str(tmp_path / "nan"))
 
 
 # colours

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -204,40 +205,37 @@ def test_patience_is_remembered_by_a_training_that_goes_on(taught, tmp_path):
     assert list(history["dev nDCG@10"].dropna()) == [0.5] * 4
 
 
-RUN = """
+def two_epochs(where: Path) -> torch.Tensor:
+    """A short training. -> the weights that it ends with"""
+    tracks = catalogue.generate(300, seed=1)
+    requests = queries.generate(tracks, 200, 1)
+    taught = pairs.make_pairs(tracks, requests, 160, **SHARES)
+    dev = evaluation.RequestEvaluator(*evaluation.held_out(tracks, requests, "dev"))
+    model = small_model()
+    training.train(model, taught, dev, RECIPE._replace(epochs=2), where)
+    return weights(model)
+
+
+APART = """
 import sys
-sys.path.insert(0, {tests!r})
+sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-import torch
-import test_training as t
-tracks = t.catalogue.generate(300, seed=1)
-requests = t.queries.generate(tracks, 200, 1)
-taught = t.pairs.make_pairs(tracks, requests, 160, **t.SHARES)
-dev = t.evaluation.RequestEvaluator(*t.evaluation.held_out(tracks, requests, "dev"))
-model = t.small_model()
-t.training.train(model, taught, dev, t.RECIPE._replace(epochs=2), Path(sys.argv[1]))
-torch.save(t.weights(model), sys.argv[2])
+import test_training
+test_training.two_epochs(Path(sys.argv[2]))
 """
 
 
-def test_a_killed_training_ends_as_one_that_was_never_stopped(tmp_path):
-    script = RUN.format(tests=str(runs.ROOT / "tests"))
-
-    def start(name: str, out: str) -> subprocess.Popen:
-        command = [sys.executable, "-c", script, str(tmp_path / name), str(tmp_path / out)]
-        return subprocess.Popen(command, cwd=runs.ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-
-    assert start("whole", "whole.pt").wait() == 0
-    killed = start("killed", "killed.pt")
+def test_a_killed_training_ends_as_one_that_was_never_stopped(tmp_path, capsys):
+    command = [sys.executable, "-c", APART, str(runs.ROOT / "tests"), str(tmp_path / "killed")]
+    killed = subprocess.Popen(command, cwd=runs.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.time() + 120
     while len(list((tmp_path / "killed").glob("checkpoint-*/trainer_state.json"))) < 2 and time.time() < deadline:
         time.sleep(0.02)
     killed.kill()
     assert killed.wait() == -9
-    again = start("killed", "killed.pt")
-    said, _ = again.communicate()
-    assert again.returncode == 0 and "Going on from checkpoint-" in said
-    assert torch.allclose(torch.load(tmp_path / "whole.pt"), torch.load(tmp_path / "killed.pt"), atol=1e-5)
+    again = two_epochs(tmp_path / "killed")
+    assert "Going on from checkpoint-" in capsys.readouterr().out
+    assert torch.allclose(two_epochs(tmp_path / "whole"), again, atol=1e-5)
 
 
 def test_a_half_written_checkpoint_and_another_training_are_not_gone_on_from(tmp_path):
