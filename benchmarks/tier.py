@@ -48,7 +48,7 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 DELAYS = (0, 2000, 8000)  # microseconds that Triton may keep a text waiting for company
 WAIT = 2.0  # milliseconds that it does, unless it is told otherwise
 LOADS = (0.2, 0.32, 0.44, 0.56, 0.68)  # shares of what saturates, at which latencies are measured for the simulation
-ROUNDS = 3  # times that each of these is measured: the same one minutes later differs by up to a third in p99
+ROUNDS = 3  # times that each of these is measured: the same one, minutes later, may have a p99 half as large again
 # Requests from a file, one after another. If THINK says how long (ms), each connection pauses in between, for times of
 # an exponential distribution, as many listeners do that know nothing of each other.
 LUA = """

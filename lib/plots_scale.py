@@ -128,15 +128,8 @@ def checked(table: pd.DataFrame, fitted: list[float]) -> Figure:
     figure, panels = plt.subplots(1, 2, figsize=(11, 4))
     for axes, name in zip(panels, ("p50", "p99"), strict=True):
         ends = table[[f"{name} least", f"{name} most"]].sub(table[name], axis=0).abs().T
-        axes.errorbar(
-            table.index,
-            table[name],
-            ends,
-            color=BASE,
-            marker="o",
-            capsize=4,
-            label="measured: the median, least and most",
-        )
+        dots = {"color": BASE, "marker": "o", "capsize": 4, "label": "measured: the median, least and most"}
+        axes.errorbar(table.index, table[name], ends, **dots)
         others = table.drop(index=fitted)
         for rows, face, label in ((others, TUNED, "simulated"), (table.loc[fitted], "white", "simulated, fitted here")):
             diamonds = {"color": TUNED, "markerfacecolor": face, "markersize": 8, "label": label}
