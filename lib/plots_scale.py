@@ -144,7 +144,8 @@ def checked(table: pd.DataFrame, fitted: list[float]) -> Figure:
 
 
 def latencies(table: pd.DataFrame, rate: float) -> Figure:
-    """How long requests take, by where their answers are found: the share that takes longer."""
+    """How long what is answered takes, by where the answer is found: the share that takes longer."""
+    failed, table = table["failed"].mean(), table[~table["failed"]]
     figure, axes = plt.subplots(figsize=(8.5, 4))
     for found, color in zip(("edge", "joined", "made"), (TUNED, PALETTE[2], OTHER), strict=True):
         took = np.sort(table.loc[table["found"] == found, "ms"])
@@ -156,10 +157,11 @@ def latencies(table: pd.DataFrame, rate: float) -> Figure:
     axes.loglog(whole, 1 - np.arange(len(whole)) / len(whole), color="#000000", label="all", linewidth=2)
     axes.axvline(250, **LIMIT)
     axes.text(250, 0.5, "250 ms ", ha="right", fontsize=9, transform=axes.get_xaxis_transform())
-    axes.set(xlabel="milliseconds", ylabel="share of requests that take longer", ylim=(1e-4, 1))
+    axes.set(xlabel="milliseconds", ylabel="share of answers that take longer", ylim=(1e-4, 1))
     axes.legend(loc="lower left")
     p50, p99 = table["ms"].quantile([0.5, 0.99])
-    axes.set_title(f"{rate:,.0f} requests a second, simulated: p50 {p50:.1f} ms, p99 {p99:.0f} ms")
+    said = f"; {percent(failed)} fail" if failed else ""
+    axes.set_title(f"{rate:,.0f} requests a second, simulated: p50 {p50:.1f} ms, p99 {p99:.0f} ms{said}")
     return figure
 
 
@@ -171,18 +173,23 @@ def breaking(table: pd.DataFrame, planned: float) -> Figure:
     left.semilogy(times, table["p50"], color=TUNED, marker="s", label="p50")
     left.axhline(250, **LIMIT)
     left.set(xlabel="rate over the planned one", ylabel="milliseconds")
-    left.legend(loc="upper left")
+    left.legend(loc="best")
     held = times[(table["p99"] <= 250).cummin()]
     left.set_title(
         f"p99 stays below 250 ms up to {held.max():.1f} times the plan" if len(held) else "p99 is over 250 ms"
     )
     for part, label, color in (("workers", "workers", TUNED), ("encoders", "Triton", OTHER)):
-        right.plot(times, table[part], color=color, marker="o", label=label)
+        if table[part].any():  # a static encoder has no Triton
+            right.plot(times, table[part], color=color, marker="o", label=label)
     right.axhline(1, **LIMIT)
     right.set(xlabel="rate over the planned one", ylabel="busy, of what there is", ylim=(0, None))
-    right.legend(loc="upper left")
-    triton = table["encoders"].iloc[-1] > table["workers"].iloc[-1]
-    right.set_title("Triton breaks first" if triton else "The workers break first")
+    right.legend(loc="best")
+    broken = table[(table["p99"] > 250) | (table["failed"] > 0.01)]
+    if len(broken):
+        first = "Triton is" if broken["encoders"].iloc[0] > broken["workers"].iloc[0] else "The workers are"
+        right.set_title(f"{first} the busier where it breaks, at {broken.index[0] / planned:g} times")
+    else:
+        right.set_title("Nothing breaks")
     figure.tight_layout()
     return figure
 

@@ -35,12 +35,15 @@ LIMITS = {
     "utilisation": (0.01, 1),
     "search_ms": (0, 1000),
     "gpu_speedup": (0.01, math.inf),
-    "core_hour": (0, math.inf),
+    "core_hour": (1e-6, math.inf),
     "gib_hour": (0, math.inf),
     "gpu_hour": (0, math.inf),
     "target": (0, 1 - 1e-9),
     "seconds": (1, 3600),
 }
+WHOLE = {"distinct", "regions", "edge_caches", "workers", "tritons"}  # of these, what is counted
+FEWEST = 100  # requests of a region that are simulated
+MEASURED = {"machine", "cores", "loads", "made", "layers", "encoders", "batches", "restarts", "rollback"}
 
 
 def read(measured: Path, parameters: dict) -> dict:
@@ -55,20 +58,33 @@ def read(measured: Path, parameters: dict) -> dict:
     """
     if not measured.is_file():
         raise WorkbookError(f"{shown(measured)} is not there: make scale-bench writes one.")
-    given = read_json(measured)
-    wrong = [
-        f"{name} is {parameters[name]}, not {least:g} to {most:g}"
-        for name, (least, most) in LIMITS.items()
-        if not least <= parameters[name] <= most
-    ]
+    try:
+        given = read_json(measured)
+    except ValueError as error:
+        raise WorkbookError(f"{shown(measured)} is not JSON: {error}. make scale-bench writes one.") from None
+    if not isinstance(given, dict) or not given.keys() >= MEASURED:
+        raise WorkbookError(f"{shown(measured)} is not what make scale-bench writes.")
+    wrong = [said for name in LIMITS if (said := _wrong(name, parameters[name]))]
     if parameters["encoder"] not in (known := [*given["encoders"], "GPU"]):
         wrong.append(f"encoder is {parameters['encoder']!r}, not one of {', '.join(known)}")
-    rate = Demand(*(parameters[name] for name in ("users", "requests_per_day", "peak_factor")), 0, 1, 1).peak
-    if rate > ENOUGH:
-        wrong.append(f"{rate:,.0f} requests a second are too many to simulate: take fewer users, needs grow with them")
     if wrong:
         raise WorkbookError("; ".join(wrong) + ".")
+    rate = Demand(*(parameters[name] for name in ("users", "requests_per_day", "peak_factor")), 0, 1, 1).peak
+    if rate > ENOUGH:
+        raise WorkbookError(
+            f"{rate:,.0f} requests a second are too many to simulate: take fewer users, needs grow with them."
+        )
+    if rate / parameters["regions"] * parameters["seconds"] < FEWEST:
+        raise WorkbookError(f"{rate:,.2g} requests a second are too few to simulate: take more users, or more seconds.")
     return given
+
+
+def _wrong(name: str, value) -> str:
+    """What is wrong with a parameter of notebook 07, if anything is."""
+    least, most = LIMITS[name]
+    if isinstance(value, bool) or not isinstance(value, int if name in WHOLE else (int, float)):
+        return f"{name} is {value!r}, not a {'whole ' * (name in WHOLE)}number"
+    return "" if least <= value <= most else f"{name} is {value}, not {least:g} to {most:.9g}"
 
 
 class Demand(NamedTuple):
@@ -211,7 +227,7 @@ def plan(measured: dict, demand: Demand, supply: Supply, rate: float | None = No
     busy = (unit_costs(measured, supply) * where).sum(axis=1) * region / 1000  # cores at work in a region
     gpus = 0.0
     if supply.encoder == "GPU":
-        gpus = max(1, math.ceil(busy["triton"] / supply.gpu_speedup / supply.utilisation))
+        gpus = max(2, math.ceil(busy["triton"] / supply.gpu_speedup / supply.utilisation))
         busy["triton"] = gpus * supply.utilisation  # a core a GPU feeds it
     cores = busy / supply.utilisation
     # A worker is one thread; there are two of everything at least, or it could not be replaced.

@@ -136,13 +136,16 @@ def test_more_than_can_wait_is_refused_and_the_rest_is_in_time():
     assert simulation.percentiles(late)["p99"] < 1000 and table.attrs["encoders"] == pytest.approx(1, abs=0.02)
 
 
-PARAMETERS = dict.fromkeys(scale.LIMITS, 1) | {"encoder": "onnx", "target": 0.9999, "users": 1000}
+PARAMETERS = dict.fromkeys(scale.LIMITS, 1) | {"encoder": "onnx", "target": 0.9999, "users": 20_000_000}
 
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
         ({"users": 0, "personal": 1.5}, "users is 0, not 1 to inf; personal is 1.5, not 0 to 1"),
+        ({"users": "many", "regions": 2.5}, "users is 'many', not a number; regions is 2.5, not a whole number"),
+        ({"users": 1000}, "too few to simulate"),
+        ({"target": 1}, "target is 1, not 0 to 0.999999999"),
         ({"encoder": "bert"}, "encoder is 'bert', not one of "),
         ({"users": 10**12}, "too many to simulate"),
     ],
@@ -152,8 +155,9 @@ def test_parameters_that_make_no_sense_are_named(wrong, said):
     assert scale.read(file, PARAMETERS)["machine"]
     with pytest.raises(runs.WorkbookError, match=said):
         scale.read(file, PARAMETERS | wrong)
-    with pytest.raises(runs.WorkbookError, match="make scale-bench"):
-        scale.read(file.with_name("none.json"), PARAMETERS)
+    for other in ("none.json", "README.md"):
+        with pytest.raises(runs.WorkbookError, match="make scale-bench"):
+            scale.read(file.with_name(other), PARAMETERS)
 
 
 def test_a_calibration_predicts_what_it_was_not_shown(measured):

@@ -83,6 +83,7 @@ class Tier:
         # Five that fail in a row, and for a second nobody waits for it: uncached requests are refused at once.
         breaker = CircuitBreaker(failure_threshold=5, recovery_timeout=1, expected_exception=InferenceServerException)
         self.vector = breaker.decorate(self._vector)
+        self.proving, self.proved = asyncio.Lock(), -1.0
 
     async def _vector(self, model: str, text: str) -> np.ndarray:
         """The encoder's vector of a text. -> (d,) float32.
@@ -116,6 +117,13 @@ class Tier:
         if not LOCAL:
             vector = await self.vector(served.version.triton, unicodedata.normalize("NFKC", text))
             served.songs.ahead = {text: vector}
+
+    async def prove(self) -> None:
+        """Have Triton encode something, once a second at most: who has no token may ask for it, too."""
+        async with self.proving:
+            if time.monotonic() - self.proved > 1:
+                await self.encode(self.served, "ready?")
+                self.proved = time.monotonic()
 
     async def follow(self) -> None:
         """Serve what the registry says, once Triton has it too; for ever."""
@@ -195,7 +203,7 @@ async def lifespan(app: FastAPI):
     await tier.cache.redis.aclose()
 
 
-app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
 
 
 @app.post("/recommend")
@@ -255,7 +263,7 @@ async def ready(request: Request) -> Response:
     if not tier.served:
         return unavailable("The service is starting.")
     try:
-        await tier.encode(tier.served, "ready?")
+        await tier.prove()
     except GONE:
         return unavailable("The encoder does not answer.")
     return said(api.ready(tier.served.songs))

@@ -34,6 +34,7 @@ from lib.integrity import whole
 from lib.runs import ROOT, WorkbookError, end_with_parent, folder, only_one, resolve, shown, write_json
 
 HERE = Path(__file__).parent
+QUICK = "outputs/quick"  # what is served where nobody said anything
 TEMPLATES = ("supervisord.conf", "default.vcl", "envoy.yaml")
 NEEDED = {"redis-server": "redis-server", "varnishd": "varnish varnish-modules"}
 PATH = f"{os.environ['PATH']}:/usr/sbin"  # where Debian has varnishd; not everybody's path
@@ -77,10 +78,11 @@ def write(home: Path, first: int, replicas: int, encoder: str) -> None:
         (home / name).write_text(settings.get_template(f"{name}.j2").render(values))
 
 
-def up(home: Path, first: int, replicas: int, encoder: str, run: str) -> int:
+def up(home: Path, first: int, replicas: int, encoder: str, run: str | None) -> int:
     """Start all, register a run where none is, and stay until Ctrl-C or SIGTERM."""
-    if not (home / "served.json").exists():
-        whole(resolve(run))  # or it would be found out when all has started
+    known = (home / "served.json").exists()
+    if run or not known:
+        whole(resolve(run or QUICK))  # or it would be found out when all has started
     if there := taken(first):
         raise WorkbookError(
             f"somebody listens on port {there[0]} already, one of the {PORTS} from {first}: stop it (a tier that was "
@@ -96,8 +98,13 @@ def up(home: Path, first: int, replicas: int, encoder: str, run: str) -> int:
     try:
         print("Starting Redis, MLflow, Varnish, Envoy …", flush=True)
         tier.wait(tier.ports.mlflow, "/health", supervisor)
-        if tier.registry("serving", stderr=subprocess.DEVNULL).returncode and tier.registry("promote", run).returncode:
+        if (
+            tier.registry("serving", stderr=subprocess.DEVNULL).returncode
+            and tier.registry("promote", run or QUICK).returncode
+        ):
             return 1
+        if known and run:
+            print(f"Its registry knows what to serve. To serve {run} instead: make scale-promote RUN={run}", flush=True)
         print(f"Starting {replicas} Tritons and {replicas} workers …", flush=True)
         tier.wait(first, process=supervisor)
         if failed := [part for part, state in tier.states().items() if state in ("FATAL", "BACKOFF", "EXITED")]:
@@ -113,9 +120,7 @@ def up(home: Path, first: int, replicas: int, encoder: str, run: str) -> int:
 
 def restart(tier: Tier) -> None:
     """Replace every process, one after another: no request is lost while there is another, or a way around it."""
-    if not (there := tier.states()):
-        raise WorkbookError(f"no tier runs in {shown(tier.home)}: make scale")
-    parts = tqdm(there, unit="part")
+    parts = tqdm(tier.states(), unit="part")
     for part in parts:
         parts.set_description(part)
         tier.restart(part)
@@ -144,7 +149,7 @@ def main(argv: list[str] | None = None) -> int:
     commands.add_parser("rollback", help="have the version before served again")
     commands.add_parser("restart", help="replace every process, one after another, while it serves")
     start = commands.add_parser("up", help="start all of it, until Ctrl-C")
-    start.add_argument("--run", default="outputs/quick", help="served until one is promoted (default: %(default)s)")
+    start.add_argument("--run", help=f"served until one is promoted (default: {QUICK})")
     start.add_argument("--port", type=_port, default=8080, help="the door's; 49 follow (default: %(default)s)")
     start.add_argument("--replicas", type=_replicas, default=2, help="workers, and Tritons (default: %(default)s)")
     start.add_argument("--encoder", choices=("triton", "local"), default="triton", help="(default: %(default)s)")
@@ -160,6 +165,8 @@ def main(argv: list[str] | None = None) -> int:
         if args.command == "token":
             print(token(home))
             return 0
+        if not tier.states():
+            raise WorkbookError(f"no tier runs in {shown(home)}: make scale")
         if args.command == "status":
             print(tier.ctl("status"), end="")
             return 0
