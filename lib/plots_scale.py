@@ -40,7 +40,7 @@ def dollars(value: float) -> str:
 
 def percent(share: float) -> str:
     """A share, small ones too."""
-    return f"{share:.1%}" if share >= 0.01 else f"{100 * share:.2g}%" if share else "none"
+    return f"{share:,.1%}" if share >= 0.01 else f"{100 * share:.2g}%" if share else "none"
 
 
 def _bars(axes: Axes, values: pd.Series, colors: str | list[str], labels: list[str]) -> None:

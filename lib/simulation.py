@@ -35,7 +35,8 @@ class Service(NamedTuple):
         batch, text: of the encoder's for a batch, and more for each text of it.
         wait: that an encoder keeps a text waiting for company.
         path: that a request spends where nobody works: sockets, wake-ups.
-        spread: sigma of the logarithm of each of these; their medians are those above.
+        spread: sigma of the logarithm of each of these; their medians are those above, and `own`.
+        own: of a worker's for the vector, where it computes that by itself.
     """
 
     door: float
@@ -46,6 +47,7 @@ class Service(NamedTuple):
     wait: float
     path: float
     spread: float
+    own: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -204,7 +206,7 @@ class _Run:
         size = yield vector
         if self.env.now - asked > DEADLINE:
             return True, size
-        yield from self._work(service.after, "workers", worker)
+        yield from self._work(service.after + self.world.slower * service.own, "workers", worker)
         return False, size
 
     def _encoder(self, queue: simpy.Store) -> Iterator:
@@ -327,8 +329,7 @@ def with_encoder(service: Service, measured: dict, supply: Supply) -> Service:
     """The times with another encoder in place of the ONNX one that was measured; a static one is the worker's own."""
     forms = measured["encoders"]
     if supply.encoder == "static":
-        more = service.after + forms["static"]["alone"]
-        return service._replace(after=more, batch=0.0, text=0.0, wait=0.0)
+        return service._replace(own=forms["static"]["alone"], batch=0.0, text=0.0, wait=0.0)
     gpu = supply.encoder == "GPU"
     times = 1 / supply.gpu_speedup if gpu else forms[supply.encoder]["among"] / forms["onnx"]["among"]
     return service._replace(batch=times * service.batch, text=times * service.text)

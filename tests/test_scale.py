@@ -79,6 +79,12 @@ def test_one_worker_queues_as_theory_says():
     assert table.attrs["workers"] == pytest.approx(0.7, rel=0.05)
 
 
+def test_what_slows_an_encoder_slows_a_worker_that_has_its_own():
+    site, slow = Site(Service(**NOBODY | {"after": 3.0}, own=4.0), 1, 1), (0, lambda world: setattr(world, "slower", 5))
+    table = simulation.simulate(site, 1, 30, events=(slow,))
+    assert table["ms"].min() == pytest.approx(3 + 5 * 4)
+
+
 def test_a_core_is_shared_as_theory_says():
     """M/G/1 with processor sharing (Kleinrock 1967): the mean time is 1 / (1 - rho) services."""
     site = Site(Service(**NOBODY | {"before": 7.0}), 1000, 1, cores=1)
