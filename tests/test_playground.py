@@ -67,7 +67,7 @@ def voila(small_run, prepared, chromium):
     ]
     with server(command, port, prepared.with_name("voila.log")) as address:
         page = chromium.new_page(viewport={"width": 1280, "height": 1000})
-        page.goto(address)
+        page.goto(address, timeout=120_000)  # whole when the notebook has run: on a busy machine, late
         page.wait_for_selector(".song", timeout=90_000)
         yield page
         page.close()
@@ -230,7 +230,7 @@ def test_a_page_that_is_closed_leaves_no_kernel(voila, chromium):
 
     before = kernels()
     page = chromium.new_page()
-    page.goto(voila.url)
+    page.goto(voila.url, timeout=120_000)
     page.wait_for_selector(".song", timeout=90_000)
     assert kernels() == before + 1
     page.close()
@@ -275,7 +275,7 @@ def test_in_jupyterlab(prepared, chromium):
     command += ["--IdentityProvider.token=", "--ServerApp.root_dir", prepared.parent]
     with server(command, port, prepared.with_name("lab.log")) as address:
         page = chromium.new_page(viewport={"width": 1600, "height": 1200})
-        page.goto(f"{address}/lab/tree/{prepared.name}")
+        page.goto(f"{address}/lab/tree/{prepared.name}", timeout=120_000)
         page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
         page.get_by_text("| Idle").wait_for(timeout=60_000)  # its kernel; until it is, cells that are run do nothing
         page.get_by_role("menuitem", name="Run", exact=True).click()
