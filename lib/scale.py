@@ -75,7 +75,7 @@ def read(measured: Path, parameters: dict) -> dict:
             f"{rate:,.0f} requests a second are too many to simulate: take fewer users, needs grow with them."
         )
     if rate / parameters["regions"] * parameters["seconds"] < FEWEST:
-        raise WorkbookError(f"{rate:,.2g} requests a second are too few to simulate: take more users, or more seconds.")
+        raise WorkbookError(f"{rate:.3g} requests a second are too few to simulate: take more users, or more seconds.")
     return given
 
 
