@@ -9,7 +9,9 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
@@ -274,19 +276,22 @@ def test_a_triton_whose_server_has_ended_is_started_again(up):
 
 
 def test_more_than_it_can_do_is_refused_and_the_rest_answered(up):
-    """Without a limit all would be late, their clients gone, and nearly nothing answered."""
-    url, settings = f"http://127.0.0.1:{up.first}/recommend", {"headers": up.headers(), "timeout": 5}
-    with httpx.Client(**settings, limits=httpx.Limits(max_connections=None)) as http, ThreadPoolExecutor(200) as many:
+    """Of these, 0 to 15 % are late on two cores; without a limit 30 to 64 % were."""
+    headers = {"Content-Type": "application/json", **up.headers()}
 
-        def ask(text: str) -> int:
-            try:
-                return http.post(url, json={"text": text}).status_code
-            except httpx.RemoteProtocolError:  # the second was over while the answer was on its way
-                return 503
+    def ask(client: int) -> list[int]:  # with what costs the cores least: they are the tier's, too
+        statuses = []
+        with closing(HTTPConnection("127.0.0.1", up.first, timeout=5)) as door:
+            for n in range(4):
+                body = json.dumps({"text": f"all at once {client} {n} {time.time()}"})
+                door.request("POST", "/recommend", body, headers)
+                answer = door.getresponse()
+                statuses += [answer.status] if answer.read() else []
+        return statuses
 
-        found = Counter(many.map(ask, [f"all at once {n} {time.time()}" for n in range(800)]))
-    # The clients have most of the cores: on a slow day one in six is late.
-    assert found[200] >= 80 and found[429] > 0 and found[200] + found[429] >= 560, found
+    with ThreadPoolExecutor(200) as many:
+        found = Counter(itertools.chain.from_iterable(many.map(ask, range(200))))
+    assert found[200] >= 80 and found[429] > 0 and found[200] + found[429] >= 640, found
     assert up.ask({"text": f"a moment later {time.time()}"}).status_code == 200
 
 
