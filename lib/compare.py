@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from lib import evaluation, plots, plots_model, report
+from lib import evaluation, findings, plots, plots_model, report
 from lib.runs import ROOT, WorkbookError, fingerprint, need, read_json, resolve, shown
 
 FILES = ("tracks.parquet", "metrics.json", "answers.parquet", "quality.json", "embedding.json")
@@ -84,7 +84,7 @@ def paired(first: Run, other: Run) -> pd.DataFrame:
         return pd.DataFrame()
     before, after = (run.answers.assign(nth=run.answers.groupby("text").cumcount()) for run in (first, other))
     both = before.merge(after, on=["text", "mood", "nth"])  # a text may be asked twice
-    return both.assign(gain=both[f"{evaluation.MAIN}_y"] - both[f"{evaluation.MAIN}_x"])
+    return both.assign(gain=both[f"{findings.MAIN}_y"] - both[f"{findings.MAIN}_x"])
 
 
 def verdict(first: Run, other: Run, both: pd.DataFrame) -> str:
@@ -95,11 +95,11 @@ def verdict(first: Run, other: Run, both: pd.DataFrame) -> str:
     before, after = (
         both[[f"{m}_{side}" for m in evaluation.MEASURES]].set_axis(list(evaluation.MEASURES), axis=1) for side in "xy"
     )
-    change = evaluation.compare(before, after)[evaluation.MAIN]
+    change = evaluation.compare(before, after)[findings.MAIN]
     better, worse = change["low"] > 0, change["high"] < 0
     word = "answers better than" if better else "answers worse than" if worse else "makes no clear difference to"
     return (
-        f"{other.name} {word} {first.name}: {evaluation.MAIN} {change['mean']:+.3f} "
+        f"{other.name} {word} {first.name}: {findings.MAIN} {change['mean']:+.3f} "
         f"(95 % interval {change['low']:+.3f} to {change['high']:+.3f}) over {len(both):,} requests; "
         f"{(both['gain'] > 0).sum():,} got better, {(both['gain'] < 0).sum():,} worse."
     )
@@ -119,8 +119,8 @@ def write(runs: list[Run], path: Path) -> str:
             }
         )
     encoders = {run.name: run.metrics["encoders"]["tuned"] for run in runs}
-    means = [f"{name} {e['retrieval'][evaluation.MAIN]['mean']:.3f}" for name, e in encoders.items()]
-    picture = plots_model.retrieval(encoders, f"{evaluation.MAIN}: {', '.join(means)}")
+    means = [f"{name} {e['retrieval'][findings.MAIN]['mean']:.3f}" for name, e in encoders.items()]
+    picture = plots_model.retrieval(encoders, f"{findings.MAIN}: {', '.join(means)}")
     png, about = plots.described(picture)
     report.page(
         path,
@@ -158,9 +158,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _figures(run: Run) -> dict[str, str]:
-    tuned, retrieval = run.metrics["encoders"]["tuned"], evaluation.summary(run.metrics)
+    tuned, retrieval = run.metrics["encoders"]["tuned"], findings.summary(run.metrics)
     told = dict(retrieval.loc["tuned"])
-    told[f"{evaluation.MAIN}, base"] = retrieval.loc["base", evaluation.MAIN]
+    told[f"{findings.MAIN}, base"] = retrieval.loc["base", findings.MAIN]
     told |= {f"MusicCaps {task}": f"{value:.3f}" for task, value in tuned.get("musiccaps", {}).items()}
     told["uniformity"] = f"{tuned['space']['uniformity']:.2f}"
     told["ms for one request"] = ", ".join(f"{s['ms_for_one']:.1f} ({d})" for d, s in tuned["speed"].items())
@@ -180,7 +180,7 @@ def _rows(both: pd.DataFrame, which: str, ascending: bool) -> list[dict]:
         return []
     rows = both.query(which).sort_values("gain", ascending=ascending, kind="stable").head(SHOWN)
     return [
-        {"text": r["text"], "scores": (r[f"{evaluation.MAIN}_x"], r[f"{evaluation.MAIN}_y"]),
+        {"text": r["text"], "scores": (r[f"{findings.MAIN}_x"], r[f"{findings.MAIN}_y"]),
          "songs": (r["songs_x"].split("\n"), r["songs_y"].split("\n"))}
         for r in rows.to_dict("records")
     ]  # fmt: skip

@@ -13,7 +13,7 @@ from nbconvert import HTMLExporter
 from nbconvert.filters import markdown2html
 from traitlets.config import Config
 
-from lib import evaluation
+from lib import findings
 from lib.runs import STAGES, atomic, read_json, shown
 
 WIDGET = "application/vnd.jupyter.widget-view+json"  # progress bars: they are done, and no page can show them
@@ -37,9 +37,9 @@ def write(run: Path, record: dict) -> None:
         title=f"Run {run.name}",
         run=record,
         metrics=metrics,
-        verdict=Markup(markdown2html(evaluation.headline(metrics))),
+        verdict=Markup(markdown2html(findings.headline(metrics))),
         cards=_cards(run, metrics),
-        figures=table(evaluation.summary(metrics)),
+        figures=table(findings.summary(metrics)),
         pictures=[picture for notebook in reversed(told.values()) for picture in _headlines(notebook)],
         parts=[_part(name, notebook, stages.get(name, {}).get("seconds")) for name, notebook in told.items()],
         parameters=table(pd.Series(record["parameters"], dtype=object).to_frame("value")),
@@ -80,8 +80,8 @@ def summary(run: Path) -> str:
 
 def _cards(run: Path, metrics: dict) -> list[dict[str, str]]:
     """The four figures that come first, each with what it is."""
-    base, tuned = (metrics["encoders"][name]["retrieval"][evaluation.MAIN]["mean"] for name in ("base", "tuned"))
-    change = metrics["difference"][evaluation.MAIN]
+    base, tuned = (metrics["encoders"][name]["retrieval"][findings.MAIN]["mean"] for name in ("base", "tuned"))
+    change = metrics["difference"][findings.MAIN]
     rules = read_json(run / "quality.json")["rules"]
     amiss = [rule["rule"] for rule in rules if not rule["passed"]]
     checks = pd.DataFrame(read_json(run / "embedding.json")["scorecard"])

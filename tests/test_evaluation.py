@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import benchmarks, calibration, encoder, evaluation, queries, runs, tracks
+from lib import benchmarks, calibration, encoder, evaluation, findings, queries, runs, tracks
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +55,8 @@ def test_a_collapsed_encoder_passes_the_seeds_test_and_fails_all_else(base):
     metrics = {"requests": len(requests), "tracks": len(table), "difference": change, "encoders": {}}
     for name, table_ in (("base", honest), ("tuned", bad), ("bm25", honest)):
         metrics["encoders"][name] = {"retrieval": evaluation.intervals(table_)}
-    assert evaluation.verdict(metrics).startswith("Tuning did harm")
-    assert evaluation.verdict(metrics | {"tracks": 12}).startswith("Too few held-out tracks (12)")
+    assert findings.verdict(metrics).startswith("Tuning did harm")
+    assert findings.verdict(metrics | {"tracks": 12}).startswith("Too few held-out tracks (12)")
     spaces = [calibration.spread(evaluation.encode(m, table, requests), table, requests) for m in (base, collapsed)]
     assert [space["verdict"] for space in spaces] == ["spread", "collapsed"]
     assert spaces[1]["uniformity"] > spaces[0]["uniformity"] and spaces[1]["mean_cosine"] > 0.99
@@ -74,14 +74,14 @@ def test_the_headline_says_what_got_worse_and_what_was_not_measured():
 
     encoders = {"base": one(0.2), "tuned": one(0.4)}
     metrics = {"verdict": "Tuning helped", "by_mood": {}, "encoders": encoders}
-    said = evaluation.headline(metrics)
+    said = findings.headline(metrics)
     assert (
         "**tuned** (0.400)" in said and "crowded" in said and "Nothing was measured on text that people wrote" in said
     )
     encoders["base"]["musiccaps"] = {"mood": 0.5, "tags → caption": 0.5}
     encoders["tuned"]["musiccaps"] = {"mood": 0.3, "tags → caption": 0.6}
     metrics["by_mood"] = {"<script>": {"base": 0.1, "tuned": 0.2}}
-    said = evaluation.headline(metrics)
+    said = findings.headline(metrics)
     assert "mood 0.500 to 0.300 (**worse**), tags → caption 0.500 to 0.600." in said and "Nothing" not in said
     assert "hardest: &lt;script&gt;" in said
 

@@ -98,7 +98,7 @@ def served(notebook, tmp_path_factory):
         yield process, ask
 
 
-def wait_for(condition, seconds=15):
+def wait_for(condition, seconds=30):
     ends = time.monotonic() + seconds
     while not (got := condition()):
         assert time.monotonic() < ends, "it did not happen in time"
@@ -159,7 +159,7 @@ def test_the_process_that_kernels_are_forked_from_may_die(served):
     assert forker.ppid() == process.pid
     forker.kill()
     fresh = lambda: {a[1].get("pid") for a in in_parallel(ask, ["slow"] * 4)}  # noqa: E731
-    wait_for(lambda: both_ready(ask) and not (dead | {None}) & fresh(), 30)  # None: of an error
+    wait_for(lambda: both_ready(ask) and not (dead | {None}) & fresh())  # None: of an error
 
 
 def test_a_handler_that_hangs_is_ended_at_the_time_limit(served):
@@ -418,7 +418,7 @@ def test_a_new_model_without_a_gap(small_run, tmp_path):
         for run, wanted in ((other, second), (small_run, first)):
             started = time.monotonic()
             point(link, run)
-            wait_for(lambda w=wanted: len(answers) > 20 and all(a[2] == w for a in answers[-20:]), 20)
+            wait_for(lambda w=wanted: len(answers) > 20 and all(a[2] == w for a in answers[-20:]))
             seconds.append(time.monotonic() - started)
         stop.set()
         for client in clients:

@@ -21,6 +21,8 @@ from pydantic import ValidationError
 
 from lib import api, runs
 
+START = 120  # seconds for a start, or for its failure: six where nothing else runs
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -65,7 +67,7 @@ def service(small_run, tmp_path_factory):
     log = tmp_path_factory.mktemp("service") / "log"
     process = start(sys.executable, small_run, port, log.open("w"))  # a pipe that nobody reads would fill and block it
     ask = Service(port)
-    while time.monotonic() - started < 30:
+    while time.monotonic() - started < START:
         try:
             if ask("/ready")[0] == 200:
                 break
@@ -75,7 +77,7 @@ def service(small_run, tmp_path_factory):
         time.sleep(0.3)
     else:
         process.kill()
-        pytest.fail(f"not ready within 30 s: {log.read_text()}")
+        pytest.fail(f"not ready within {START} s: {log.read_text()}")
     yield ask
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=10) == 0
@@ -248,17 +250,17 @@ def test_a_taken_port_is_said(python, small_run):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        _out, said = (process := start(python, small_run, taken.getsockname()[1])).communicate(timeout=30)
+        _out, said = (process := start(python, small_run, taken.getsockname()[1])).communicate(timeout=START)
     assert process.returncode == 1 and "Address already in use" in said and "make serve PORT=" in said
 
 
 def test_a_port_that_is_none_is_said(python, small_run):
-    _out, said = (process := start(python, small_run, 99999)).communicate(timeout=30)
+    _out, said = (process := start(python, small_run, 99999)).communicate(timeout=START)
     assert process.returncode == 2 and "'99999' is not a port: a whole number from 1 to 65535" in said
 
 
 def test_a_run_that_is_not_there_is_said(python, tmp_path):
-    _out, said = (process := start(python, tmp_path, free_port())).communicate(timeout=30)
+    _out, said = (process := start(python, tmp_path, free_port())).communicate(timeout=START)
     assert process.returncode == 1 and "has no model" in said and "Traceback" not in said
 
 
@@ -269,7 +271,7 @@ def test_a_notebook_that_fails_at_start_ends_the_process(python, small_run, tmp_
     shutil.copytree(small_run, broken)
     (broken / "index" / "vectors.npy").write_bytes(b"half")
     process = start(python, broken, free_port())
-    _out, said = process.communicate(timeout=60)
+    _out, said = process.communicate(timeout=START)
     assert process.returncode == 1 and "could not be started on" in said and "is damaged" in said, said
 
 
@@ -290,7 +292,7 @@ def test_stock_kernel_gateway_serves_the_notebook_too(python, small_run):
         [python, "-m", "kernel_gateway", *options, f"--KernelGatewayApp.port={port}"], stderr=subprocess.DEVNULL
     )
     try:
-        ask, deadline = Service(port), time.monotonic() + 60
+        ask, deadline = Service(port), time.monotonic() + START
         while time.monotonic() < deadline:
             try:
                 status, answer, _ = ask(body={"text": "Jazzy lo-fi beats for studying", "num_recommendations": 3})

@@ -381,7 +381,7 @@ def imported(tmp_path: Path, catalogue: Path, columns: dict, *more: str, **given
 
 def test_a_real_catalogue_goes_from_import_to_answer(shared, tmp_path):
     """01 and 03 on tracks that people released; a calm and a lively request get different songs."""
-    columns, recipe = {"title": "name", "duration_ms": "length"}, {"n_pairs": 400, "batch_size": 16, "encoder": "torch"}
+    columns, recipe = {"title": "name", "duration_ms": "length"}, {"n_pairs": 240, "batch_size": 16, "encoder": "torch"}
     songs = imported(tmp_path, shared / "data/spotify-moods.csv", columns, "03_finetune", **recipe)
     asked = ("calm quiet gentle music", "energetic party music", "loud aggressive distorted guitars")
     calm, lively, loud = (songs.recommend(text, 10) for text in asked)
