@@ -65,9 +65,9 @@ lab: $(READY)  ## JupyterLab on the notebooks (LAB="--no-browser --port 8889" fo
 SCALE := .venv/.scale
 $(SCALE): $(READY) deploy/scale/requirements.txt deploy/scale/triton-requirements.txt deploy/scale/triton-constraints.txt
 	@echo "Installing the engines of the tier (a minute or two) …"
-	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -r requirements.txt -r deploy/scale/requirements.txt -c constraints.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r deploy/scale/requirements.txt -c constraints.txt
 	@test -x .venv-triton/bin/python || $(PYTHON) -m venv .venv-triton
-	@.venv-triton/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -r deploy/scale/triton-requirements.txt -c deploy/scale/triton-constraints.txt
+	@.venv-triton/bin/python -m pip install --quiet --disable-pip-version-check -r deploy/scale/triton-requirements.txt -c deploy/scale/triton-constraints.txt
 	@touch $@
 
 scale: $(SCALE)  ## the scaled-out tier on this machine: Envoy, Varnish, workers, Redis, Triton, MLflow (SCALE_UP="--replicas 3")
