@@ -24,7 +24,8 @@ from tqdm.auto import tqdm
 
 from lib import api
 from lib.encoder import contributions, embed
-from lib.evaluation import MAIN, Encoded, held_out, interval, rank_by_similarity, score_ranking
+from lib.evaluation import Encoded, held_out, interval, rank_by_similarity, score_ranking
+from lib.findings import MAIN
 from lib.index import Index
 from lib.recommender import DISLIKED, DIVERSITY, LIKED, SHOWN, Recommender, open_run
 from lib.runs import WorkbookError, need, resolve

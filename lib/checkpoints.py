@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from lib.evaluation import MAIN
+from lib.findings import MAIN
 from lib.runs import atomic, read_json, write_json, write_parquet
 
 NOISE = 0.02  # of the dev metric: differences below it are chance (the 95 % interval of 600 requests is ±0.024)

@@ -12,7 +12,8 @@ import torch
 
 from lib.benchmarks import score_musiccaps
 from lib.encoder import embed
-from lib.evaluation import MAIN, Encoded, rank_by_similarity, score_ranking, speed
+from lib.evaluation import Encoded, rank_by_similarity, score_ranking, speed
+from lib.findings import MAIN
 from lib.index import KINDS
 from lib.integrity import forms
 from lib.query_encoders import open_form

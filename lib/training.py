@@ -45,7 +45,8 @@ from lib.checkpoints import (
     whole_ones,
 )
 from lib.encoder import device
-from lib.evaluation import MAIN, RequestEvaluator
+from lib.evaluation import RequestEvaluator
+from lib.findings import MAIN
 from lib.runs import WorkbookError, atomic
 
 LOGS = 40  # times that the loss is logged

@@ -69,7 +69,7 @@ def test_a_collapsed_encoder_passes_the_seeds_test_and_fails_all_else(base):
 def test_the_headline_says_what_got_worse_and_what_was_not_measured():
     def one(figure: float) -> dict:
         space = {"verdict": "crowded", "uniformity": -1.0}
-        found = {"retrieval": {evaluation.MAIN: {"mean": figure}}, "space": space}
+        found = {"retrieval": {findings.MAIN: {"mean": figure}}, "space": space}
         return found | {"seed_test": None, "thresholds": {"70%": None}}
 
     encoders = {"base": one(0.2), "tuned": one(0.4)}

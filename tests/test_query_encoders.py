@@ -9,7 +9,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
-from lib import api, encoder, evaluation, integrity, query_encoders, recommender, runs, static, tradeoff
+from lib import api, encoder, findings, integrity, query_encoders, recommender, runs, static, tradeoff
 
 TEXTS = ["sad piano", "a rainy sunday with slow piano, and nobody sings", "windows down, summer road trip " * 30]
 
@@ -69,7 +69,7 @@ def test_forms_of_another_model_and_damaged_ones_are_refused(small_run, tmp_path
 )
 def test_int8_serves_where_it_is_quicker_and_as_good(quicker, worse, chosen):
     rows = {"torch": [8, 0.4], "onnx": [4, 0.4], "onnx-int8": [4 / quicker, 0.4 - worse]}
-    compared = pd.DataFrame(rows, index=["ms for one", evaluation.MAIN]).T
+    compared = pd.DataFrame(rows, index=["ms for one", findings.MAIN]).T
     assert tradeoff.choose("onnx", compared) == chosen and tradeoff.choose("torch", compared) == "torch"
 
 

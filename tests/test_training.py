@@ -14,7 +14,7 @@ import torch
 from mlflow import MlflowClient
 from tokenizers import Tokenizer
 
-from lib import checkpoints, encoder, evaluation, pairs, queries, runs, tracking, training, workers
+from lib import checkpoints, encoder, evaluation, findings, pairs, queries, runs, tracking, training, workers
 from lib import tracks as catalogue
 from lib.moods import GENRES, MOODS, words_of
 
@@ -153,12 +153,12 @@ class Scripted(evaluation.RequestEvaluator):
     """A dev metric that does what a test needs at each measurement."""
 
     def __init__(self, act):
-        self.act, self.calls, self.primary_metric = act, 0, evaluation.MAIN
+        self.act, self.calls, self.primary_metric = act, 0, findings.MAIN
         self.greater_is_better = True
 
     def __call__(self, model, *_, **__):
         self.calls += 1
-        return {evaluation.MAIN: self.act(self.calls)}
+        return {findings.MAIN: self.act(self.calls)}
 
 
 def test_training_stops_when_the_dev_metric_gains_nothing(taught, tmp_path):

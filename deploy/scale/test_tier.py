@@ -276,7 +276,10 @@ def test_a_triton_whose_server_has_ended_is_started_again(up):
 
 
 def test_more_than_it_can_do_is_refused_and_the_rest_answered(up):
-    """Of these, 0 to 15 % are late on two cores; without a limit 30 to 64 % were."""
+    """Of the first burst, for which connections are opened, up to 15 % were late here; of later ones up to 7 %.
+
+    Without a limit 30 to 64 % were, first or later.
+    """
     headers = {"Content-Type": "application/json", **up.headers()}
 
     def ask(client: int) -> list[int]:  # with what costs the cores least: they are the tier's, too
@@ -286,12 +289,14 @@ def test_more_than_it_can_do_is_refused_and_the_rest_answered(up):
                 body = json.dumps({"text": f"all at once {client} {n} {time.time()}"})
                 door.request("POST", "/recommend", body, headers)
                 answer = door.getresponse()
-                statuses += [answer.status] if answer.read() else []
+                statuses.append(answer.status)
+                assert answer.read()  # whole, or it raises
         return statuses
 
-    with ThreadPoolExecutor(200) as many:
-        found = Counter(itertools.chain.from_iterable(many.map(ask, range(200))))
-    assert found[200] >= 80 and found[429] > 0 and found[200] + found[429] >= 640, found
+    for in_time in (640, 720):  # of 800
+        with ThreadPoolExecutor(200) as many:
+            found = Counter(itertools.chain.from_iterable(many.map(ask, range(200))))
+        assert found[200] >= 80 and found[429] > 0 and found[200] + found[429] >= in_time, found
     assert up.ask({"text": f"a moment later {time.time()}"}).status_code == 200
 
 
