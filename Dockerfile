@@ -40,9 +40,9 @@ COPY lib lib
 COPY notebooks notebooks
 COPY params params
 # hadolint ignore=SC2086
-RUN .venv/bin/python -c 'from lib.encoder import find; import shutil; shutil.copytree(find("all-MiniLM-L6-v2"), "all-MiniLM-L6-v2")' \
-    && .venv/bin/python -m lib.workbook "$PARAMS" --set run_dir=/app/baked $SET \
-    && .venv/bin/python -c 'import pathlib, lib.playground as play; from lib.recommender import open_run; \
+RUN .venv/bin/python -c 'from lib.core.base_models import find; import shutil; shutil.copytree(find("all-MiniLM-L6-v2"), "all-MiniLM-L6-v2")' \
+    && .venv/bin/python -m lib.workbook.runner "$PARAMS" --set run_dir=/app/baked $SET \
+    && .venv/bin/python -c 'import pathlib, lib.playground.page as play; from lib.search.recommender import open_run; \
         baked = pathlib.Path("baked"); play.untuned(baked / "base", play.base_of(baked), open_run(baked).tracks)' \
     && chmod -R a+rX all-MiniLM-L6-v2 baked
 
@@ -61,8 +61,8 @@ COPY . .
 # The run is seen to answer here, so that a start need not, and what the service loads is compiled, since the root may be
 # read-only then: eight seconds of each start. For make, the environment is newer than the list that it was made from.
 RUN env -u PYTHONDONTWRITEBYTECODE python -c \
-        "import lib.gateway, lib.workbook; from lib.kernels import PRELOADED; [__import__(name) for name in PRELOADED]" \
-    && env -u PYTHONDONTWRITEBYTECODE python -m lib.promotion promote baked \
+        "import lib.serve.gateway, lib.workbook.runner; from lib.serve.kernels import PRELOADED; [__import__(name) for name in PRELOADED]" \
+    && env -u PYTHONDONTWRITEBYTECODE python -m lib.serve.promotion promote baked \
     && chown -hR 10001:10001 outputs && touch .venv/.ready \
     && chmod -R a+rX benchmarks deploy lib notebooks params tests ./*.*
 USER 10001:10001

@@ -24,7 +24,7 @@ $(READY): requirements.txt constraints.txt pyproject.toml
 	@touch $@
 
 run: $(READY)  ## run notebooks 01 to 05: PARAMS=params/gpu.yaml, SET="epochs=3 batch_size=32", FRESH=1
-	@$(BIN)/python -m lib.workbook $(PARAMS) $(if $(SET),--set $(SET)) $(if $(FRESH),--fresh)
+	@$(BIN)/python -m lib.workbook.runner $(PARAMS) $(if $(SET),--set $(SET)) $(if $(FRESH),--fresh)
 
 test: $(READY)  ## lint, unit tests, every notebook, the service
 	$(BIN)/ruff check .
@@ -37,7 +37,7 @@ bench: $(READY)  ## one table of what everything costs, an hour, 25 GiB of disk,
 	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/bench.py $(BENCH)
 
 compare: $(READY)  ## runs side by side, the first as the reference: RUNS="outputs/a outputs/b …"
-	@$(BIN)/python -m lib.compare $(RUNS)
+	@$(BIN)/python -m lib.performance.compare $(RUNS)
 
 .PHONY: current
 current: $(READY)
@@ -45,22 +45,22 @@ current: $(READY)
 	  echo "error: outputs/current leads to $$(readlink outputs/current), which is gone. Name a run: make promote RUN=outputs/..."; exit 1; }
 	@test -n "$(RUN)" || test -d outputs/current/index || { \
 	  test -d outputs/quick/index || $(MAKE) --no-print-directory run PARAMS=params/quick.yaml; \
-	  $(BIN)/python -m lib.promotion promote outputs/quick; }
+	  $(BIN)/python -m lib.serve.promotion promote outputs/quick; }
 
 serve: current  ## POST /recommend from outputs/current, or RUN=…, on PORT=8080 (makes the quick run if there is none)
-	@$(BIN)/python -m lib.gateway --run $(or $(RUN),outputs/current) --ip $(IP) --port $(PORT) $(if $(NO_TOKEN),--no-token) $(SERVE)
+	@$(BIN)/python -m lib.serve.gateway --run $(or $(RUN),outputs/current) --ip $(IP) --port $(PORT) $(if $(NO_TOKEN),--no-token) $(SERVE)
 
 playground: current  ## type a mood, get songs, in a browser: RUN=outputs/… (VOILA="--no-browser --port 8900" for its own options)
-	@$(BIN)/python -m lib.playground "$(or $(RUN),outputs/current)" $(VOILA)
+	@$(BIN)/python -m lib.playground.page "$(or $(RUN),outputs/current)" $(VOILA)
 
 promote: $(READY)  ## serve RUN=outputs/… from now on: a running make serve follows without a gap
-	@$(BIN)/python -m lib.promotion promote $(or $(RUN),$(error name the run: make promote RUN=outputs/...))
+	@$(BIN)/python -m lib.serve.promotion promote $(or $(RUN),$(error name the run: make promote RUN=outputs/...))
 
 rollback: $(READY)  ## serve the run before again
-	@$(BIN)/python -m lib.promotion rollback
+	@$(BIN)/python -m lib.serve.promotion rollback
 
 index: $(READY)  ## index RUN=outputs/… again with its model: only tracks that are new are embedded; a service follows (INDEX=lists)
-	@$(BIN)/python -m lib.recommender "$(or $(RUN),$(error name the run: make index RUN=outputs/...))" $(if $(INDEX),--index $(INDEX))
+	@$(BIN)/python -m lib.search.indexing "$(or $(RUN),$(error name the run: make index RUN=outputs/...))" $(if $(INDEX),--index $(INDEX))
 
 lab: $(READY)  ## JupyterLab on the notebooks (LAB="--no-browser --port 8889" for its own options)
 	@$(BIN)/jupyter lab --notebook-dir . $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB)

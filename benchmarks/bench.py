@@ -17,8 +17,11 @@ from pathlib import Path
 from measure import Growth, Row, figure, machine
 from tqdm import tqdm
 
-from lib.runs import WorkbookError, need, read_json, resolve, shown
-from lib.workbook import revision
+from lib.core.errors import WorkbookError
+from lib.core.files import read_json
+from lib.core.paths import resolve, shown
+from lib.core.runs import need
+from lib.workbook.runner import revision
 
 SUITES = {"data": 15, "encoders": 6, "index": 17, "service": 23, "tier": 27}  # minutes on 2 cores
 OF_A_RUN = {"encoders", "service", "tier"}  # the others make what they measure

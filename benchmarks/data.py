@@ -17,8 +17,11 @@ from pyarrow import csv
 from tqdm import tqdm
 from umap import UMAP
 
-from lib import catalogue, encoder, maps, quality, queries, similarity, tracks
-from lib.moods import GENRES, MOODS
+from lib.core import base_models, encoder
+from lib.debug import maps, similarity
+from lib.quality import rules
+from lib.tracks import importing, queries, synthetic
+from lib.tracks.moods import GENRES, MOODS
 
 SIZES, QUICK = (1_000, 10_000, 100_000, 1_000_000), (1_000, 2_000)
 LOOPED = 5_000  # rows that the loop makes, which take it as long as any others
@@ -43,7 +46,7 @@ def loop(n: int) -> pd.DataFrame:
                 **{"id": f"t{i:07d}", "title": title, "artist": artist, "album": album, "genre": genre.name},
                 **{"language": "en", "mood": mood.name, "mood2": "", "mood_weight": 1.0, "mood_source": "made"},
                 **{"mood_confidence": 1.0, "description": description, "tags": f"{word}, {genre.name}, {instrument}"},
-                **{k: round(min(1, max(0, chance.gauss(near.get(k, 0.4), 0.1))), 3) for k in tracks.FEATURES},
+                **{k: round(min(1, max(0, chance.gauss(near.get(k, 0.4), 0.1))), 3) for k in synthetic.FEATURES},
                 **{"tempo": round(chance.uniform(*genre.tempo), 1), "loudness": round(chance.uniform(-30, 0), 2)},
                 **{"key": fake.random_int(0, 11), "mode": fake.random_int(0, 1), "explicit": chance.random() < 0.1},
                 **{"duration_ms": int(60_000 * genre.minutes * chance.lognormvariate(0, 0.3))},
@@ -52,31 +55,31 @@ def loop(n: int) -> pd.DataFrame:
                 "split": fake.random_element(("train",) * 7 + ("dev",) + ("test",) * 2),
             }
         )
-    return pd.DataFrame(rows)[list(tracks.COLUMNS)]
+    return pd.DataFrame(rows)[list(synthetic.COLUMNS)]
 
 
 def generate(n: int, _) -> dict:
     """A catalogue, against the loop's rate."""
     some = min(n, LOOPED)
-    return beside(partial(tracks.generate, n, 7), partial(loop, some), scale=n / some)
+    return beside(partial(synthetic.generate, n, 7), partial(loop, some), scale=n / some)
 
 
 def word_requests(n: int, _) -> dict:
     """4,000 requests over a catalogue, judged against all its held-out tracks."""
-    table = tracks.generate(n, 7)
+    table = synthetic.generate(n, 7)
     return beside(lambda: queries.generate(table, 4_000, 7))
 
 
 def check(n: int, _) -> dict:
     """Every quality rule, against the four checks that most pipelines have."""
-    table = tracks.generate(n, 7)
+    table = synthetic.generate(n, 7)
     requests = queries.generate(table, 4_000, 7)
-    return beside(lambda: quality.check(table, requests, ["calm"], quality.Limits()), lambda: plain_checks(table))
+    return beside(lambda: rules.check(table, requests, ["calm"], rules.Limits()), lambda: plain_checks(table))
 
 
 def plain_checks(table: pd.DataFrame) -> list:
     """Missing values, values out of range, moods that nobody expects, ids that are there twice, in pandas."""
-    shares = table[list(tracks.FEATURES)]
+    shares = table[list(synthetic.FEATURES)]
     return [
         table.isna().sum(),
         ((shares < 0) | (shares > 1)).sum(),
@@ -89,7 +92,7 @@ def import_csv(n: int, folder: str) -> dict:
     """A CSV imported whole, against pandas only reading it; pyarrow's reader is the quickest that we know."""
     file = f"{folder}/{n}.csv"
     apart(write_csv, n, file)  # so that this process, whose memory is measured, has made nothing
-    ours = partial(catalogue.import_catalogue, file, {}, {}, {}, 0, 7)
+    ours = partial(importing.import_catalogue, file, {}, {}, {}, 0, 7)
     return beside(ours, partial(pd.read_csv, file)) | {"pyarrow": seconds(csv.read_csv, file)}
 
 
@@ -97,18 +100,18 @@ def import_sample(n: int, folder: str) -> dict:
     """The same, of which a tenth is kept: memory is that of what is kept, not of what is in the file."""
     file = f"{folder}/{n}.csv"
     apart(write_csv, n, file)
-    return beside(partial(catalogue.import_catalogue, file, {}, {}, {}, n // 10, 7))
+    return beside(partial(importing.import_catalogue, file, {}, {}, {}, n // 10, 7))
 
 
 def write_csv(n: int, file: str) -> None:
     """A catalogue as a file of somebody else's."""
-    tracks.generate(n, 7).drop(columns=["text", "split"]).to_csv(file, index=False)
+    synthetic.generate(n, 7).drop(columns=["text", "split"]).to_csv(file, index=False)
 
 
 def embeddings(n: int) -> np.ndarray:
     """(n, 384) unit vectors with neighbours: those of at most 1,000 tracks, jittered."""
-    made = tracks.generate(min(n, 1_000), 7)
-    vectors = encoder.embed(encoder.load(encoder.find("all-MiniLM-L6-v2")), made["text"])
+    made = synthetic.generate(min(n, 1_000), 7)
+    vectors = encoder.embed(encoder.load(base_models.find("all-MiniLM-L6-v2")), made["text"])
     chance = np.random.default_rng(7)
     near = vectors[chance.integers(0, len(vectors), n)] + chance.normal(0, 0.03, (n, 384)).astype(np.float32)
     return near / np.linalg.norm(near, axis=1, keepdims=True)

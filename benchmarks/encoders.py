@@ -17,10 +17,10 @@ from measure import Growth, Row, apart, bandwidth, figure, in_turn, multiply_add
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tqdm import tqdm
 
-from lib.encoder import embed, load
-from lib.integrity import forms
-from lib.query_encoders import open_form
-from lib.runs import threads
+from lib.core.encoder import embed, load
+from lib.core.processes import threads
+from lib.search.forms import open_form
+from lib.search.integrity import forms
 
 FULL, QUICK = (200, 512, 9), (20, 64, 1)  # requests, tracks, rounds
 GROWN = (1_000, 4_000)  # tracks: some 30 s, beyond which it is a product

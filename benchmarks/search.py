@@ -22,13 +22,15 @@ import torch
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
-from lib import api
-from lib.encoder import contributions, embed
-from lib.evaluation import Encoded, held_out, interval, rank_by_similarity, score_ranking
-from lib.findings import MAIN
-from lib.index import Index
-from lib.recommender import DISLIKED, DIVERSITY, LIKED, SHOWN, Recommender, open_run
-from lib.runs import WorkbookError, need, resolve
+from lib.core.encoder import contributions, embed
+from lib.core.errors import WorkbookError
+from lib.core.measures import MAIN, Encoded, held_out, rank_by_similarity, score_ranking
+from lib.core.paths import resolve
+from lib.core.runs import need
+from lib.performance.evaluation import interval
+from lib.search.index import SHOWN, Index
+from lib.search.recommender import DISLIKED, DIVERSITY, LIKED, Recommender, open_run
+from lib.serve import contract
 
 PAGE = 10  # tracks that the listener sees at once
 RELEVANT = 2  # grades from here on
@@ -305,9 +307,9 @@ def parts(songs: Recommender, texts, count: int) -> dict[str, float]:
     }
 
 
-def answer(songs: Recommender, text: str, count: int, why: bool) -> api.Answer:
+def answer(songs: Recommender, text: str, count: int, why: bool) -> contract.Answer:
     """Answer a request as the service does."""
-    return api.recommend(songs, json.dumps({"body": {"text": text, "top_k": count, "explain": why}}))
+    return contract.recommend(songs, json.dumps({"body": {"text": text, "top_k": count, "explain": why}}))
 
 
 def milliseconds(function: Callable, *args) -> tuple[float, object]:

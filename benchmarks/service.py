@@ -26,9 +26,11 @@ import psutil
 from measure import Growth, Row, apart
 from tqdm import tqdm
 
-from lib import api
-from lib.recommender import open_run
-from lib.runs import KERNELS, ROOT, WorkbookError, threads
+from lib.core.errors import WorkbookError
+from lib.core.paths import ROOT
+from lib.core.processes import KERNELS, threads
+from lib.search.recommender import open_run
+from lib.serve import contract as api
 
 
 class Sizes(NamedTuple):
@@ -290,7 +292,7 @@ def measure(run: Path, quick: bool) -> Iterator[Row | Growth]:
         (scratch / "bodies").write_text("\n".join(texts))
         os.environ["BODIES"] = str(scratch / "bodies")
         ours, theirs, several, strict = (free_port() for _ in range(4))
-        gateway = [sys.executable, "-m", "lib.gateway", "--run", str(run), "--kernels", str(KERNELS), "--port"]
+        gateway = [sys.executable, "-m", "lib.serve.gateway", "--run", str(run), "--kernels", str(KERNELS), "--port"]
         uvicorn = [sys.executable, "-m", "uvicorn", "--app-dir", str(ROOT / "benchmarks"), "--log-level", "warning"]
         log = scratch / "gateway.log"
         with server([*gateway, str(ours)], ours, log, KG_AUTH_TOKEN="") as process:

@@ -31,14 +31,17 @@ from tqdm import tqdm
 from tritonclient.grpc import InferInput
 from tritonclient.grpc.aio import InferenceServerClient
 
+from deploy.scale.capacity.plan import shares
 from deploy.scale.client import Tier, free_ports, started
-from lib.encoder import embed, find, load
-from lib.integrity import forms
-from lib.query_encoders import open_form
-from lib.recommender import open_run
-from lib.runs import ROOT, WorkbookError, read_json, write_json
-from lib.scale import shares
-from lib.workbook import revision
+from lib.core.base_models import find
+from lib.core.encoder import embed, load
+from lib.core.errors import WorkbookError
+from lib.core.files import read_json, write_json
+from lib.core.paths import ROOT
+from lib.search.forms import open_form
+from lib.search.integrity import forms
+from lib.search.recommender import open_run
+from lib.workbook.runner import revision
 from tests.conftest import untuned
 
 RESULT = Path(__file__).with_name("tier.json")

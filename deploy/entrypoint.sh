@@ -36,10 +36,10 @@ serve)
     fi
     touch /tmp/serving 2>/dev/null || echo "note: /tmp cannot be written: docker run --tmpfs /tmp" >&2 # the health check's
     test -n "${KG_AUTH_TOKEN:-}" || set -- --no-token "$@"
-    exec python -m lib.gateway --run "$run" --ip 0.0.0.0 "$@"
+    exec python -m lib.serve.gateway --run "$run" --ip 0.0.0.0 "$@"
     ;;
-run) exec python -m lib.workbook "$@" ;;
-promote | rollback) exec python -m lib.promotion "$command" "$@" ;;
+run) exec python -m lib.workbook.runner "$@" ;;
+promote | rollback) exec python -m lib.serve.promotion "$command" "$@" ;;
 lab)
     # The image's notebooks cannot be written: copies of them can, and stay with the volume.
     notebooks=notebooks
@@ -54,7 +54,7 @@ lab)
 playground)
     test -e outputs/current/model && run=outputs/current || run=baked
     case "$*" in *--Voila.ip=*) ;; *) set -- --Voila.ip=0.0.0.0 "$@" ;; esac # which takes it once
-    exec python -m lib.playground "${RUN:-$run}" --no-browser "$@"
+    exec python -m lib.playground.page "${RUN:-$run}" --no-browser "$@"
     ;;
 bench) exec python benchmarks/bench.py baked "$@" ;;
 test) RUFF_CACHE_DIR=/tmp/ruff PYTEST_ADDOPTS="-p no:cacheprovider" exec make test ;; # their usual places cannot be written

@@ -9,7 +9,9 @@ import pytest
 from filelock import FileLock
 from playwright.sync_api import sync_playwright
 
-from lib import encoder, query_encoders, recommender, runs, workbook
+from lib.core import base_models, encoder, paths
+from lib.search import forms, indexing
+from lib.workbook import runner
 
 SMALL = ["n_tracks=400", "n_requests=300", "n_pairs=128", "debug_tracks=200", "min_per_mood=5", "static_texts=0"]
 
@@ -17,10 +19,10 @@ SMALL = ["n_tracks=400", "n_requests=300", "n_pairs=128", "debug_tracks=200", "m
 @pytest.fixture(scope="session")
 def small_run() -> Path:
     """Notebooks 01 to 05 with quick.yaml made small. The runner itself sees whether any of it must be run again."""
-    where = runs.ROOT / "outputs" / "test" / "small"
+    where = paths.ROOT / "outputs" / "test" / "small"
     where.mkdir(parents=True, exist_ok=True)
     with FileLock(where.with_suffix(".lock")):  # tests run in two processes
-        assert workbook.main([str(runs.ROOT / "params/quick.yaml"), "--set", f"run_dir={where}", *SMALL]) == 0
+        assert runner.main([str(paths.ROOT / "params/quick.yaml"), "--set", f"run_dir={where}", *SMALL]) == 0
     return where
 
 
@@ -29,9 +31,9 @@ def untuned(run: Path, where: Path) -> Path:
     if not (where / "index").exists():
         where.mkdir(parents=True, exist_ok=True)
         tracks, requests = (pd.read_parquet(run / f"{name}.parquet") for name in ("tracks", "requests"))
-        encoder.load(encoder.find("all-MiniLM-L6-v2")).save(str(where / "model"))
-        query_encoders.export(where, "onnx", tracks, requests, 0, 7)
-        recommender.build_index(where, tracks, "onnx")
+        encoder.load(base_models.find("all-MiniLM-L6-v2")).save(str(where / "model"))
+        forms.export(where, "onnx", tracks, requests, 0, 7)
+        indexing.build_index(where, tracks, "onnx")
     return where
 
 
@@ -50,7 +52,7 @@ def chromium():
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real data that lies beside a development checkout; it is not part of the product."""
-    path = runs.ROOT.parent / "shared"
+    path = paths.ROOT.parent / "shared"
     if not path.is_dir():
         pytest.skip("the real data of ../shared is not here")
     return path

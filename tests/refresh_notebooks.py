@@ -6,7 +6,7 @@ python tests/refresh_notebooks.py        after a change that is meant to change 
 import nbformat
 from nbclient import NotebookClient
 
-from lib.runs import ROOT
+from lib.core.paths import ROOT
 
 for file in sorted((ROOT / "notebooks").glob("*.ipynb")):
     print(file.name, flush=True)

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from lib import runs
+from lib.core import paths, processes
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +14,7 @@ def said(small_run) -> dict[str, list[str]]:
     """The cells of the quick form's tables, by what their rows measure."""
     suites = ["data", "encoders", "index", *(["service"] if shutil.which("wrk") else [])]
     command = ["make", "--silent", "bench", f"BENCH={small_run} --quick --only {' '.join(suites)}"]
-    out = subprocess.run(command, cwd=runs.ROOT, check=True, capture_output=True, text=True).stdout
+    out = subprocess.run(command, cwd=paths.ROOT, check=True, capture_output=True, text=True).stdout
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in out.splitlines() if line[:1] == "|"]
     return {
         "machine": [out.splitlines()[0]],
@@ -29,7 +29,7 @@ def test_the_machine_and_the_versions_stand_on_top(said):
 
 def test_the_page_says_what_it_measured(said, small_run):
     about, *_ = said["about"]
-    assert f"run {runs.shown(small_run)}" in about and about.endswith("Quick: too little to judge by.")
+    assert f"run {paths.shown(small_run)}" in about and about.endswith("Quick: too little to judge by.")
 
 
 def test_what_grows_has_its_slope(said):
@@ -53,7 +53,7 @@ def test_every_form_stands_beside_sentence_transformers(said):
     """Their vectors are its vectors, to 1e-4."""
     for form in ("torch", "onnx", "onnx-int8"):
         for what in ("one request", "embed tracks"):
-            n = runs.threads()
+            n = processes.threads()
             _, baseline, ratio, limit, _ = said[f"{what}, {n} thread{'s' * (n > 1)}: {form}"]
             assert "SentenceTransformer.encode" in baseline and float(ratio.removesuffix(" ×")) > 0 and "%" in limit
     assert float(said["embed: largest difference of a coordinate"][0]) < 1e-4

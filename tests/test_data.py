@@ -10,14 +10,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lib import catalogue, inference, moods, quality, queries, runs, tracks, wording
+from lib.core import errors, files
+from lib.quality import drift, rules
+from lib.tracks import importing, inference, moods, queries, synthetic, wording
 
 DESCRIBE = ["mood", "genre", "decade", "features"]
 
 
 @pytest.fixture(scope="module")
 def made() -> pd.DataFrame:
-    return tracks.generate(2000, seed=3)
+    return synthetic.generate(2000, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +29,12 @@ def asked(made) -> pd.DataFrame:
 
 def read(path, describe_from=DESCRIBE, infer_moods=(), infer_from=("features", "words"), **how):
     defaults = {"columns": {}, "units": {}, "rename_moods": {}, "max_tracks": 0, "seed": 1}
-    table, left_out = catalogue.import_catalogue(str(path), **(defaults | how))
-    return catalogue.complete(table, list(describe_from), list(infer_moods), list(infer_from), None, 1), left_out
+    table, left_out = importing.import_catalogue(str(path), **(defaults | how))
+    return importing.complete(table, list(describe_from), list(infer_moods), list(infer_from), None, 1), left_out
 
 
 def refused(path, **how) -> str:
-    with pytest.raises(runs.WorkbookError) as error:
+    with pytest.raises(errors.WorkbookError) as error:
         read(path, **how)
     return str(error.value)
 
@@ -82,16 +84,16 @@ def test_near_and_opposite_moods():
 
 
 def test_the_same_seed_gives_the_same_bytes(made, tmp_path):
-    again, other = tracks.generate(2000, seed=3), tracks.generate(2000, seed=4)
+    again, other = synthetic.generate(2000, seed=3), synthetic.generate(2000, seed=4)
     assert made.equals(again) and not made.equals(other)
     for name, table in (("a", made), ("b", again)):
-        runs.write_parquet(tmp_path / f"{name}.parquet", table)
+        files.write_parquet(tmp_path / f"{name}.parquet", table)
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
 
 
 def test_the_same_seed_gives_the_same_bytes_on_any_machine():
     """Changes with moods.yaml, the templates and the pinned versions, and then it is to be written anew."""
-    digest = hashlib.sha256(tracks.generate(500, seed=1).to_csv(index=False).encode()).hexdigest()
+    digest = hashlib.sha256(synthetic.generate(500, seed=1).to_csv(index=False).encode()).hexdigest()
     assert digest == "c444efab0c0770c78203831309edb9ffd62c667fc4387df91bc7098e41101797"
 
 
@@ -105,7 +107,7 @@ def test_features_follow_moods(made):
 
 
 def test_features_move_together_within_a_mood_and_genre_too():
-    table = tracks.generate(30_000, seed=5)
+    table = synthetic.generate(30_000, seed=5)
     rest = table[["energy", "loudness", "acousticness"]] - table.groupby(["mood", "genre"])[
         ["energy", "loudness", "acousticness"]
     ].transform("mean")
@@ -161,7 +163,7 @@ def test_a_typo_swaps_two_letters():
 
 
 def test_names_of_artists_are_not_taken_twice():
-    artists = tracks._artists(3000, 1, np.random.default_rng(1))
+    artists = synthetic._artists(3000, 1, np.random.default_rng(1))
     assert artists["name"].is_unique
 
 
@@ -316,7 +318,7 @@ def test_every_split_has_tracks_however_few_there_are(tmp_path):
 def test_a_thousand_columns(tmp_path):
     header = ",".join(["title", *(f"c{i}" for i in range(1000))])
     kept, _ = read(csv(tmp_path, header + "\n" + ",".join(["A"] + ["1"] * 1000) + "\n"))
-    assert kept["title"].tolist() == ["A"] and list(kept.columns) == list(tracks.COLUMNS)
+    assert kept["title"].tolist() == ["A"] and list(kept.columns) == list(synthetic.COLUMNS)
 
 
 def test_other_kinds_of_file(tmp_path):
@@ -359,8 +361,8 @@ def test_a_column_can_be_left_out_of_the_text(tmp_path):
 
 
 def test_a_file_of_many_chunks_is_one_catalogue(tmp_path, monkeypatch):
-    monkeypatch.setattr(catalogue, "CHUNK", 7)
-    monkeypatch.setitem(catalogue.READERS, ".csv", lambda p: pd.read_csv(p, **(catalogue.AS_TEXT | {"chunksize": 7})))
+    monkeypatch.setattr(importing, "CHUNK", 7)
+    monkeypatch.setitem(importing.READERS, ".csv", lambda p: pd.read_csv(p, **(importing.AS_TEXT | {"chunksize": 7})))
     rows = "".join(f"{i % 30},T{i}\n" for i in range(40))
     kept, left_out = read(csv(tmp_path, "id,title\n" + rows))
     assert kept["id"].tolist() == [str(i) for i in range(30)] and left_out["row"].tolist() == list(range(31, 41))
@@ -411,8 +413,8 @@ def test_what_is_no_date_is_left_for_the_quality_rule(tmp_path):
     )
     dates = ["12/05/1984", "473385600000", "1999-05-06", "1984-01-01"]
     assert kept["release_date"].tolist()[:4] == dates
-    rule = next(r for r in quality.rules(quality.Limits()) if r.name == "date is a date")
-    assert quality._row_rule(rule, kept)[1]["row"].tolist() == [0, 1]
+    rule = next(r for r in rules.rules(rules.Limits()) if r.name == "date is a date")
+    assert rules._row_rule(rule, kept)[1]["row"].tolist() == [0, 1]
 
 
 def test_other_mistakes_are_said(tmp_path):
@@ -445,7 +447,7 @@ def test_any_table_of_text_is_read_or_refused_with_reasons(tmp_path_factory, row
     pd.DataFrame(rows, columns=names).to_csv(path, index=False)
     try:
         kept, left_out = read(path)
-    except runs.WorkbookError as error:
+    except errors.WorkbookError as error:
         assert "no row can be used" in str(error)
         return
     assert len(kept) + len(left_out) == len(rows)
@@ -503,9 +505,9 @@ def test_inference_says_what_it_is_from(made):
     assert set(heard["source"]) == {"features"} and (heard["mood"] == some["mood"]).mean() > 0.2
     both = inference.infer(some, [], ["features", "words"], None, 1)
     assert (both["mood"] == some["mood"]).mean() > (heard["mood"] == some["mood"]).mean() + 0.1
-    with pytest.raises(runs.WorkbookError, match="infer_moods: polka is not one of"):
+    with pytest.raises(errors.WorkbookError, match="infer_moods: polka is not one of"):
         inference.infer(some, ["polka", "calm"], ["words"], None, 1)
-    with pytest.raises(runs.WorkbookError, match="one mood alone"):
+    with pytest.raises(errors.WorkbookError, match="one mood alone"):
         inference.infer(some, ["calm"], ["words"], None, 1)
 
 
@@ -513,7 +515,7 @@ def test_inference_says_what_it_is_from(made):
 
 
 def check(table, requests, expected_moods=("calm",), reference=None, **limits) -> dict[str, dict]:
-    results, failing = quality.check(table, requests, list(expected_moods), quality.Limits(**limits), reference)
+    results, failing = rules.check(table, requests, list(expected_moods), rules.Limits(**limits), reference)
     by_row = failing.groupby("rule").size()
     assert all(r["failures"] == by_row[r["rule"]] for r in results if r["rows"] and "row" in r["rows"][0])
     return {r["rule"]: r for r in results if not r["passed"]}
@@ -604,35 +606,35 @@ def leaked(table: pd.DataFrame) -> pd.DataFrame:
 
 @pytest.mark.parametrize(("rule", "spoil", "how", "failures"), TABLE_DEFECTS)
 def test_table_rules_find_their_defects(made, asked, rule, spoil, how, failures):
-    found = check(*spoil(made, asked), reference=quality.profile(made), **how)
+    found = check(*spoil(made, asked), reference=drift.profile(made), **how)
     assert found[rule]["failures"] == failures or (failures is None and found[rule]["failures"] > 1)
 
 
 def test_a_profile_does_not_drift_from_itself(made):
-    assert max(quality.drift(made, quality.profile(made)).values()) < 1e-3
-    assert max(quality.drift(tracks.generate(2000, seed=9), quality.profile(made)).values()) < 0.25
+    assert max(drift.drift(made, drift.profile(made)).values()) < 1e-3
+    assert max(drift.drift(synthetic.generate(2000, seed=9), drift.profile(made)).values()) < 0.25
 
 
 def test_a_reference_that_is_none_is_said(tmp_path):
     (tmp_path / "quality.json").write_text("[]")
-    assert quality.reference_profile(tmp_path, named=False) is None
-    with pytest.raises(runs.WorkbookError, match="is no run's folder"):
-        quality.reference_profile(tmp_path, named=True)
+    assert drift.reference_profile(tmp_path, named=False) is None
+    with pytest.raises(errors.WorkbookError, match="is no run's folder"):
+        drift.reference_profile(tmp_path, named=True)
 
 
 def test_an_error_stops_and_names_the_row(made, asked):
     broken = made.copy()
     broken.loc[7, "energy"] = 7.0
-    with pytest.raises(runs.WorkbookError, match=r"feature within 0 to 1: 1 failing, .*t0000007"):
-        quality.stop_on_errors(quality.check(broken, asked, [], quality.Limits())[0])
+    with pytest.raises(errors.WorkbookError, match=r"feature within 0 to 1: 1 failing, .*t0000007"):
+        rules.stop_on_errors(rules.check(broken, asked, [], rules.Limits())[0])
 
 
 def test_every_failing_rule_has_its_picture(made, asked):
-    from lib import plots
+    from lib.quality import pictures as quality_pictures
 
     broken = made.assign(tempo=made["tempo"].where(made.index > 5, 999.0), loudness=-7.0, mood="")
     broken.loc[9, "text"] = "two words"
-    results, failing = quality.check(broken, asked, ["calm"], quality.Limits())
-    figure = plots.broken(results, failing, broken)
+    results, failing = rules.check(broken, asked, ["calm"], rules.Limits())
+    figure = quality_pictures.broken(results, failing, broken)
     assert sum(bool(axes.get_title(loc="left")) for axes in figure.axes) == sum(not r["passed"] for r in results) >= 5
-    assert plots.broken(*quality.check(made, asked, [], quality.Limits()), made) is None
+    assert quality_pictures.broken(*rules.check(made, asked, [], rules.Limits()), made) is None

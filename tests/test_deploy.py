@@ -10,9 +10,9 @@ import jinja2
 import pytest
 import yaml
 
-from lib import runs
+from lib.core import paths
 
-DEPLOY = runs.ROOT / "deploy"
+DEPLOY = paths.ROOT / "deploy"
 
 
 def overlay(name: str) -> str:
@@ -65,7 +65,7 @@ def containers(manifests: str) -> list[tuple[dict, dict]]:
 
 
 def test_the_dockerfile_has_no_fault_that_hadolint_knows():
-    if not (dockerfile := runs.ROOT / "Dockerfile").exists():
+    if not (dockerfile := paths.ROOT / "Dockerfile").exists():
         pytest.skip("the image does not hold what it was made from")
     hadolint = Path(sys.executable).with_name("hadolint")
     found = subprocess.run([hadolint, dockerfile], capture_output=True, text=True)
@@ -237,7 +237,7 @@ def test_what_the_image_is_told_to_run_is_what_it_knows():
 def test_conda_takes_the_pinned_list_and_nothing_else():
     (conda,) = [
         one
-        for one in yaml.safe_load((runs.ROOT / "environment.yml").read_text())["dependencies"]
+        for one in yaml.safe_load((paths.ROOT / "environment.yml").read_text())["dependencies"]
         if isinstance(one, dict)
     ]
     assert conda["pip"] == ["--requirement requirements.txt", "--constraint constraints.txt", "--editable ."]

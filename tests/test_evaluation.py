@@ -6,12 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import benchmarks, calibration, encoder, evaluation, findings, queries, runs, tracks
+from lib.core import base_models, encoder, errors, measures
+from lib.finetune import evaluator
+from lib.performance import benchmarks, calibration, evaluation, findings
+from lib.search.words import fuse, rank_by_words, word_scores
+from lib.tracks import queries, synthetic
 
 
 @pytest.fixture(scope="module")
 def base():
-    return encoder.load(encoder.find("all-MiniLM-L6-v2"))
+    return encoder.load(base_models.find("all-MiniLM-L6-v2"))
 
 
 class Collapsed:
@@ -26,22 +30,22 @@ class Collapsed:
 
 
 def requests_and_tracks(n: int = 40):
-    table = tracks.generate(300, seed=2).assign(split="test")
+    table = synthetic.generate(300, seed=2).assign(split="test")
     return queries.generate(table, n, 2).query("split == 'test'").reset_index(drop=True), table
 
 
 def scored(model, requests, table):
-    encoded = evaluation.encode(model, table, requests)
-    return evaluation.score_ranking(evaluation.rank_by_similarity(encoded, table, requests), requests)
+    encoded = encoder.encode(model, table, requests)
+    return measures.score_ranking(measures.rank_by_similarity(encoded, table, requests), requests)
 
 
 def test_measures_know_a_perfect_and_a_hopeless_ranking():
     requests, table = requests_and_tracks()
     grades = {r.request_id: dict(zip(r.track_ids, map(float, r.grades), strict=True)) for r in requests.itertuples()}
-    perfect = evaluation.score_ranking(grades, requests)
+    perfect = measures.score_ranking(grades, requests)
     assert (perfect["nDCG@10"] > 0.999).all() and (perfect["MRR"] == 1).all()
     none = {r: {i: 1.0 for i in table["id"] if i not in answers} for r, answers in grades.items()}
-    assert evaluation.score_ranking(none, requests).to_numpy().max() == 0
+    assert measures.score_ranking(none, requests).to_numpy().max() == 0
 
 
 def test_a_collapsed_encoder_passes_the_seeds_test_and_fails_all_else(base):
@@ -57,10 +61,10 @@ def test_a_collapsed_encoder_passes_the_seeds_test_and_fails_all_else(base):
         metrics["encoders"][name] = {"retrieval": evaluation.intervals(table_)}
     assert findings.verdict(metrics).startswith("Tuning did harm")
     assert findings.verdict(metrics | {"tracks": 12}).startswith("Too few held-out tracks (12)")
-    spaces = [calibration.spread(evaluation.encode(m, table, requests), table, requests) for m in (base, collapsed)]
+    spaces = [calibration.spread(encoder.encode(m, table, requests), table, requests) for m in (base, collapsed)]
     assert [space["verdict"] for space in spaces] == ["spread", "collapsed"]
     assert spaces[1]["uniformity"] > spaces[0]["uniformity"] and spaces[1]["mean_cosine"] > 0.99
-    ranking = evaluation.rank_by_similarity(evaluation.encode(collapsed, table, requests), table, requests)
+    ranking = measures.rank_by_similarity(encoder.encode(collapsed, table, requests), table, requests)
     shown = calibration.answers(ranking, requests)
     assert calibration.precision_by_band(shown)["strong"]["precision"] < 0.2
     assert calibration.thresholds(shown)["70%"] is None
@@ -69,7 +73,7 @@ def test_a_collapsed_encoder_passes_the_seeds_test_and_fails_all_else(base):
 def test_the_headline_says_what_got_worse_and_what_was_not_measured():
     def one(figure: float) -> dict:
         space = {"verdict": "crowded", "uniformity": -1.0}
-        found = {"retrieval": {findings.MAIN: {"mean": figure}}, "space": space}
+        found = {"retrieval": {measures.MAIN: {"mean": figure}}, "space": space}
         return found | {"seed_test": None, "thresholds": {"70%": None}}
 
     encoders = {"base": one(0.2), "tuned": one(0.4)}
@@ -96,45 +100,45 @@ def test_the_interval_holds_the_mean_and_narrows():
 def test_words_alone_find_a_track_by_its_name():
     requests, table = requests_and_tracks(5)
     requests["text"] = " ".join(table.loc[7, ["title", "artist"]])
-    ranking = evaluation.rank_by_words(table, requests)
+    ranking = rank_by_words(table, requests)
     assert next(iter(ranking[requests["request_id"][0]])) == table["id"].iloc[7]
 
 
 def test_words_alone_name_no_track_that_shares_none():
     requests, table = requests_and_tracks(5)
     requests["text"] = ["zzzz", *requests["text"][1:]]
-    ranking = evaluation.rank_by_words(table, requests)
+    ranking = rank_by_words(table, requests)
     assert ranking[requests["request_id"][0]] == {}
     assert all(min(found.values()) > 0 for found in list(ranking.values())[1:])
-    assert evaluation.score_ranking(ranking, requests).iloc[0].eq(0).all()
-    fused = evaluation.fuse(ranking, {request: {"t": 1.0} for request in ranking})
+    assert measures.score_ranking(ranking, requests).iloc[0].eq(0).all()
+    fused = fuse(ranking, {request: {"t": 1.0} for request in ranking})
     assert list(fused[requests["request_id"][0]]) == ["t"]
 
 
 def test_fusion_puts_first_what_both_rank_high():
     first = {"q": {"a": 3.0, "b": 2.0, "c": 1.0}}
     second = {"q": {"b": 9.0, "d": 8.0, "a": 7.0}}
-    assert list(evaluation.fuse(first, second)["q"]) == ["b", "a", "d", "c"]
+    assert list(fuse(first, second)["q"]) == ["b", "a", "d", "c"]
 
 
 def test_the_evaluator_of_training_agrees_with_the_notebook(base):
     requests, table = requests_and_tracks(60)
-    found = evaluation.RequestEvaluator(table, requests)(base)
+    found = evaluator.RequestEvaluator(table, requests)(base)
     assert found == pytest.approx(scored(base, requests, table).mean().to_dict())
-    few = evaluation.RequestEvaluator(table, requests, most=50)
+    few = evaluator.RequestEvaluator(table, requests, most=50)
     assert len(few.tracks) == 50 and 0 < len(few.requests) <= 50
 
 
 def test_moods_are_told_apart_in_tables(base):
     requests, table = requests_and_tracks(200)
-    ranking = evaluation.rank_by_similarity(evaluation.encode(base, table, requests), table, requests)
-    by_mood = evaluation.by_mood({"base": evaluation.score_ranking(ranking, requests)}, requests)
+    ranking = measures.rank_by_similarity(encoder.encode(base, table, requests), table, requests)
+    by_mood = evaluation.by_mood({"base": measures.score_ranking(ranking, requests)}, requests)
     assert by_mood["requests"].sum() == (requests["mood"] != "").sum() and by_mood["base"].between(0, 1).all()
     confusion = evaluation.confusion(ranking, requests, table)
     assert np.allclose(confusion.sum(axis=1), 1) and set(confusion.index) <= set(requests["mood"])
     unsure = table.assign(mood=table["mood"].where(table.index % 3 != 0, ""))
     assert list(evaluation.confusion(ranking, requests, unsure)).count("unknown") == 1
-    worst = evaluation.worst(evaluation.score_ranking(ranking, requests), ranking, requests, table)
+    worst = evaluation.worst(measures.score_ranking(ranking, requests), ranking, requests, table)
     assert worst["ndcg"].is_monotonic_increasing and (worst["should_have_come"] != "").all()
 
 
@@ -156,30 +160,30 @@ def test_thresholds_give_the_precision_they_promise():
 
 
 def test_a_benchmark_of_ones_own_is_read_and_its_mistakes_are_named(tmp_path):
-    table, path = tracks.generate(100, seed=1), tmp_path / "mine.csv"
+    table, path = synthetic.generate(100, seed=1), tmp_path / "mine.csv"
     path.write_text(f'query,track_ids\nrainy sunday,"{table["id"][3]}, {table["id"][7]}"\nloud,{table["id"][1]}\n')
     wanted = benchmarks.own(str(path), table)
     assert wanted["track_ids"].tolist() == [[table["id"][3], table["id"][7]], [table["id"][1]]]
-    assert len(evaluation.score_ranking(evaluation.rank_by_words(table, wanted), wanted)) == 2
+    assert len(measures.score_ranking(rank_by_words(table, wanted), wanted)) == 2
     for text, said in (
         ("query,track_ids\nx,nope\n", "line 2: the catalogue has no track nope"),
         ("query,track_ids\n ,t0000001\n", "line 2: an empty query"),
         ("text,ids\nx,y\n", "has no column query or track_ids; it has text, ids"),
     ):
         path.write_text(text)
-        with pytest.raises(runs.WorkbookError, match=said):
+        with pytest.raises(errors.WorkbookError, match=said):
             benchmarks.own(str(path), table)
-    with pytest.raises(runs.WorkbookError, match="there is no file"):
+    with pytest.raises(errors.WorkbookError, match="there is no file"):
         benchmarks.own(str(tmp_path / "none.csv"), table)
 
 
 def test_musiccaps_is_left_out_where_it_is_not_at_hand_and_scored_where_it_is(base, shared):
     assert benchmarks.musiccaps("") is None
-    with pytest.raises(runs.WorkbookError, match="there is no file"):
+    with pytest.raises(errors.WorkbookError, match="there is no file"):
         benchmarks.musiccaps("nowhere.csv")
     clips = benchmarks.musiccaps(str(shared / "data" / "musiccaps-dev.csv"))
     assert len(clips) == benchmarks.ROWS
-    words = benchmarks.score_musiccaps(evaluation.word_scores, clips.head(300))
+    words = benchmarks.score_musiccaps(word_scores, clips.head(300))
     assert 0.7 < words["caption → tags"] < 0.95 and words["mood"] < 0.2
     found = benchmarks.score_musiccaps(benchmarks.cosine(base), clips.head(300))
     assert 0.5 < found["caption → tags"] < 0.9 and 0.4 < found["tags → caption"] < 0.9 and 0.02 < found["mood"] < 0.3

@@ -19,7 +19,8 @@ import psutil
 import pytest
 from test_service import Service, free_port
 
-from lib import recommender, runs
+from lib.core import errors, files, runs
+from lib.search import indexing, recommender
 
 CELLS = [
     ("parameters", 'run_dir = ""'),
@@ -58,11 +59,11 @@ def tiny(folder, name="first"):
 def gateway(folder, *options, notebook=None, token="", **how):
     """The gateway on a folder, stopped in the end; its process, and what asks it."""
     port = free_port()
-    code = "import sys, pathlib, lib.gateway as g\n"
+    code = "import sys, pathlib, lib.serve.gateway as g\n"
     if notebook:
         code += f"g.NOTEBOOK = pathlib.Path({str(notebook)!r})\n"
-        few = ["lib.session", "ipykernel.kernelapp", "lib.cells"]
-        code += f"import lib.kernels as k; k.FORKS.set_forkserver_preload({few})\n"
+        few = ["lib.serve.session", "ipykernel.kernelapp", "lib.serve.cells"]
+        code += f"import lib.serve.kernels as k; k.FORKS.set_forkserver_preload({few})\n"
     code += "sys.exit(g.main(sys.argv[1:]))"
     process = subprocess.Popen(
         [sys.executable, "-c", code, "--run", str(folder), "--port", str(port), *options],
@@ -288,7 +289,7 @@ def test_who_may_ask(notebook, tmp_path):
 
 def test_without_a_token_only_this_machine_is_served(python, notebook, tmp_path):
     run = tiny(tmp_path / "run")
-    command = [python, "-m", "lib.gateway", "--run", str(run), "--port", str(free_port()), "--ip", "0.0.0.0"]
+    command = [python, "-m", "lib.serve.gateway", "--run", str(run), "--port", str(free_port()), "--ip", "0.0.0.0"]
     refused = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "KG_AUTH_TOKEN": ""})
     assert refused.returncode == 1 and "KG_AUTH_TOKEN" in refused.stderr and "NO_TOKEN=1" in refused.stderr
 
@@ -308,7 +309,7 @@ def test_sigterm_lets_requests_finish(notebook, tmp_path):
 
 def test_sigterm_while_it_starts(notebook, tmp_path):
     process = subprocess.Popen(
-        [sys.executable, "-m", "lib.gateway", "--run", str(tiny(tmp_path / "run")), "--port", str(free_port())],
+        [sys.executable, "-m", "lib.serve.gateway", "--run", str(tiny(tmp_path / "run")), "--port", str(free_port())],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout.readline().startswith("Loading")
@@ -339,7 +340,7 @@ def test_what_is_sent_to_the_group_is_for_the_gateway(notebook, tmp_path):
 
 def test_kernels_are_forked_from_a_process_of_one_thread():
     """A lock that another thread holds would stay locked in the kernel. Arrow's jemalloc sees to its own."""
-    code = "import os, pathlib, lib.kernels as k; [__import__(name) for name in k.PRELOADED]\n"
+    code = "import os, pathlib, lib.serve.kernels as k; [__import__(name) for name in k.PRELOADED]\n"
     code += "print(*[(t / 'comm').read_text().strip() for t in pathlib.Path('/proc/self/task').iterdir()])"
     alone = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | alone)
@@ -390,13 +391,13 @@ def test_a_new_model_without_a_gap(small_run, tmp_path):
     """Two real runs, promoted and rolled back under load: none failed, none of one's model and the other's index."""
     import pandas as pd
 
-    from lib import encoder
+    from lib.core import base_models, encoder
 
     other, link = tmp_path / "other", tmp_path / "current"
     other.mkdir()
-    model = encoder.load(encoder.find("all-MiniLM-L6-v2"))
+    model = encoder.load(base_models.find("all-MiniLM-L6-v2"))
     model.save(str(other / "model"))
-    recommender.build_index(other, pd.read_parquet(small_run / "tracks.parquet"))
+    indexing.build_index(other, pd.read_parquet(small_run / "tracks.parquet"))
     text, expected = "sad piano", {}
     for run in (small_run, other):
         songs = recommender.open_run(run)
@@ -431,7 +432,7 @@ def test_a_new_model_without_a_gap(small_run, tmp_path):
 
 
 def test_promote_and_rollback(small_run, tmp_path, monkeypatch, capsys):
-    from lib import promotion
+    from lib.serve import promotion
 
     monkeypatch.setattr(promotion, "ROOT", tmp_path)
     monkeypatch.setattr(promotion, "check", lambda run: (runs.need(run, "model", "index"), "0" * 64)[1])
@@ -446,14 +447,14 @@ def test_promote_and_rollback(small_run, tmp_path, monkeypatch, capsys):
     for back in (first, second):
         assert promotion.main(["rollback"]) == 0
         assert current.resolve() == back
-    runs.point(tmp_path / "outputs/previous", second)
+    files.point(tmp_path / "outputs/previous", second)
     assert promotion.main(["rollback"]) == 1 and "is served already" in capsys.readouterr().err
 
 
 def test_a_run_is_checked_before_it_is_promoted(small_run, tmp_path):
     import shutil
 
-    from lib import promotion
+    from lib.serve import promotion
 
     assert len(promotion.check(small_run)) == 64
     broken = tmp_path / "broken"
@@ -461,8 +462,8 @@ def test_a_run_is_checked_before_it_is_promoted(small_run, tmp_path):
     vectors = broken / "index" / "vectors.npy"
     whole = vectors.read_bytes()
     vectors.write_bytes(whole[:-4] + b"\0\0\0\0")
-    with pytest.raises(runs.WorkbookError, match=r"is damaged: vectors\.npy of index/ changed"):
+    with pytest.raises(errors.WorkbookError, match=r"is damaged: vectors\.npy of index/ changed"):
         promotion.check(broken)
     vectors.write_bytes(b"half")
-    with pytest.raises(runs.WorkbookError, match="is damaged"):
+    with pytest.raises(errors.WorkbookError, match="is damaged"):
         promotion.check(broken)

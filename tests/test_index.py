@@ -12,7 +12,8 @@ import pytest
 from threadpoolctl import threadpool_info
 
 import lib
-from lib import embedding, encoder, index, recommender, runs
+from lib.core import base_models, encoder, errors, files, processes
+from lib.search import embedding, index, indexing, recommender
 
 
 def vectors(n: int, seed: int = 0, d: int = 64) -> np.ndarray:
@@ -123,7 +124,7 @@ def counted(monkeypatch) -> list[str]:
 
 @pytest.fixture(scope="module")
 def model():
-    return encoder.load(encoder.find("all-MiniLM-L6-v2"))
+    return encoder.load(base_models.find("all-MiniLM-L6-v2"))
 
 
 def test_a_catalogue_is_embedded_as_sentence_transformers_does(model, texts, counted, tmp_path):
@@ -180,7 +181,7 @@ def test_a_folder_that_is_replaced_is_never_missing(tmp_path):
     watcher = threading.Thread(target=look)
     watcher.start()
     for i in range(300):
-        with runs.atomic(path) as temporary:
+        with files.atomic(path) as temporary:
             temporary.mkdir()
             (temporary / str(i)).touch()
     done.set()
@@ -193,11 +194,11 @@ def test_what_a_killed_replacement_left_is_put_right(tmp_path):
     (tmp_path / f".index.{gone}.old").mkdir()
     for kept in (os.getppid(), "note"):  # another process's, and somebody's own
         (tmp_path / f".index.{kept}.tmp").mkdir()
-    with pytest.raises(KeyError), runs.atomic(path):
+    with pytest.raises(KeyError), files.atomic(path):
         (tmp_path / f".index.{gone}.tmp").mkdir()
         raise KeyError
     assert path.is_dir() and not (tmp_path / f".index.{gone}.old").exists()
-    with runs.atomic(path) as temporary:
+    with files.atomic(path) as temporary:
         temporary.mkdir()
     assert {file.name for file in tmp_path.iterdir()} == {"index", f".index.{os.getppid()}.tmp", ".index.note.tmp"}
 
@@ -205,8 +206,8 @@ def test_what_a_killed_replacement_left_is_put_right(tmp_path):
 def test_two_do_not_build_one_index(small_run, tmp_path):
     run, tracks = tmp_path / "run", pd.read_parquet(small_run / "tracks.parquet")
     shutil.copytree(small_run, run)
-    with runs.only_one(run, ".index.lock"), pytest.raises(runs.WorkbookError, match="at work in"):
-        recommender.build_index(run, tracks)
+    with processes.only_one(run, ".index.lock"), pytest.raises(errors.WorkbookError, match="at work in"):
+        indexing.build_index(run, tracks)
 
 
 def test_an_index_is_not_built_for_what_could_not_be_served(small_run, tmp_path, capsys):
@@ -214,10 +215,10 @@ def test_an_index_is_not_built_for_what_could_not_be_served(small_run, tmp_path,
     shutil.copytree(small_run, run)
     for spoilt in ("{", "[]", '{"encoder": "torch", "kind": "none"}'):
         (run / "index" / "index.json").write_text(spoilt)
-        assert recommender.main([str(run)]) == 1 and "run is damaged" in capsys.readouterr().err
+        assert indexing.main([str(run)]) == 1 and "run is damaged" in capsys.readouterr().err
     shutil.copyfile(small_run / "index" / "index.json", run / "index" / "index.json")
     (run / "model" / "README.md").write_text("another model")
-    assert recommender.main([str(run)]) == 1 and "encoders/ was made with another model" in capsys.readouterr().err
+    assert indexing.main([str(run)]) == 1 and "encoders/ was made with another model" in capsys.readouterr().err
 
 
 def test_only_what_is_new_is_embedded(small_run, tmp_path, capsys, monkeypatch):
@@ -228,7 +229,7 @@ def test_only_what_is_new_is_embedded(small_run, tmp_path, capsys, monkeypatch):
     tracks = pd.read_parquet(run / "tracks.parquet")
     new = tracks.iloc[:3].assign(id=["n1", "n2", "n3"], text=["an ode to rain", "an ode to snow", "an ode to rain"])
     pd.concat([tracks.iloc[5:].sample(frac=1, random_state=1), new]).to_parquet(run / "tracks.parquet")
-    assert recommender.main([str(run)]) == 0
+    assert indexing.main([str(run)]) == 0
     now = recommender.open_run(run)
     assert sorted(set(seen)) == ["an ode to rain", "an ode to snow"] and len(now.tracks) == len(before.tracks) - 2
     assert now.fingerprints["index"] != before.fingerprints["index"]
@@ -237,6 +238,6 @@ def test_only_what_is_new_is_embedded(small_run, tmp_path, capsys, monkeypatch):
         now.rows([tracks["id"][0]])
     row = now.rows([tracks["id"][9]])
     assert np.array_equal(now.vectors[row], before.vectors[before.rows([tracks["id"][9]])])
-    assert recommender.main([str(run), "--index", "lists"]) == 0 and recommender.main([str(run)]) == 0
+    assert indexing.main([str(run), "--index", "lists"]) == 0 and indexing.main([str(run)]) == 0
     assert recommender.open_run(run).index.lists is not None  # as it was told before
-    assert recommender.main([str(tmp_path / "none")]) == 1 and "has no tracks.parquet" in capsys.readouterr().err
+    assert indexing.main([str(tmp_path / "none")]) == 1 and "has no tracks.parquet" in capsys.readouterr().err

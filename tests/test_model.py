@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-from lib import encoder, recommender, runs
-from lib.index import Index
+from lib.core import base_models, encoder, errors
+from lib.search import match, recommender
+from lib.search.index import Index
 
 
 @pytest.fixture(scope="module")
 def base():
-    return encoder.load(encoder.find("all-MiniLM-L6-v2"))
+    return encoder.load(base_models.find("all-MiniLM-L6-v2"))
 
 
 @pytest.fixture(scope="module")
@@ -21,20 +22,20 @@ def songs(small_run) -> recommender.Recommender:
 
 
 def test_a_model_that_is_not_found_says_where_it_looked():
-    with pytest.raises(runs.WorkbookError) as error:
-        encoder.find("all-MiniLM-L99")
+    with pytest.raises(errors.WorkbookError) as error:
+        base_models.find("all-MiniLM-L99")
     for place in ("the folder", "the Hugging Face hub", "the package index", "all-MiniLM-L6-v2"):
         assert place in str(error.value)
 
 
 def test_weights_that_are_not_upstreams_are_refused(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"something else")
-    with pytest.raises(runs.WorkbookError, match="is not the upstream all-MiniLM-L6-v2"):
-        encoder.check(tmp_path, "all-MiniLM-L6-v2")
+    with pytest.raises(errors.WorkbookError, match="is not the upstream all-MiniLM-L6-v2"):
+        base_models.check(tmp_path, "all-MiniLM-L6-v2")
 
 
 def test_a_folder_is_a_model(small_run):
-    assert encoder.find(str(small_run / "model")) == encoder.find(str(small_run)) == small_run / "model"
+    assert base_models.find(str(small_run / "model")) == base_models.find(str(small_run)) == small_run / "model"
 
 
 def test_vectors_are_units_and_a_batch_changes_nothing(base):
@@ -54,7 +55,7 @@ def test_vectors_are_units_and_a_batch_changes_nothing(base):
     [(0.71, "strong"), (0.7, "moderate"), (0.5, "moderate"), (0.4, "borderline"), (0.39, "weak"), (-1, "weak")],
 )
 def test_bands_are_the_seeds(score, name):
-    assert recommender.band(score) == name
+    assert match.band(score) == name
 
 
 # search
@@ -75,7 +76,7 @@ def test_full_width_letters_are_read(songs):
 def test_an_index_of_vectors_that_are_no_numbers_is_an_error_and_no_empty_answer(songs, monkeypatch):
     nan = np.full((1, songs.vectors.shape[1]), np.nan, np.float32)
     monkeypatch.setattr(type(songs.index), "at", lambda _self, rows: np.repeat(nan, len(rows), axis=0))
-    with pytest.raises(runs.WorkbookError, match="make index again"):
+    with pytest.raises(errors.WorkbookError, match="make index again"):
         songs.recommend("calm", liked=songs.tracks["id"][:2])
 
 
@@ -105,7 +106,7 @@ def test_an_index_of_another_dimension_is_refused(small_run, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(small_run, other)
     np.save(other / "index" / "vectors.npy", np.zeros((400, 7), np.float32))
-    with pytest.raises(runs.WorkbookError, match="does not fit its tracks and its model"):
+    with pytest.raises(errors.WorkbookError, match="does not fit its tracks and its model"):
         recommender.open_run(other)
 
 
@@ -115,7 +116,7 @@ def test_an_index_of_another_model_is_refused(small_run, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(small_run, other)
     (other / "model" / "README.md").write_text("another model")
-    with pytest.raises(runs.WorkbookError, match="made with another model"):
+    with pytest.raises(errors.WorkbookError, match="made with another model"):
         recommender.open_run(other)
 
 

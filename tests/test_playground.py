@@ -19,9 +19,12 @@ import psutil
 import pytest
 from test_service import free_port
 
-from lib import encoder, plane, playground, recommender, runs, widgets
+from lib.core import base_models, paths
+from lib.playground import page as playground
+from lib.playground import plane, widgets
+from lib.search import recommender
 
-NOTEBOOK = runs.ROOT / "notebooks/06_playground.ipynb"
+NOTEBOOK = paths.ROOT / "notebooks/06_playground.ipynb"
 BIN = Path(sys.executable).parent
 
 
@@ -58,7 +61,7 @@ def voila(small_run, prepared, chromium):
     command = [
         sys.executable,
         "-m",
-        "lib.playground",
+        "lib.playground.page",
         small_run,
         "--no-browser",
         "--Voila.ip=127.0.0.1",
@@ -331,4 +334,4 @@ def test_the_base_is_embedded_again_only_when_it_must_be(small_run, tmp_path):
     second = playground.untuned(folder, str(small_run), tracks)
     assert first.fingerprints["model"] != second.fingerprints["model"]
     assert len(playground.untuned(folder, str(small_run), tracks.head(20)).tracks) == 20
-    assert (folder / "model").resolve() == encoder.find(str(small_run))
+    assert (folder / "model").resolve() == base_models.find(str(small_run))

@@ -9,7 +9,9 @@ import pytest
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
-from lib import api, encoder, findings, integrity, query_encoders, recommender, runs, static, tradeoff
+from lib.core import base_models, encoder, errors, measures
+from lib.search import forms, integrity, recommender, static, tradeoff
+from lib.serve import contract
 
 TEXTS = ["sad piano", "a rainy sunday with slow piano, and nobody sings", "windows down, summer road trip " * 30]
 
@@ -21,7 +23,7 @@ def reference(small_run) -> np.ndarray:
 
 def test_onnx_gives_the_same_vectors_and_int8_nearly(small_run, reference):
     assert list(integrity.forms(small_run)) == ["torch", "onnx", "onnx-int8"]
-    onnx, int8 = (encoder.embed(query_encoders.open_form(small_run, f), TEXTS) for f in ("onnx", "onnx-int8"))
+    onnx, int8 = (encoder.embed(forms.open_form(small_run, f), TEXTS) for f in ("onnx", "onnx-int8"))
     assert np.abs(onnx - reference).max() < 1e-5
     assert 0.95 < (int8 * reference).sum(axis=1).min() < 0.9999
 
@@ -32,18 +34,18 @@ def test_a_form_is_opened_by_sentence_transformers_alone(small_run, reference):
 
 
 def test_a_model_that_is_cut_short_and_has_a_prompt_is_embedded_as_it_encodes(tmp_path):
-    model = encoder.load(encoder.find("all-MiniLM-L6-v2"))
+    model = encoder.load(base_models.find("all-MiniLM-L6-v2"))
     model.truncate_dim, model.prompts, model.default_prompt_name = 64, {"song": "a song: "}, "song"
     expected = model.encode(TEXTS, normalize_embeddings=True)
     assert expected.shape == (3, 64) and np.abs(encoder.embed(model, TEXTS) - expected).max() < 1e-5
-    assert np.abs(encoder.embed(query_encoders.to_onnx(model, tmp_path / "onnx"), TEXTS) - expected).max() < 1e-5
+    assert np.abs(encoder.embed(forms.to_onnx(model, tmp_path / "onnx"), TEXTS) - expected).max() < 1e-5
     assert encoder.contributions(model, TEXTS, expected[0])[0]
 
 
 def test_int8_answers_whoever_else_asks(small_run):
     """Its rounding depends on what is encoded in one batch; its answers must not."""
     songs = recommender.open_run(small_run)
-    songs.model = query_encoders.open_form(small_run, "onnx-int8")
+    songs.model = forms.open_form(small_run, "onnx-int8")
     alone = songs.query("sad piano")
     songs.encode(["sad piano", *TEXTS])
     assert np.array_equal(songs.query("sad piano"), alone)
@@ -52,15 +54,15 @@ def test_int8_answers_whoever_else_asks(small_run):
 def test_forms_of_another_model_and_damaged_ones_are_refused(small_run, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(small_run, run)
-    graph = run / "encoders/onnx-int8" / query_encoders.GRAPH
+    graph = run / "encoders/onnx-int8" / forms.GRAPH
     graph.write_bytes(graph.read_bytes()[:-9])
-    with pytest.raises(runs.WorkbookError, match="onnx-int8 is damaged or lost"):
-        query_encoders.open_form(run, "onnx-int8")
-    with pytest.raises(runs.WorkbookError, match="has no encoder 'static', only torch, onnx, onnx-int8"):
-        query_encoders.open_form(run, "static")
+    with pytest.raises(errors.WorkbookError, match="onnx-int8 is damaged or lost"):
+        forms.open_form(run, "onnx-int8")
+    with pytest.raises(errors.WorkbookError, match="has no encoder 'static', only torch, onnx, onnx-int8"):
+        forms.open_form(run, "static")
     (run / "model/README.md").write_text("another model")
-    with pytest.raises(runs.WorkbookError, match="made with another model"):
-        query_encoders.open_form(run, "onnx")
+    with pytest.raises(errors.WorkbookError, match="made with another model"):
+        forms.open_form(run, "onnx")
 
 
 @pytest.mark.parametrize(
@@ -69,7 +71,7 @@ def test_forms_of_another_model_and_damaged_ones_are_refused(small_run, tmp_path
 )
 def test_int8_serves_where_it_is_quicker_and_as_good(quicker, worse, chosen):
     rows = {"torch": [8, 0.4], "onnx": [4, 0.4], "onnx-int8": [4 / quicker, 0.4 - worse]}
-    compared = pd.DataFrame(rows, index=["ms for one", findings.MAIN]).T
+    compared = pd.DataFrame(rows, index=["ms for one", measures.MAIN]).T
     assert tradeoff.choose("onnx", compared) == chosen and tradeoff.choose("torch", compared) == "torch"
 
 
@@ -82,7 +84,7 @@ def test_int8_serves_where_it_is_quicker_and_as_good(quicker, worse, chosen):
     ],
 )
 def test_what_cannot_be_is_refused_before_the_training(given, said):
-    with pytest.raises(runs.WorkbookError, match=said):
+    with pytest.raises(errors.WorkbookError, match=said):
         tradeoff.check(*given)
     tradeoff.check("static", 10, "lists")
 
@@ -90,7 +92,7 @@ def test_what_cannot_be_is_refused_before_the_training(given, said):
 def test_a_static_encoder_learns_to_answer_as_its_teacher(small_run, tmp_path, monkeypatch):
     monkeypatch.setattr(static, "WORDS", 500)
     texts = pd.read_parquet(small_run / "requests.parquet")["text"].tolist()
-    teacher = query_encoders.open_form(small_run, "onnx-int8")
+    teacher = forms.open_form(small_run, "onnx-int8")
     static.distil(teacher, texts[:200], 1500, 7).save(str(tmp_path / "static"))
     alone = SentenceTransformer(str(tmp_path / "static"), device="cpu")
     assert isinstance(alone[0], StaticEmbedding)
@@ -100,6 +102,6 @@ def test_a_static_encoder_learns_to_answer_as_its_teacher(small_run, tmp_path, m
         assert np.mean([np.corrcoef(*pair)[0, 1] for pair in zip(given, wanted, strict=True)]) > least
     songs.model = alone
     why = songs.explain(songs.query("a sad song"), list(songs.recommend("a sad song", 2)["id"]))
-    nothing = api.recommend(songs, json.dumps({"body": {"text": "\u200b"}}))
+    nothing = contract.recommend(songs, json.dumps({"body": {"text": "\u200b"}}))
     assert nothing.status == 400 and "says nothing" in nothing.body
     assert all(len(w["words"]) == 3 and all(0 <= word["share"] <= 1 for word in w["words"][:1]) for w in why)

@@ -8,8 +8,11 @@ import importlib.util
 import pandas as pd
 import pytest
 
-from lib import encoder, evaluation, pairs, parameters, queries, runs, training
-from lib import tracks as catalogue
+from lib.core import base_models, encoder, measures, paths
+from lib.finetune import evaluator, pairs, training
+from lib.tracks import queries
+from lib.tracks import synthetic as catalogue
+from lib.workbook import parameters
 
 CLIPS = 300  # of MusicCaps; CPCD is used whole, since fewer tracks would change the task
 
@@ -37,14 +40,14 @@ def scores(shared, tmp_path_factory) -> dict[str, float]:
 
 
 def tuned(tmp_path_factory):
-    given = parameters.read(runs.ROOT / "params" / "quick.yaml", [])
+    given = parameters.read(paths.ROOT / "params" / "quick.yaml", [])
     tracks = catalogue.generate(given["n_tracks"], given["seed"])
     requests = queries.generate(tracks, given["n_requests"], given["seed"])
     shares = {name: given[name] for name in ("request_share", "mood_share", "artist_share", "batch_size", "seed")}
     taught = pairs.make_pairs(tracks, requests, given["n_pairs"] // 8, **shares)
     recipe = training.Recipe(**{name: given[name] for name in training.Recipe._fields})
-    model = encoder.load(encoder.find(given["base_model"]), given["max_length"])
-    dev = evaluation.RequestEvaluator(*evaluation.held_out(tracks, requests, "dev"), most=200)
+    model = encoder.load(base_models.find(given["base_model"]), given["max_length"])
+    dev = evaluator.RequestEvaluator(*measures.held_out(tracks, requests, "dev"), most=200)
     training.train(model, taught, dev, recipe, tmp_path_factory.mktemp("checkpoints"))
     return model
 

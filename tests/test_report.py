@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import compare, maps, report, runs
+from lib.core import pages, runs
+from lib.debug import maps
+from lib.performance import compare
 
 WIDTHS = {"phone": (390, 844, "dark"), "desktop": (1440, 900, "light")}
 # Where a dot of the second map lies in its frame, from Bokeh's own scales.
@@ -99,7 +101,7 @@ def test_names_are_text_and_not_code(chromium, tmp_path):
     points = {name: space[:, :2] for name, space in spaces.items()}
     frame = maps.interactive(points, spaces, tracks.assign(energy=np.nan))
     file = tmp_path / "page.html"
-    file.write_text(f"<!doctype html><meta charset=utf-8><main>{frame}{report.table(tracks.head(1))}</main>")
+    file.write_text(f"<!doctype html><meta charset=utf-8><main>{frame}{pages.table(tracks.head(1))}</main>")
     with opened(chromium, file, "desktop") as page:
         inside = page.locator("iframe").element_handle().content_frame()
         inside.wait_for_function("window.Bokeh && [...Bokeh.index].length")

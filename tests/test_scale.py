@@ -5,17 +5,18 @@ import json
 import numpy as np
 import pytest
 
-from lib import runs, scale, simulation
-from lib.simulation import Service, Site
+from deploy.scale.capacity import plan, simulation
+from deploy.scale.capacity.simulation import Service, Site
+from lib.core import errors, paths
 
-DEMAND = scale.Demand(20_000_000, 10, 2.16, 0.2, 100_000, 1.0)
-SUPPLY = scale.Supply("onnx", 3, 2, 0.6, 60, 1.0, 50, 0.045, 0.005, 0.8)
+DEMAND = plan.Demand(20_000_000, 10, 2.16, 0.2, 100_000, 1.0)
+SUPPLY = plan.Supply("onnx", 3, 2, 0.6, 60, 1.0, 50, 0.045, 0.005, 0.8)
 NOBODY = {"door": 0, "before": 0, "after": 0, "batch": 0, "text": 0, "wait": 0, "path": 0, "spread": 0}
 
 
 @pytest.fixture
 def measured() -> dict:
-    return json.loads((runs.ROOT / "benchmarks/tier.json").read_text())
+    return json.loads((paths.ROOT / "benchmarks/tier.json").read_text())
 
 
 def test_twenty_million_listeners():
@@ -27,27 +28,27 @@ def test_twenty_million_listeners():
 
 def test_a_cache_has_what_came_within_its_time():
     one = np.array([1.0])
-    assert scale.hits(1, one, 9) == pytest.approx(0.9)  # made once, found nine times
-    assert scale.hits(1, one, 0) == 0
-    many = scale.shares(10_000, 1.0)
+    assert plan.hits(1, one, 9) == pytest.approx(0.9)  # made once, found nine times
+    assert plan.hits(1, one, 0) == 0
+    many = plan.shares(10_000, 1.0)
     assert many.sum() == pytest.approx(1) and many[0] / many[9] == pytest.approx(10)
-    assert scale.hits(10, many, 60) < scale.hits(100, many, 60) < scale.hits(1000, many, 60) < 1
+    assert plan.hits(10, many, 60) < plan.hits(100, many, 60) < plan.hits(1000, many, 60) < 1
 
 
 def test_the_layers_are_all_requests_and_personal_ones_are_made():
-    found = scale.layers(1000, DEMAND, SUPPLY)
+    found = plan.layers(1000, DEMAND, SUPPLY)
     assert sum(found.values()) == pytest.approx(1) and min(found.values()) > 0
-    assert scale.layers(1000, DEMAND._replace(personal=1.0), SUPPLY) == {"edge": 0, "kept": 0, "made": 1}
+    assert plan.layers(1000, DEMAND._replace(personal=1.0), SUPPLY) == {"edge": 0, "kept": 0, "made": 1}
 
 
 def test_a_plan_is_the_sum_of_what_requests_cost(measured):
     """Without caches and regions: the rate times the processor time of a request."""
     demand = DEMAND._replace(personal=1.0)
     supply = SUPPLY._replace(regions=1, utilisation=1.0, search=measured["search"])
-    table = scale.plan(measured, demand, supply, 1000)
-    for part in scale.PARTS:
+    table = plan.plan(measured, demand, supply, 1000)
+    for part in plan.PARTS:
         assert table.loc[part, "cores"] == pytest.approx(
-            scale.made_at(measured, 1.0)["cpu"][part]
+            plan.made_at(measured, 1.0)["cpu"][part]
         )  # ms a request, 1,000 a second
     assert table["dollars"].sum() == pytest.approx(
         720 * (0.045 * table["processes"].sum() + 0.005 * table["gib"].sum()), rel=1e-6
@@ -56,13 +57,13 @@ def test_a_plan_is_the_sum_of_what_requests_cost(measured):
 
 def test_more_of_what_costs_costs_more(measured):
     def dollars(demand=DEMAND, supply=SUPPLY):
-        return scale.plan(measured, demand, supply)["dollars"].sum()
+        return plan.plan(measured, demand, supply)["dollars"].sum()
 
     assert dollars(DEMAND._replace(users=40_000_000)) > dollars() > dollars(supply=SUPPLY._replace(encoder="static"))
     assert dollars(DEMAND._replace(personal=0.4)) > dollars() > dollars(supply=SUPPLY._replace(ttl=600))
-    table = scale.sensitivity(measured, DEMAND, SUPPLY)
+    table = plan.sensitivity(measured, DEMAND, SUPPLY)
     assert (table["given"] == table["given"].iloc[0]).all() and table.loc["users", "doubled"] > table["given"].iloc[0]
-    by_encoder = scale.by_encoder(measured, DEMAND, SUPPLY)
+    by_encoder = plan.by_encoder(measured, DEMAND, SUPPLY)
     assert by_encoder.index[0] != "mpnet" and by_encoder.loc["GPU", "gpus"] >= 3
 
 
@@ -105,7 +106,7 @@ def test_what_a_request_costs_falls_with_the_load():
 
 
 def test_its_limits_are_the_tiers():
-    api, triton = ((runs.ROOT / "deploy/scale" / file).read_text() for file in ("api.py", "triton.py"))
+    api, triton = ((paths.ROOT / "deploy/scale" / file).read_text() for file in ("api.py", "triton.py"))
     assert f"DEADLINE = {simulation.DEADLINE} " in api and f'("WAITING", "{simulation.WAITING}")' in api
     assert f'("MOST", "{simulation.MOST}")' in triton
 
@@ -119,7 +120,7 @@ def test_an_encoder_takes_together_what_waits():
 def test_a_simulated_cache_has_what_the_formula_says():
     site = Site(Service(**NOBODY), 1, 1)
     table = simulation.simulate(site, 300, 60, distinct=10_000)
-    assert (table["found"] == "edge").mean() == pytest.approx(scale.hits(300, scale.shares(10_000, 1.0), 60), abs=0.02)
+    assert (table["found"] == "edge").mean() == pytest.approx(plan.hits(300, plan.shares(10_000, 1.0), 60), abs=0.02)
 
 
 def test_what_happens_to_a_world_is_seen():
@@ -142,7 +143,7 @@ def test_more_than_can_wait_is_refused_and_the_rest_is_in_time():
     assert simulation.percentiles(late)["p99"] < 1000 and table.attrs["encoders"] == pytest.approx(1, abs=0.02)
 
 
-PARAMETERS = dict.fromkeys(scale.LIMITS, 1) | {"encoder": "onnx", "target": 0.9999, "users": 20_000_000}
+PARAMETERS = dict.fromkeys(plan.LIMITS, 1) | {"encoder": "onnx", "target": 0.9999, "users": 20_000_000}
 
 
 @pytest.mark.parametrize(
@@ -157,13 +158,13 @@ PARAMETERS = dict.fromkeys(scale.LIMITS, 1) | {"encoder": "onnx", "target": 0.99
     ],
 )
 def test_parameters_that_make_no_sense_are_named(wrong, said):
-    file = runs.ROOT / "benchmarks/tier.json"
-    assert scale.read(file, PARAMETERS)["machine"]
-    with pytest.raises(runs.WorkbookError, match=said):
-        scale.read(file, PARAMETERS | wrong)
+    file = paths.ROOT / "benchmarks/tier.json"
+    assert plan.read(file, PARAMETERS)["machine"]
+    with pytest.raises(errors.WorkbookError, match=said):
+        plan.read(file, PARAMETERS | wrong)
     for other in ("none.json", "README.md"):
-        with pytest.raises(runs.WorkbookError, match="make scale-bench"):
-            scale.read(file.with_name(other), PARAMETERS)
+        with pytest.raises(errors.WorkbookError, match="make scale-bench"):
+            plan.read(file.with_name(other), PARAMETERS)
 
 
 def test_a_calibration_predicts_what_it_was_not_shown(measured):
@@ -182,7 +183,7 @@ def test_a_calibration_predicts_what_it_was_not_shown(measured):
 
 def test_the_budget_counts_what_fails(measured):
     events = {"all fail for a minute": {"seconds": 60, "share": 1.0, "a_month": 1}}
-    table = scale.budget(
+    table = plan.budget(
         measured | {"restarts": {"api": {"requests": 1000, "failed": 2, "load": 10}}}, 0.9999, 86_400, events
     )
     assert table.loc["all fail for a minute", "failed"] == 60

@@ -19,7 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from lib import api, runs
+from lib.core import paths
+from lib.serve import contract
 
 START = 120  # seconds for a start, or for its failure: six where nothing else runs
 
@@ -31,7 +32,7 @@ def free_port() -> int:
 
 
 def start(python: str, run, port: int, out=subprocess.PIPE) -> subprocess.Popen:
-    command = [python, "-m", "lib.gateway", "--run", str(run), "--port", str(port)]
+    command = [python, "-m", "lib.serve.gateway", "--run", str(run), "--port", str(port)]
     return subprocess.Popen(command, cwd="/", stdout=out, stderr=out, text=True)
 
 
@@ -217,7 +218,7 @@ def test_health_ready_metrics_and_openapi(service):
     _, document, _ = service("/openapi.json")
     assert document["openapi"] == "3.1.0" and document["security"] == []
     asked = document["components"]["schemas"]["RecommendRequest"]["properties"]
-    assert set(asked) == set(api.RecommendRequest.model_fields)
+    assert set(asked) == set(contract.RecommendRequest.model_fields)
     assert "calm" in asked["mood"]["anyOf"][0]["enum"]
 
 
@@ -236,12 +237,12 @@ def test_schemathesis_finds_nothing(service, small_run, tmp_path):
 def test_the_pattern_in_the_schema_is_the_rule_that_validates(text):
     """Of texts as long as may be, too, with and without white space around them."""
     for whole in (text, text + "x" * 998 + text, text + "x" * 1001):
-        assert bool(re.search(api.TRIMMED, whole)) == _is_valid(whole)
+        assert bool(re.search(contract.TRIMMED, whole)) == _is_valid(whole)
 
 
 def _is_valid(text: str) -> bool:
     try:
-        return bool(api.RecommendRequest.model_validate_json(json.dumps({"text": text})))
+        return bool(contract.RecommendRequest.model_validate_json(json.dumps({"text": text})))
     except ValidationError:
         return False
 
@@ -280,7 +281,7 @@ def test_stock_kernel_gateway_serves_the_notebook_too(python, small_run):
 
     seeded = small_run / "stock.ipynb"
     papermill.execute_notebook(
-        str(runs.ROOT / "notebooks/08_serve.ipynb"), str(seeded), {"run_dir": str(small_run)}, prepare_only=True
+        str(paths.ROOT / "notebooks/08_serve.ipynb"), str(seeded), {"run_dir": str(small_run)}, prepare_only=True
     )
     port = free_port()
     options = [

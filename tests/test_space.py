@@ -16,7 +16,9 @@ from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 from sentence_transformers import SentenceTransformer
 
-from lib import debugger, encoder, maps, plots, recommender, runs, scorecard, similarity
+from lib.core import base_models, encoder, paths, style
+from lib.debug import checks, maps, scorecard, similarity
+from lib.search import indexing
 
 N, D = 600, 32
 
@@ -48,7 +50,7 @@ def tracks() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def base() -> SentenceTransformer:
-    return encoder.load(encoder.find("all-MiniLM-L6-v2"))
+    return encoder.load(base_models.find("all-MiniLM-L6-v2"))
 
 
 def verdicts(found: dict) -> dict[str, str]:
@@ -57,9 +59,9 @@ def verdicts(found: dict) -> dict[str, str]:
 
 
 def vector_checks(vectors: np.ndarray) -> dict:
-    found = debugger.health(vectors)
-    if near := debugger.neighbours(vectors[np.isfinite(vectors).all(axis=1)]):
-        found |= {"hubness (skewness)": debugger.hubs(near[0])[0]} | debugger.duplicates(near[1])
+    found = checks.health(vectors)
+    if near := checks.neighbours(vectors[np.isfinite(vectors).all(axis=1)]):
+        found |= {"hubness (skewness)": checks.hubs(near[0])[0]} | checks.duplicates(near[1])
     return found
 
 
@@ -67,15 +69,15 @@ def vector_checks(vectors: np.ndarray) -> dict:
 
 
 def test_a_sound_space_is_healthy(sound, tracks, base):
-    near, _ = debugger.neighbours(sound)
+    near, _ = checks.neighbours(sound)
     figures = similarity.figures(similarity.all_pairs(sound, tracks["mood"]))
     poor = similarity.figures(similarity.all_pairs(sound[::-1].copy(), tracks["mood"].sample(frac=1, random_state=1)))
-    found = vector_checks(sound) | debugger.texts(tracks, base, near)
-    found |= debugger.mood_checks({"base": poor, "tuned": figures})
-    found |= debugger.steadiness(base, tracks["text"].head(8).tolist())
+    found = vector_checks(sound) | checks.texts(tracks, base, near)
+    found |= checks.mood_checks({"base": poor, "tuned": figures})
+    found |= checks.steadiness(base, tracks["text"].head(8).tolist())
     got = verdicts(found)
     assert set(got.values()) == {"ok", "not measured"} and list(got.values()).count("ok") >= 16, got
-    assert debugger.suspects(tracks, near).empty
+    assert checks.suspects(tracks, near).empty
 
 
 def collapsed(good, rng):
@@ -134,10 +136,10 @@ def test_sick_vectors_fail_their_check(check, sound, rng):
     ],
 )
 def test_sick_texts_fail_their_check(check, change, sound, tracks, base):
-    near, _ = debugger.neighbours(sound)
+    near, _ = checks.neighbours(sound)
     description = change(tracks["description"])
     sick = tracks.assign(description=description, text=description)
-    assert verdicts(debugger.texts(sick, base, near))[check] == "look"
+    assert verdicts(checks.texts(sick, base, near))[check] == "look"
 
 
 class Characters:
@@ -158,40 +160,37 @@ class Characters:
 
 def test_an_unsteady_encoder_fails(tracks):
     some = tracks["text"].head(4).tolist()
-    assert set(debugger.steadiness(Characters(), some).values()) == {0}
+    assert set(checks.steadiness(Characters(), some).values()) == {0}
     assert (
-        verdicts(debugger.steadiness(Characters(batch=1), some))["alone or in a batch: difference / tolerance"]
-        == "look"
+        verdicts(checks.steadiness(Characters(batch=1), some))["alone or in a batch: difference / tolerance"] == "look"
     )
-    assert (
-        verdicts(debugger.steadiness(Characters("cuda", gpu=1), some))["CPU or GPU: difference / tolerance"] == "look"
-    )
-    forms = verdicts(debugger.worst_forms(debugger.forms(Characters(), some)))
+    assert verdicts(checks.steadiness(Characters("cuda", gpu=1), some))["CPU or GPU: difference / tolerance"] == "look"
+    forms = verdicts(checks.worst_forms(checks.forms(Characters(), some)))
     assert forms["white space and case: cosine"] == forms["Unicode forms: cosine"] == "look"
 
 
 def test_moods_that_are_not_told_apart_and_wrong_moods_fail(sound, tracks, rng):
-    near, _ = debugger.neighbours(sound)
+    near, _ = checks.neighbours(sound)
     shuffled = tracks.assign(mood=rng.permutation(tracks["mood"]))
     good, bad = (similarity.figures(similarity.all_pairs(sound, t["mood"])) for t in (tracks, shuffled))
-    got = verdicts(debugger.mood_checks({"base": good, "tuned": bad}))
+    got = verdicts(checks.mood_checks({"base": good, "tuned": bad}))
     for check in ("same mood is closer", "same mood is closer, over base", "overlap of moods"):
         assert got[check] == "look"
     moved = tracks.assign(mood=tracks["mood"].where(tracks.index % 10 < 7, tracks["mood"].shift(1, fill_value="mood5")))
-    check, wrong = "tracks whose neighbours say another mood", debugger.suspects(moved, near)
+    check, wrong = "tracks whose neighbours say another mood", checks.suspects(moved, near)
     mislabelled = set(tracks["id"][tracks.index % 10 >= 7])
     found = set(wrong["id"]) & mislabelled
     assert len(found) > 0.6 * len(mislabelled) and len(found) > 0.7 * len(wrong)
-    assert verdicts({check: len(wrong) / N})[check] == "look" and debugger.suspects(tracks, near).empty
+    assert verdicts({check: len(wrong) / N})[check] == "look" and checks.suspects(tracks, near).empty
 
 
 def test_requests_near_to_nothing_are_found(tracks):
     vectors, asked = np.eye(2, D, dtype=np.float32), np.eye(3, D, dtype=np.float32)
     requests = pd.DataFrame({"text": ["near", "near too", "far"]})
-    table = debugger.lonely(asked, requests, vectors, tracks.head(2))
+    table = checks.lonely(asked, requests, vectors, tracks.head(2))
     assert table["text"][0] == "far" and table["cosine"].tolist() == [0, 1, 1]
     assert table["nearest_title"][1] == "Song 0"
-    assert verdicts(debugger.near_to_nothing(table))["requests near to nothing"] == "look"
+    assert verdicts(checks.near_to_nothing(table))["requests near to nothing"] == "look"
 
 
 def test_every_check_was_made_to_fail():
@@ -207,12 +206,12 @@ def test_every_check_was_made_to_fail():
 
 def test_a_mislabelled_track_is_the_only_suspect(sound, tracks):
     tracks.loc[5, "mood"], tracks.loc[11, "mood"] = "mood0", ""  # the other is unknown: nobody's suspect
-    found = debugger.suspects(tracks, debugger.neighbours(sound)[0])
+    found = checks.suspects(tracks, checks.neighbours(sound)[0])
     assert found["id"].tolist() == ["t5"] and found["neighbours_say"].tolist() == ["mood5"]
 
 
 def test_real_text_is_steady_in_case_and_white_space(base):
-    moved = debugger.forms(base, ["Sad piano for a rainy day"])
+    moved = checks.forms(base, ["Sad piano for a rainy day"])
     assert moved.drop("full-width letters").min() > 0.999  # the tokenizer of BERT knows no full-width letters
 
 
@@ -271,7 +270,7 @@ print(peak() - before)
 
 
 def test_a_map_keeps_groups_and_is_judged(sound, monkeypatch, rng):
-    monkeypatch.setattr(debugger, "LIMIT", 300)  # so that half of the tracks are placed among the others
+    monkeypatch.setattr(checks, "LIMIT", 300)  # so that half of the tracks are placed among the others
     apart = unit(sound + 4 * np.eye(6, D)[np.arange(N) % 6])
     points = maps.project(apart, 7)
     assert points.shape == (N, 2) and np.isfinite(points).all()
@@ -286,9 +285,9 @@ def test_a_map_keeps_groups_and_is_judged(sound, monkeypatch, rng):
 
 
 def test_the_fewest_tracks_that_are_mapped_are_judged(sound):
-    few = sound[: debugger.FEWEST]
+    few = sound[: checks.FEWEST]
     assert 0 <= maps.judge(few, few[:, :2], 7)["trustworthiness"] <= 1
-    assert debugger.can_map({"base": few}) and not debugger.can_map({"base": few[:-1]})
+    assert checks.can_map({"base": few}) and not checks.can_map({"base": few[:-1]})
 
 
 def test_maps_are_turned_to_lie_over_each_other(rng):
@@ -304,7 +303,7 @@ def test_maps_are_turned_to_lie_over_each_other(rng):
 def kernel():
     """One for all of these: most of what a kernel takes is to import what the notebook does."""
     manager = KernelManager()
-    manager.start_kernel(cwd=runs.NOTEBOOKS)
+    manager.start_kernel(cwd=paths.NOTEBOOKS)
     yield manager
     manager.shutdown_kernel(now=True)
 
@@ -317,8 +316,8 @@ def debug(kernel, tmp_path, small_run, change, **parameters) -> str:
     table.to_parquet(run / "tracks.parquet")
     (run / "requests.parquet").symlink_to(small_run / "requests.parquet")
     (run / "model").symlink_to(small_run / "model")
-    recommender.build_index(run, table)
-    notebook = load_notebook_node(str(runs.NOTEBOOKS / "04_embedding_debug.ipynb"))
+    indexing.build_index(run, table)
+    notebook = load_notebook_node(str(paths.NOTEBOOKS / "04_embedding_debug.ipynb"))
     given = parameterize_notebook(notebook, {"run_dir": str(run), "debug_tracks": 60} | parameters)
     done = NotebookClient(given, km=kernel).execute()
     outputs = [o for cell in done.cells for o in cell.get("outputs", [])]
@@ -366,7 +365,7 @@ def test_a_model_that_gives_nan_is_refused(kernel, tmp_path, small_run):
 def test_colours_are_told_apart_without_red_or_green(blindness):
     """In CAM02-UCS, where 1 is just visible, as simulated by Machado et al. 2009 at full severity."""
     seen = {"name": "sRGB1+CVD", "cvd_type": blindness, "severity": 100}
-    for colors in ((*plots.PALETTE, plots.BASE), (*plots.PALETTE, plots.FAINT)):
+    for colors in ((*style.PALETTE, style.BASE), (*style.PALETTE, style.FAINT)):
         simulated = [np.clip(cspace_convert(to_rgb(color), seen, "sRGB1"), 0, 1) for color in colors]
         for (a, one), (b, other) in combinations(zip(colors, simulated, strict=True), 2):
             assert deltaE(one, other, input_space="sRGB1") > 10, (a, b)

@@ -14,9 +14,12 @@ import torch
 from mlflow import MlflowClient
 from tokenizers import Tokenizer
 
-from lib import checkpoints, encoder, evaluation, findings, pairs, queries, runs, tracking, training, workers
-from lib import tracks as catalogue
-from lib.moods import GENRES, MOODS, words_of
+from deploy.scale import workers
+from lib.core import base_models, encoder, errors, files, measures, paths
+from lib.finetune import checkpoints, evaluator, pairs, record, training
+from lib.tracks import queries
+from lib.tracks import synthetic as catalogue
+from lib.tracks.moods import GENRES, MOODS, words_of
 
 SHARES = {"request_share": 0.25, "mood_share": 0.3, "artist_share": 0.2, "batch_size": 16, "seed": 1}
 TOKENS = 6_000  # of 30,522: they are nearly all that a step of so small a model moves, and a checkpoint holds
@@ -36,12 +39,12 @@ def taught(data):
 
 @pytest.fixture(scope="module")
 def dev(data):
-    return evaluation.RequestEvaluator(*evaluation.held_out(*data, "dev"))
+    return evaluator.RequestEvaluator(*measures.held_out(*data, "dev"))
 
 
 def small_model():
     """MiniLM's first layer and the commonest of its tokens, which is enough to learn and to forget."""
-    model = encoder.load(encoder.find("all-MiniLM-L6-v2"), 32)
+    model = encoder.load(base_models.find("all-MiniLM-L6-v2"), 32)
     bert = model[0].model
     bert.encoder.layer, bert.config.num_hidden_layers = bert.encoder.layer[:1], 1
     bert.resize_token_embeddings(TOKENS)
@@ -98,9 +101,9 @@ def test_texts_that_meet_again_wait_for_a_later_batch():
 
 def test_too_few_tracks_and_shares_beyond_one_are_said(data):
     tracks, requests = data
-    with pytest.raises(runs.WorkbookError, match="too few to train on"):
+    with pytest.raises(errors.WorkbookError, match="too few to train on"):
         pairs.make_pairs(tracks.assign(split="test"), requests, 10, **SHARES)
-    with pytest.raises(runs.WorkbookError, match=r"request_share 0.7, mood_share 0.3 and artist_share 0.2 exceed 1"):
+    with pytest.raises(errors.WorkbookError, match=r"request_share 0.7, mood_share 0.3 and artist_share 0.2 exceed 1"):
         pairs.make_pairs(tracks, requests, 10, **SHARES | {"request_share": 0.7})
 
 
@@ -149,16 +152,16 @@ def test_the_average_with_the_base_is_an_average(taught, dev, tmp_path):
     assert torch.equal(weights(kept), weights(base))  # what the verdict of a harmful training advises
 
 
-class Scripted(evaluation.RequestEvaluator):
+class Scripted(evaluator.RequestEvaluator):
     """A dev metric that does what a test needs at each measurement."""
 
     def __init__(self, act):
-        self.act, self.calls, self.primary_metric = act, 0, findings.MAIN
+        self.act, self.calls, self.primary_metric = act, 0, measures.MAIN
         self.greater_is_better = True
 
     def __call__(self, model, *_, **__):
         self.calls += 1
-        return {findings.MAIN: self.act(self.calls)}
+        return {measures.MAIN: self.act(self.calls)}
 
 
 def test_training_stops_when_the_dev_metric_gains_nothing(taught, tmp_path):
@@ -210,7 +213,7 @@ def two_epochs(where: Path) -> torch.Tensor:
     tracks = catalogue.generate(300, seed=1)
     requests = queries.generate(tracks, 200, 1)
     taught = pairs.make_pairs(tracks, requests, 160, **SHARES)
-    dev = evaluation.RequestEvaluator(*evaluation.held_out(tracks, requests, "dev"))
+    dev = evaluator.RequestEvaluator(*measures.held_out(tracks, requests, "dev"))
     model = small_model()
     training.train(model, taught, dev, RECIPE._replace(epochs=2), where)
     return weights(model)
@@ -226,8 +229,8 @@ test_training.two_epochs(Path(sys.argv[2]))
 
 
 def test_a_killed_training_ends_as_one_that_was_never_stopped(tmp_path, capsys):
-    command = [sys.executable, "-c", APART, str(runs.ROOT / "tests"), str(tmp_path / "killed")]
-    killed = subprocess.Popen(command, cwd=runs.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-c", APART, str(paths.ROOT / "tests"), str(tmp_path / "killed")]
+    killed = subprocess.Popen(command, cwd=paths.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.time() + 120
     while len(list((tmp_path / "killed").glob("checkpoint-*/trainer_state.json"))) < 2 and time.time() < deadline:
         time.sleep(0.02)
@@ -240,7 +243,7 @@ def test_a_killed_training_ends_as_one_that_was_never_stopped(tmp_path, capsys):
 
 def test_a_half_written_checkpoint_and_another_training_are_not_gone_on_from(tmp_path):
     (tmp_path / "checkpoint-3").mkdir(parents=True)
-    runs.write_json(tmp_path / "of.json", {"signature": "this"})
+    files.write_json(tmp_path / "of.json", {"signature": "this"})
     assert checkpoints.resumable(tmp_path, "this") is None  # no trainer_state.json: not whole
     (tmp_path / "checkpoint-4").mkdir()
     (tmp_path / "checkpoint-4" / "trainer_state.json").write_text('{"a": {}')
@@ -347,9 +350,9 @@ t.together(base, pd.read_parquet(folder / "even"), dev, folder / "checkpoints")
 def test_workers_end_with_the_process_that_started_them_and_the_next_go_on(even, dev, alone, tmp_path, capsys):
     for name, table in (("even", even), ("tracks", dev.tracks), ("requests", dev.requests)):
         table.to_parquet(tmp_path / name)
-    script = TOGETHER.format(tests=str(runs.ROOT / "tests"))
+    script = TOGETHER.format(tests=str(paths.ROOT / "tests"))
     command = [sys.executable, "-c", script, str(alone[0]), str(tmp_path)]
-    killed = subprocess.Popen(command, cwd=runs.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    killed = subprocess.Popen(command, cwd=paths.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.time() + 120
     while not list(tmp_path.glob("checkpoints/checkpoint-*/trainer_state.json")) and time.time() < deadline:
         time.sleep(0.02)
@@ -374,7 +377,7 @@ def test_a_batch_is_shared_in_equal_parts_and_what_is_over_is_another_pair_each_
 
 def test_more_workers_than_a_batch_has_pairs_are_refused(taught, dev, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "get_world_size", lambda: 19)
-    with pytest.raises(runs.WorkbookError, match=r"19 workers cannot share a batch of \d+ pairs"):
+    with pytest.raises(errors.WorkbookError, match=r"19 workers cannot share a batch of \d+ pairs"):
         training.train(small_model(), taught, dev, RECIPE, tmp_path)
 
 
@@ -392,10 +395,10 @@ def test_the_estimate_leaves_the_encoder_alone_and_warns_of_hours(taught, dev):
 def test_a_training_is_tracked_and_its_card_says_what_it_is(tmp_path):
     history = pd.DataFrame({"step": [0, 5], "loss": [np.nan, 0.5], "dev nDCG@10": [0.2, 0.3]})
     used = {"base_model": "all-MiniLM-L6-v2", "lr": 1e-4}
-    run = tracking.track(tmp_path / "mlflow.db", "quick", used, history, {"dev MRR": 0.4})
+    run = record.track(tmp_path / "mlflow.db", "quick", used, history, {"dev MRR": 0.4})
     client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     found = client.get_run(run).data
     assert found.params["lr"] == "0.0001" and found.metrics["dev MRR"] == 0.4
     assert [m.value for m in client.get_metric_history(run, "dev nDCG_10")] == [0.2, 0.3]
-    card = tracking.model_card(used, {"tracks.parquet": "abc"}, {"dev MRR": 0.4})
+    card = record.model_card(used, {"tracks.parquet": "abc"}, {"dev MRR": 0.4})
     assert "| lr | 0.0001 |" in card and "| dev MRR | 0.400 |" in card and "| tracks.parquet | abc |" in card

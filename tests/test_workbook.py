@@ -13,7 +13,9 @@ import pandas as pd
 import papermill
 import pytest
 
-from lib import encoder, parameters, recommender, report, runs, workbook
+from lib.core import base_models, errors, files, paths, runs
+from lib.search import indexing, recommender
+from lib.workbook import parameters, report, runner
 
 FIRST, SECOND = "01_first", "02_second"
 
@@ -51,7 +53,7 @@ def notebook(tmp_path: Path, name: str, declared: str, code: str) -> None:
 
 
 def run(where: Path, *more: str) -> int:
-    return workbook.main([str(where.parent / "p.yaml"), *more])
+    return runner.main([str(where.parent / "p.yaml"), *more])
 
 
 def record(where: Path) -> dict:
@@ -64,7 +66,7 @@ def record(where: Path) -> dict:
 def refused(tmp_path, text: str, *sets: str) -> str:
     file = tmp_path / "bad.yaml"
     file.write_text(text, encoding="utf-8")
-    with pytest.raises(runs.WorkbookError) as error:
+    with pytest.raises(errors.WorkbookError) as error:
         parameters.read(file, list(sets))
     assert str(file) in str(error.value) or "--set" in str(error.value)
     return str(error.value)
@@ -87,7 +89,7 @@ def test_bad_parameter_files_are_refused_by_name(tmp_path):
 
 
 def test_a_missing_parameter_file_names_those_there_are(tmp_path, capsys):
-    assert workbook.main([str(tmp_path / "none.yaml")]) == 1
+    assert runner.main([str(tmp_path / "none.yaml")]) == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "params/quick.yaml" in said
 
@@ -97,7 +99,7 @@ def test_a_missing_catalogue_is_refused_before_anything_runs(tmp_path):
 
 
 def test_numbers_are_read_as_people_write_them():
-    quick = runs.ROOT / "params/quick.yaml"
+    quick = paths.ROOT / "params/quick.yaml"
     assert parameters.read(quick, ["lr=3e-5"])["lr"] == 3e-5
     assert parameters.read(quick, ["max_missing=1"])["max_missing"] == 1
 
@@ -105,7 +107,7 @@ def test_numbers_are_read_as_people_write_them():
 def test_every_parameter_file_of_ours_is_valid(tmp_path):
     mine = tmp_path / "mine.csv"
     mine.write_text("title\n")
-    for file in (runs.ROOT / "params").glob("*.yaml"):
+    for file in (paths.ROOT / "params").glob("*.yaml"):
         assert (
             parameters.read(file, [f"catalogue={mine}"])["run_dir"]
             == f"outputs/{'own' if 'own' in file.stem else file.stem}"
@@ -113,7 +115,7 @@ def test_every_parameter_file_of_ours_is_valid(tmp_path):
 
 
 def test_gpu_yaml_has_the_seeds_values():
-    gpu = parameters.read(runs.ROOT / "params/gpu.yaml", [])
+    gpu = parameters.read(paths.ROOT / "params/gpu.yaml", [])
     assert [gpu[k] for k in ("base_model", "batch_size", "epochs", "lr", "warmup")] == [
         "all-mpnet-base-v2",
         64,
@@ -135,7 +137,7 @@ def test_notebooks_agree_on_shared_parameters():
 
 def test_notebooks_say_what_the_runner_says():
     for name, stage in runs.STAGES.items():
-        table = nbformat.read(runs.ROOT / "notebooks" / f"{name}.ipynb", 4).cells[0].source
+        table = nbformat.read(paths.ROOT / "notebooks" / f"{name}.ipynb", 4).cells[0].source
         reads, writes = table.splitlines()[-1].strip("| ").split(" | ")
         for said, meant in ((reads, stage.reads), (writes, stage.writes)):
             assert all(f"`{file}" in said for file in meant) and said.count("`") - said.count(
@@ -144,7 +146,7 @@ def test_notebooks_say_what_the_runner_says():
 
 
 def test_notebooks_keep_to_the_house_rules():
-    for file in (runs.ROOT / "notebooks").glob("*.ipynb"):
+    for file in (paths.ROOT / "notebooks").glob("*.ipynb"):
         cells = [c for c in nbformat.read(file, 4).cells if c.cell_type == "code"]
         assert sum("parameters" in c.metadata.get("tags", []) for c in cells) == 1
         for cell in cells:
@@ -195,10 +197,10 @@ def test_a_changed_benchmark_or_encoder_to_compare_runs_again(tmp_path):
     model.mkdir(parents=True)
     given = [f"benchmark={mine}", f"others=[{model.parent}]"]
     mine.write_text("query,track_ids\n")
-    values = parameters.read(runs.ROOT / "params" / "quick.yaml", given)
+    values = parameters.read(paths.ROOT / "params" / "quick.yaml", given)
 
     def key() -> str:
-        return workbook.stage_key(tmp_path, "05_model_performance", values)
+        return runner.stage_key(tmp_path, "05_model_performance", values)
 
     first = key()
     (model.parent / "report.html").write_text("of no matter")
@@ -371,11 +373,11 @@ def imported(tmp_path: Path, catalogue: Path, columns: dict, *more: str, **given
     for name in ("01_generate_tracks", *more):
         out = tmp_path / f"{name}.ipynb"
         papermill.execute_notebook(
-            runs.NOTEBOOKS / f"{name}.ipynb", out, given | {"n_requests": 150}, progress_bar=False
+            paths.NOTEBOOKS / f"{name}.ipynb", out, given | {"n_requests": 150}, progress_bar=False
         )
     if not more:
-        runs.point(run / "model", encoder.find("all-MiniLM-L6-v2"))
-        recommender.build_index(run, pd.read_parquet(run / "tracks.parquet"))
+        files.point(run / "model", base_models.find("all-MiniLM-L6-v2"))
+        indexing.build_index(run, pd.read_parquet(run / "tracks.parquet"))
     return recommender.open_run(run)
 
 
@@ -403,4 +405,4 @@ def test_descriptions_that_people_wrote_are_imported_and_searched(shared, tmp_pa
 
 def test_a_machine_without_git_has_no_revision(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    assert workbook.revision() == "unknown"
+    assert runner.revision() == "unknown"

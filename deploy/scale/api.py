@@ -32,8 +32,8 @@ from tritonclient.utils import InferenceServerException
 
 from deploy.scale import registry
 from deploy.scale.cache import TTL, Cache, Full
-from lib import api
-from lib.recommender import Recommender, open_run
+from lib.search.recommender import Recommender, open_run
+from lib.serve import contract
 
 DEADLINE = 1.0  # seconds that Triton has
 LOOK = 1.0  # seconds between two looks at the registry
@@ -107,10 +107,10 @@ class Tier:
                 return found.as_numpy("vector")[0]
         raise last
 
-    async def answer(self, served: Served, asked: api.RecommendRequest) -> api.Answer:
+    async def answer(self, served: Served, asked: contract.RecommendRequest) -> contract.Answer:
         """The encoder's vector, then what lib/api makes of it."""
         await self.encode(served, asked.text)
-        return api.answer(served.songs, asked)
+        return contract.answer(served.songs, asked)
 
     async def encode(self, served: Served, text: str) -> None:
         """Have the vector of a text ready for what is called next: no other request runs until the next await."""
@@ -155,7 +155,7 @@ class Tier:
         songs = await asyncio.to_thread(lambda: open_run(registry.pull(version)))
         lowered = bool(getattr(songs.model.tokenizer, "do_lower_case", False))
         served = Served(version, songs, f"{version.model[:16]}:{songs.fingerprints['index'][:16]}", lowered)
-        await self.answer(served, api.RecommendRequest(text="ready?"))  # it answers, or it is not taken
+        await self.answer(served, contract.RecommendRequest(text="ready?"))  # it answers, or it is not taken
         return served
 
 
@@ -169,13 +169,13 @@ def _settle() -> None:
     gc.freeze()
 
 
-def key(served: Served, asked: api.RecommendRequest) -> str:
+def key(served: Served, asked: contract.RecommendRequest) -> str:
     """One key for all bodies that have one answer; of another model or index it is another."""
     text = " ".join(unicodedata.normalize("NFKC", asked.text).split())
     same = asked.model_copy(
         update={
             "text": text.lower() if served.lowered else text,
-            "top_k": asked.top_k or asked.num_recommendations or api.DEFAULT_TOP_K,
+            "top_k": asked.top_k or asked.num_recommendations or contract.DEFAULT_TOP_K,
             "num_recommendations": None,
             "liked": sorted(set(asked.liked)),
             "disliked": sorted(set(asked.disliked)),
@@ -216,10 +216,10 @@ async def recommend(request: Request) -> Response:
     body = b""
     async for chunk in request.stream():
         body += chunk
-        if len(body) > api.BODY_LIMIT:
-            return wrong(413, f"The body is over {api.BODY_LIMIT // 1024} KiB.")
-    asked, served = api.read(body), tier.served
-    if isinstance(asked, api.Answer):
+        if len(body) > contract.BODY_LIMIT:
+            return wrong(413, f"The body is over {contract.BODY_LIMIT // 1024} KiB.")
+    asked, served = contract.read(body), tier.served
+    if isinstance(asked, contract.Answer):
         return said(asked)
     if not served:
         return unavailable("The service is starting.")
@@ -253,7 +253,7 @@ async def recommend(request: Request) -> Response:
 @app.get("/health")
 async def health() -> Response:
     """The process is alive."""
-    return said(api.health())
+    return said(contract.health())
 
 
 @app.get("/ready")
@@ -266,14 +266,14 @@ async def ready(request: Request) -> Response:
         await tier.prove()
     except GONE:
         return unavailable("The encoder does not answer.")
-    return said(api.ready(tier.served.songs))
+    return said(contract.ready(tier.served.songs))
 
 
 @app.get("/openapi.json")
 async def openapi(request: Request) -> Response:
     """The contract."""
     served = request.app.state.tier.served
-    return said(api.openapi(served.songs)) if served else unavailable("The service is starting.")
+    return said(contract.openapi(served.songs)) if served else unavailable("The service is starting.")
 
 
 @app.get("/metrics")
@@ -290,14 +290,14 @@ async def no_address(request: Request, error: HTTPException) -> Response:
     return wrong(error.status_code, f"{request.method} {request.url.path}: {error.detail}.", error.headers)
 
 
-def said(answer: api.Answer, headers: dict[str, str] | None = None) -> Response:
+def said(answer: contract.Answer, headers: dict[str, str] | None = None) -> Response:
     """An answer of lib/api over HTTP; an error is kept nowhere."""
     return Response(answer.body, answer.status, {"Cache-Control": "no-store", **answer.headers, **(headers or {})})
 
 
 def wrong(status: int, why: str, headers: dict[str, str] | None = None) -> Response:
     """An error in the contract's form."""
-    return said(api.failure(status, api.CODES.get(status, "internal"), why), headers)
+    return said(contract.failure(status, contract.CODES.get(status, "internal"), why), headers)
 
 
 def unavailable(why: str) -> Response:

@@ -19,9 +19,11 @@ import pandas as pd
 import ray
 import torch
 
-from lib.encoder import embed, load
-from lib.recommender import reindex
-from lib.runs import ROOT, WorkbookError, need, resolve, shown
+from lib.core.encoder import embed, load
+from lib.core.errors import WorkbookError
+from lib.core.paths import ROOT, resolve, shown
+from lib.core.runs import need
+from lib.search.indexing import reindex
 
 
 class Encoder:

@@ -21,7 +21,9 @@ import psutil
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from deploy.scale.registry import Version
-from lib.runs import ROOT, WorkbookError, read_json
+from lib.core.errors import WorkbookError
+from lib.core.files import read_json
+from lib.core.paths import ROOT
 
 ISSUER, AUDIENCE = "music-recommender", "listeners"
 BIN = Path(sys.executable).parent

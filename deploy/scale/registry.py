@@ -158,8 +158,10 @@ def main(argv: list[str] | None = None) -> int:
     commands.add_parser("rollback", help="serve the version before again")
     commands.add_parser("serving", help="say which version is served")
     args = parser.parse_args(argv)
-    from lib.integrity import folder_of, whole  # Triton's environment has no pandas
-    from lib.runs import WorkbookError, fingerprint, resolve
+    from lib.core.errors import WorkbookError
+    from lib.core.files import fingerprint
+    from lib.core.paths import resolve
+    from lib.search.integrity import folder_of, whole  # Triton's environment has no pandas
 
     try:
         if args.command == "promote":

@@ -28,9 +28,12 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from tokenizers import Tokenizer
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInput, ModelInstanceGroup, ModelOutput
 
-from lib.integrity import folder_of, forms
-from lib.query_encoders import GRAPH, INPUTS, OUTPUTS
-from lib.runs import WorkbookError, atomic, folder, need, read_json, resolve, shown
+from lib.core.errors import WorkbookError
+from lib.core.files import atomic, read_json
+from lib.core.paths import resolve, shown
+from lib.core.runs import folder, need
+from lib.search.forms import GRAPH, INPUTS, OUTPUTS
+from lib.search.integrity import folder_of, forms
 
 # As in triton.py, which cannot be imported without PyTriton.
 MOST = int(os.environ.get("MOST", "256"))  # texts of a batch

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from deploy.scale import batch
-from lib import embedding, recommender
+from lib.search import embedding, indexing, recommender
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_ray_leaves_the_index_of_one_process_byte_for_byte(runs_to_index):
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        recommender.reindex(one)
+        indexing.reindex(one)
     finally:
         torch.set_num_threads(before)
     assert batch.main([str(several), "--encoders", "2"]) == 0

@@ -29,12 +29,12 @@ from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInsta
 from tritonclient.utils import InferenceServerException
 
 from deploy.scale import registry, repository
-from lib import runs
-from lib.encoder import embed
-from lib.query_encoders import open_form
-from lib.recommender import open_run
+from lib.core import errors, files, paths
+from lib.core.encoder import embed
+from lib.search.forms import open_form
+from lib.search.recommender import open_run
 
-VENV = runs.ROOT / ".venv-triton"
+VENV = paths.ROOT / ".venv-triton"
 WHEEL = VENV / f"lib/python3.{sys.version_info.minor}/site-packages/pytriton/tritonserver"
 WORDS = ["calm", "piano", "rain", "Épique", "guitar", "lo-fi", "beats", "🎸", "while", "nobody", "listens:", "夜"]
 TEXTS = [" ".join(WORDS[n % 7 :] * (n // 7) + WORDS[: n % 13]) for n in range(64)]  # none; longer than is read
@@ -62,11 +62,11 @@ class TritonPythonModel:
 @pytest.fixture(scope="module")
 def run() -> Path:
     """A run that is there: these tests make none."""
-    known = [runs.ROOT / "outputs" / name for name in ("quick", "test/small")]
+    known = [paths.ROOT / "outputs" / name for name in ("quick", "test/small")]
     for one in known:
         if (one / "encoders/onnx/model.onnx").exists():
             return one
-    pytest.skip(f"there is no run with an ONNX encoder in {' or '.join(map(runs.shown, known))}")
+    pytest.skip(f"there is no run with an ONNX encoder in {' or '.join(map(paths.shown, known))}")
 
 
 @pytest.fixture(scope="module")
@@ -255,11 +255,11 @@ def test_files_go_whole_or_not_at_all(run, written, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    before = runs.fingerprint(written.home)
+    before = files.fingerprint(written.home)
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(runs.WorkbookError, match="No space left"):
+    with pytest.raises(errors.WorkbookError, match="No space left"):
         repository.write(run, written.home)
-    assert runs.fingerprint(written.home) == before
+    assert files.fingerprint(written.home) == before
     assert {one.name for one in written.home.iterdir()} == {written.encoder, written.transformer}
 
 

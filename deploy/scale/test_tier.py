@@ -22,9 +22,9 @@ import pytest
 from deploy.scale import client
 from deploy.scale.client import Tier
 from deploy.scale.tier import main, restart
-from lib import runs
-from lib.query_encoders import open_form
-from lib.recommender import open_run
+from lib.core import files, paths, processes
+from lib.search.forms import open_form
+from lib.search.recommender import open_run
 from tests.conftest import untuned
 
 SEED = {"text": "Uplifting EDM track with hype vocals and a build-up structure"}
@@ -33,13 +33,13 @@ SEED = {"text": "Uplifting EDM track with hype vocals and a build-up structure"}
 @pytest.fixture(scope="session")
 def second(small_run) -> Path:
     """Another model."""
-    return untuned(small_run, runs.ROOT / "outputs" / "test" / "untuned")
+    return untuned(small_run, paths.ROOT / "outputs" / "test" / "untuned")
 
 
 @pytest.fixture(scope="session")
 def up(small_run):
     """The tier on free ports, serving the first run."""
-    with client.started(small_run, runs.ROOT / "outputs" / "test" / "tier", client.free_ports()) as one:
+    with client.started(small_run, paths.ROOT / "outputs" / "test" / "tier", client.free_ports()) as one:
         yield one
 
 
@@ -47,7 +47,7 @@ def test_it_answers_as_the_contract_says(up, small_run):
     found = up.ask(SEED)
     assert found.status_code == 200
     assert len(found.json()["tracks"]) == 5
-    assert found.json()["model"] == runs.read_json(small_run / "index/index.json")["model"]
+    assert found.json()["model"] == files.read_json(small_run / "index/index.json")["model"]
 
 
 def test_it_answers_what_the_run_itself_answers(up, small_run):
@@ -348,7 +348,7 @@ def test_every_part_is_replaced_while_it_serves(up):
 
 
 def test_one_change_at_a_time(up):
-    with runs.only_one(up.home, ".change.lock"):
+    with processes.only_one(up.home, ".change.lock"):
         assert main(["--home", str(up.home), "restart"]) == 1
 
 
@@ -373,7 +373,7 @@ def test_promotion_and_rollback_under_load(up, small_run, second):
         songs = replace(open_run(run), model=open_form(run, "onnx"))
         for text in texts:
             expected[songs.fingerprints["model"], text] = songs.recommend(text)["id"].tolist()
-    old, new = (runs.read_json(run / "index/index.json")["model"] for run in (small_run, second))
+    old, new = (files.read_json(run / "index/index.json")["model"] for run in (small_run, second))
     for words, wanted in ((("promote", str(second)), new), (("rollback",), old)):
         with Load(up, texts=texts) as load:
             started = time.monotonic()

@@ -29,9 +29,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tqdm import tqdm
 
 from deploy.scale.client import AUDIENCE, BIN, DRAIN, ISSUER, PORTS, Tier, ports, taken, token
-from lib.api import BODY_LIMIT
-from lib.integrity import whole
-from lib.runs import ROOT, WorkbookError, end_with_parent, folder, only_one, resolve, shown, write_json
+from lib.core.errors import WorkbookError
+from lib.core.files import write_json
+from lib.core.paths import ROOT, resolve, shown
+from lib.core.processes import end_with_parent, only_one
+from lib.core.runs import folder
+from lib.search.integrity import whole
+from lib.serve.contract import BODY_LIMIT
 
 HERE = Path(__file__).parent
 QUICK = "outputs/quick"  # what is served where nobody said anything

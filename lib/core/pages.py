@@ -1,0 +1,25 @@
+"""HTML pages of a run: templates, and tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, select_autoescape
+from markupsafe import Markup
+
+from lib.core.files import atomic
+from lib.core.paths import ROOT
+
+_pages = Environment(loader=FileSystemLoader(ROOT / "lib"), autoescape=select_autoescape(["html.j2"]), trim_blocks=True)
+
+
+def page(path: Path, template: str, **values) -> None:
+    """Write a page from a template of lib, such as "workbook/report", whole or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_text(_pages.get_template(f"{template}.html.j2").render(**values), encoding="utf-8")
+
+
+def table(values: pd.DataFrame) -> Markup:
+    """A table as HTML; its texts are escaped."""
+    return Markup(values.to_html(border=0, na_rep=""))
