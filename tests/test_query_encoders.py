@@ -47,8 +47,8 @@ def test_int8_answers_whoever_else_asks(small_run):
     songs = recommender.open_run(small_run)
     songs.model = forms.open_form(small_run, "onnx-int8")
     alone = songs.query("sad piano")
-    songs.encode(["sad piano", *TEXTS])
-    assert np.array_equal(songs.query("sad piano"), alone)
+    together = songs.encode(["sad piano", *TEXTS])[0]
+    assert np.array_equal(songs.query("sad piano", vector=together), alone)
 
 
 def test_forms_of_another_model_and_damaged_ones_are_refused(small_run, tmp_path):

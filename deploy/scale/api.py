@@ -84,6 +84,7 @@ class Tier:
         breaker = CircuitBreaker(failure_threshold=5, recovery_timeout=1, expected_exception=InferenceServerException)
         self.vector = breaker.decorate(self._vector)
         self.proving, self.proved = asyncio.Lock(), -1.0
+        self.proof: contract.Answer | None = None
 
     async def _vector(self, model: str, text: str) -> np.ndarray:
         """The encoder's vector of a text. -> (d,) float32.
@@ -109,21 +110,21 @@ class Tier:
 
     async def answer(self, served: Served, asked: contract.RecommendRequest) -> contract.Answer:
         """The encoder's vector, then what lib/api makes of it."""
-        await self.encode(served, asked.text)
-        return contract.answer(served.songs, asked)
+        return contract.answer(served.songs, asked, await self.encode(served, asked.text))
 
-    async def encode(self, served: Served, text: str) -> None:
-        """Have the vector of a text ready for what is called next: no other request runs until the next await."""
+    async def encode(self, served: Served, text: str) -> np.ndarray | None:
+        """Return Triton's vector of a text, None where the worker encodes by itself. -> (d,) float32"""
         if not LOCAL:
-            vector = await self.vector(served.version.triton, unicodedata.normalize("NFKC", text))
-            served.songs.ahead = {text: vector}
+            return await self.vector(served.version.triton, unicodedata.normalize("NFKC", text))
 
-    async def prove(self) -> None:
-        """Have Triton encode something, once a second at most: who has no token may ask for it, too."""
+    async def prove(self) -> contract.Answer:
+        """Answer GET /ready; encode for it once a second at most, because anybody may send it without a token."""
         async with self.proving:
             if time.monotonic() - self.proved > 1:
-                await self.encode(self.served, "ready?")
+                served = self.served
+                self.proof = contract.ready(served.songs, await self.encode(served, "ready?"))
                 self.proved = time.monotonic()
+            return self.proof
 
     async def follow(self) -> None:
         """Serve what the registry says, once Triton has it too; for ever."""
@@ -131,7 +132,7 @@ class Tier:
             try:
                 wanted = await asyncio.to_thread(registry.serving)
                 if wanted and wanted != (self.served and self.served.version):
-                    self.served = await self._open(wanted)
+                    self.served, self.proved = await self._open(wanted), -1.0
                     _settle()
                     self.first.set()
                     log.info("version %s is served, model %s", wanted.number, wanted.model[:12])
@@ -263,10 +264,9 @@ async def ready(request: Request) -> Response:
     if not tier.served:
         return unavailable("The service is starting.")
     try:
-        await tier.prove()
+        return said(await tier.prove())
     except GONE:
         return unavailable("The encoder does not answer.")
-    return said(contract.ready(tier.served.songs))
 
 
 @app.get("/openapi.json")

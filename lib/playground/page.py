@@ -64,7 +64,6 @@ def live() -> bool:
 
 def ask(recommender: Recommender, body: dict) -> dict:
     """What POST /recommend answers to a body: tracks and model, or an error."""
-    recommender.encode([body["text"].strip()])  # once: the map wants the same vector
     return json.loads(contract.recommend(recommender, json.dumps({"body": body})).body)
 
 

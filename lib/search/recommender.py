@@ -53,7 +53,6 @@ class Recommender:
         self.mood, self.moods = _codes(self.tracks["mood"])
         self.artist, _ = _codes(self.tracks["artist"])
         self.filters: dict[str, object] = {}
-        self.ahead: dict[str, np.ndarray] = {}
 
     @property
     def vectors(self) -> np.ndarray:
@@ -80,21 +79,23 @@ class Recommender:
         found = self.search(query, top_k, mood, without=[*liked, *disliked], diversity=diversity)
         return pd.DataFrame(found, columns=[*SHOWN, "score", "match"])
 
-    def encode(self, texts: list[str]) -> None:
-        """Encode requests that wait together, for the calls of `query` that follow: in one batch, if they may be."""
-        vectors = embed(self.model, [_normal(text) for text in texts])
-        self.ahead = dict(zip(texts, vectors, strict=True))
+    def encode(self, texts: list[str]) -> np.ndarray:
+        """Encode queries in one batch, if the encoder's answers do not depend on the batch. -> (n, d) float32."""
+        return embed(self.model, [_normal(text) for text in texts])
 
-    def query(self, text: str, liked=(), disliked=()) -> np.ndarray:
-        """The request as a unit vector, moved towards what was liked and away from what was not. -> (d,) float32.
+    def query(self, text: str, liked=(), disliked=(), vector: np.ndarray | None = None) -> np.ndarray:
+        """Return the query as a unit vector, moved towards the liked tracks and away from the others. -> (d,) float32.
+
+        Args:
+            vector: the text's vector, from a caller that has encoded it already.
 
         Raises:
             KeyError: ids in liked or disliked that the catalogue does not have; they are its argument.
             ValueError: the encoder finds nothing in the text, and nothing was liked.
         """
         self.rows([*liked, *disliked])  # all that are unknown, at once
-        asked = self.ahead[text] if text in self.ahead else embed(self.model, [_normal(text)])[0]
-        moved = asked + LIKED * self._mean(liked) - DISLIKED * self._mean(disliked)
+        vector = self.encode([text])[0] if vector is None else vector
+        moved = vector + LIKED * self._mean(liked) - DISLIKED * self._mean(disliked)
         if not np.isfinite(moved).all():
             raise WorkbookError("the index holds vectors that are not numbers: make index again")
         if not moved.any():

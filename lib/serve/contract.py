@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,8 @@ from pydantic import (
 )
 
 if TYPE_CHECKING:  # the gateway needs the contract, not PyTorch
+    import numpy as np
+
     from lib.search.recommender import Recommender
 
 
@@ -188,14 +191,15 @@ def failure(status: int, code: str, message: str, field: str | None = None) -> A
     return Answer(status, error.model_dump_json())
 
 
-def recommend(recommender: Recommender, request: str) -> Answer:
+def recommend(recommender: Recommender, request: str, vectors: Mapping[str, np.ndarray] | None = None) -> Answer:
     """Answer one POST /recommend.
 
     Args:
         request: Kernel Gateway's REQUEST, a JSON text whose "body" is the HTTP body, parsed or as text.
+        vectors: the vectors of texts that `encode_together` has encoded.
     """
     asked = read(_body(request))
-    return asked if isinstance(asked, Answer) else answer(recommender, asked)
+    return asked if isinstance(asked, Answer) else answer(recommender, asked, (vectors or {}).get(asked.text))
 
 
 def read(body: str | bytes) -> RecommendRequest | Answer:
@@ -206,8 +210,8 @@ def read(body: str | bytes) -> RecommendRequest | Answer:
         return _invalid(error)
 
 
-def answer(recommender: Recommender, asked: RecommendRequest) -> Answer:
-    """Answer what was asked, as far as this catalogue and this encoder can."""
+def answer(recommender: Recommender, asked: RecommendRequest, vector: np.ndarray | None = None) -> Answer:
+    """Answer a valid request. `vector` is the text's vector, from a caller that has encoded it already."""
     if asked.mood is not None and asked.mood not in recommender.moods:
         moods = f"there are {', '.join(recommender.moods)}" if recommender.moods else "this catalogue has no moods"
         return failure(400, "unknown_mood", f"No track has the mood {asked.mood!r}; {moods}.", "mood")
@@ -218,7 +222,7 @@ def answer(recommender: Recommender, asked: RecommendRequest) -> Answer:
     top_k = asked.top_k or asked.num_recommendations or DEFAULT_TOP_K
     diversity = {} if asked.diversity is None else {"diversity": asked.diversity}
     try:
-        query = recommender.query(asked.text, asked.liked, asked.disliked)
+        query = recommender.query(asked.text, asked.liked, asked.disliked, vector)
     except ValueError as error:
         return failure(400, "invalid_value", f"The field 'text' says nothing: {error}.", "text")
     found = recommender.search(query, top_k, asked.mood, [*asked.liked, *asked.disliked], **diversity)
@@ -229,10 +233,11 @@ def answer(recommender: Recommender, asked: RecommendRequest) -> Answer:
     return Answer(200, response.model_dump_json(exclude_none=True))
 
 
-def encode_together(recommender: Recommender, requests: list[str]) -> None:
-    """Encode the texts of requests that wait together in one batch, which costs less than one after another."""
-    asked = [read(_body(request)) for request in requests]  # what is wrong is refused when its turn comes
-    recommender.encode([one.text for one in asked if isinstance(one, RecommendRequest)])
+def encode_together(recommender: Recommender, requests: list[str]) -> dict[str, np.ndarray]:
+    """Encode the texts of several requests in one batch, which costs less than one by one. -> text: (d,) float32."""
+    parsed = [read(_body(request)) for request in requests]  # `recommend` refuses the invalid ones later
+    texts = [request.text for request in parsed if isinstance(request, RecommendRequest)]
+    return dict(zip(texts, recommender.encode(texts), strict=True))
 
 
 def health() -> Answer:
@@ -240,9 +245,9 @@ def health() -> Answer:
     return Answer(200, Health().model_dump_json())
 
 
-def ready(recommender: Recommender) -> Answer:
-    """The model and the index are loaded and answer; their fingerprints."""
-    recommender.recommend("ready?", 1)
+def ready(recommender: Recommender, vector: np.ndarray | None = None) -> Answer:
+    """Encode a text (unless its vector is passed), search once, and return the fingerprints of model and index."""
+    recommender.search(recommender.query("ready?", vector=vector), 1)
     said = Ready(tracks=len(recommender.tracks), **recommender.fingerprints)
     return Answer(200, said.model_dump_json(exclude_none=True))
 
