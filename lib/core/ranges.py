@@ -1,0 +1,29 @@
+"""Ranges of parameters: one check for notebooks, parameter files and the capacity plan."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from numbers import Real
+
+
+def check_ranges(
+    values: Mapping[str, object], ranges: Mapping[str, tuple[float, float]], whole: Collection[str] = ()
+) -> list[str]:
+    """Return a message for each value outside its range: "users is 0, but must be at least 1".
+
+    Args:
+        values: by name; a name without a range passes.
+        ranges: the least and the greatest value of each name, both allowed.
+        whole: names that take whole numbers only.
+    """
+    messages = []
+    for name in values.keys() & ranges.keys():
+        value, (least, greatest) = values[name], ranges[name]
+        rule = f"between {least:,.12g} and {greatest:,.12g}" if greatest < math.inf else f"at least {least:,.12g}"
+        if isinstance(value, bool) or not isinstance(value, int if name in whole else Real):
+            rule = "a whole number" if name in whole else "a number"
+        elif least <= value <= greatest:
+            continue
+        messages.append(f"{name} is {value!r}, but must be {rule}")
+    return sorted(messages)
