@@ -1,6 +1,5 @@
 """The batch runner: parameters refused before anything runs, runs that fail, stop, die and resume."""
 
-import ast
 import json
 import os
 import signal
@@ -15,7 +14,7 @@ import pytest
 
 from lib.core import base_models, errors, files, paths, runs
 from lib.search import indexing, recommender
-from lib.workbook import parameters, report, runner
+from lib.workbook import cli, parameters, report, runner
 
 FIRST, SECOND = "01_first", "02_second"
 
@@ -23,8 +22,8 @@ FIRST, SECOND = "01_first", "02_second"
 @pytest.fixture
 def tiny(tmp_path, monkeypatch) -> Path:
     """A workbook of two small notebooks in a folder of its own; returns the run's folder."""
-    monkeypatch.setattr(runs, "NOTEBOOKS", tmp_path / "notebooks")
-    stages = {FIRST: runs.Stage((), ("a.json",)), SECOND: runs.Stage(("a.json",), ("b.json",))}
+    monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path / "notebooks")
+    stages = {FIRST: runs.Stage((), ("a.json",), ()), SECOND: runs.Stage(("a.json",), ("b.json",), ())}
     monkeypatch.setattr(runs, "STAGES", stages)
     monkeypatch.setattr(report, "summary", lambda run: "summary")
     monkeypatch.setattr(report, "write", lambda run, record: (run / "report.html").write_text(record["status"]))
@@ -53,7 +52,7 @@ def notebook(tmp_path: Path, name: str, declared: str, code: str) -> None:
 
 
 def run(where: Path, *more: str) -> int:
-    return runner.main([str(where.parent / "p.yaml"), *more])
+    return cli.main(["run", str(where.parent / "p.yaml"), *more])
 
 
 def record(where: Path) -> dict:
@@ -68,28 +67,28 @@ def refused(tmp_path, text: str, *sets: str) -> str:
     file.write_text(text, encoding="utf-8")
     with pytest.raises(errors.WorkbookError) as error:
         parameters.read(file, list(sets))
-    assert str(file) in str(error.value) or "--set" in str(error.value)
+    assert str(error.value).startswith((str(file), *sets))
     return str(error.value)
 
 
 def test_bad_parameter_files_are_refused_by_name(tmp_path):
     assert "(a tab: indent with spaces)" in refused(tmp_path, "seed: 7\n\tepochs: 3\n")
-    assert "'seed' is given twice" in refused(tmp_path, "seed: 7\nseed: 8\n")
+    assert 'duplicate key "seed"' in refused(tmp_path, "seed: 7\nseed: 8\n")
     assert "'epoch'. Did you mean 'epochs'" in refused(tmp_path, "epoch: 3\n")
     assert "epochs is 'three', but must be a whole number" in refused(tmp_path, "epochs: three\n")
     assert "epochs is True" in refused(tmp_path, "epochs: true\n")
     assert "lr is 'fast', but must be a number" in refused(tmp_path, "", "lr=fast")
-    assert "batch_size is 0, but must lie between 2 and" in refused(tmp_path, "batch_size: 0\n")
-    assert "lr is nan, but must lie between 1e-08 and 0.1" in refused(tmp_path, "lr: .nan\n")
+    assert "batch_size is 0, but must be between 2 and" in refused(tmp_path, "batch_size: 0\n")
+    assert "lr is nan, but must be between 1e-08 and 0.1" in refused(tmp_path, "lr: .nan\n")
     assert "units holds ['s']; everything in it must be text" in refused(tmp_path, "units: {duration_ms: [s]}\n")
     assert "infer_moods holds 3" in refused(tmp_path, "infer_moods: [calm, 3]\n")
     assert "write key=value" in refused(tmp_path, "", "lr")
     assert "Quote a value that has spaces" in refused(tmp_path, "", "columns={title:")
-    assert "expected lines of `key: value`" in refused(tmp_path, "- a\n- b\n")
+    assert "write lines of `key: value`" in refused(tmp_path, "- a\n- b\n")
 
 
 def test_a_missing_parameter_file_names_those_there_are(tmp_path, capsys):
-    assert runner.main([str(tmp_path / "none.yaml")]) == 1
+    assert cli.main(["run", str(tmp_path / "none.yaml")]) == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "params/quick.yaml" in said
 
@@ -125,44 +124,11 @@ def test_gpu_yaml_has_the_seeds_values():
     ]
 
 
-def test_notebooks_agree_on_shared_parameters():
-    defaults = {}
-    for stage in runs.STAGES:
-        for name, value in parameters.declared(stage).items():
-            assert defaults.setdefault(name, value) == value, (stage, name)
-
-
-# the notebooks' form
-
-
-def test_notebooks_say_what_the_runner_says():
-    for name, stage in runs.STAGES.items():
-        table = nbformat.read(paths.ROOT / "notebooks" / f"{name}.ipynb", 4).cells[0].source
-        reads, writes = table.splitlines()[-1].strip("| ").split(" | ")
-        for said, meant in ((reads, stage.reads), (writes, stage.writes)):
-            assert all(f"`{file}" in said for file in meant) and said.count("`") - said.count(
-                "`catalogue`"
-            ) * 2 == 2 * len(meant)
-
-
-def test_notebooks_keep_to_the_house_rules():
-    for file in (paths.ROOT / "notebooks").glob("*.ipynb"):
-        cells = [c for c in nbformat.read(file, 4).cells if c.cell_type == "code"]
-        assert sum("parameters" in c.metadata.get("tags", []) for c in cells) == 1
-        for cell in cells:
-            tags = cell.metadata.get("tags", [])
-            assert len(cell.source.splitlines()) <= 15 or "parameters" in tags
-            assert not any(isinstance(n, ast.FunctionDef) for n in ast.parse(cell.source).body)
-            assert not cell.outputs or "nbval-check-output" in tags, (
-                f"{file.name} is committed with outputs that nothing compares"
-            )
-
-
 # running, and running again
 
 
 def test_a_run_passes_each_notebook_only_its_own_parameters(tiny, capsys):
-    assert run(tiny, "--set", "n=5") == 0
+    assert run(tiny, "n=5") == 0
     assert (tiny / "a.json").read_text() == "5" and (tiny / "b.json").read_text() == "x"
     injected = [
         c.source
@@ -182,7 +148,7 @@ def test_nothing_changed_runs_nothing(tiny, capsys):
 
 @pytest.mark.parametrize(
     ("change", "expected"),
-    [(["--set", "word=y"], [SECOND]), (["--set", "n=2"], [FIRST, SECOND]), (["--fresh"], [FIRST, SECOND])],
+    [(["word=y"], [SECOND]), (["n=2"], [FIRST, SECOND]), (["--fresh"], [FIRST, SECOND])],
 )
 def test_only_what_changed_runs_again(tiny, capsys, change, expected):
     run(tiny)
@@ -215,6 +181,26 @@ def test_a_damaged_output_is_made_again(tiny, capsys):
     run(tiny)
     (tiny / "b.json").write_text("broken")
     assert run(tiny) == 0 and (tiny / "b.json").read_text() == "x"
+
+
+def test_long_work_prints_a_line_a_minute_where_no_terminal_shows_a_bar(tiny, capsys):
+    """The runner passes a line on while its cell still runs; the bar of the notebook itself stays in the notebook."""
+    code = """
+import time
+from lib.core import progress
+progress.EVERY = 0.5
+bar = progress.Progress(total=20, desc="training", unit="step")
+for _ in range(20):
+    bar.set_postfix(loss=0.25)
+    bar.update()
+    time.sleep(0.1)
+"""
+    notebook(tiny.parent, SECOND, 'word = "x"  # a text\nrun_dir = ""', code + write("b.json", "word"))
+    assert run(tiny) == 0
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if line.startswith("… training: ")]
+    assert len(lines) >= 2 and "of 20 steps, loss=0.25, 0 min left" in lines[0]
+    assert f"[2/2] {SECOND} …" in captured.out
 
 
 def test_a_warning_of_a_notebook_reaches_the_terminal(tiny, capsys):
@@ -265,12 +251,13 @@ def test_a_killed_kernel_is_named(tiny, capsys):
 DRIVER = """
 import signal, sys
 from pathlib import Path
-from lib import report, runs, workbook
+from lib.core import paths, runs
+from lib.workbook import cli, report
 signal.signal(signal.SIGINT, signal.default_int_handler)  # where a shell started the tests with &, it is ignored
-runs.NOTEBOOKS = Path(sys.argv[1]).parent / "notebooks"
-runs.STAGES = {"01_first": runs.Stage((), ("a.json",)), "02_second": runs.Stage(("a.json",), ("b.json",))}
+paths.NOTEBOOKS = Path(sys.argv[1]).parent / "notebooks"
+runs.STAGES = {"01_first": runs.Stage((), ("a.json",), ()), "02_second": runs.Stage(("a.json",), ("b.json",), ())}
 report.summary, report.write = lambda run: "summary", lambda run, record: None
-sys.exit(workbook.main(sys.argv[1:]))
+sys.exit(cli.main(["run", *sys.argv[1:]]))
 """
 
 
@@ -312,7 +299,7 @@ def test_a_stopped_run_says_so_and_resumes(tiny, python, capsys, sent):
 def test_a_killed_run_is_seen_and_resumes(tiny, python, capsys):
     process = start(tiny, python)
     busy = run(tiny)
-    assert busy == 1 and "another run is at work" in capsys.readouterr().err
+    assert busy == 1 and "another process works in" in capsys.readouterr().err
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     assert record(tiny)["status"] == "running" and record(tiny)["pid"] == process.pid
@@ -326,7 +313,7 @@ def test_a_killed_run_is_seen_and_resumes(tiny, python, capsys):
 
 def test_outputs_that_cannot_be_written(tiny, capsys):
     (tiny.parent / "file").write_text("in the way")
-    assert run(tiny, "--set", f"run_dir={tiny.parent / 'file' / 'run'}") == 1
+    assert run(tiny, f"run_dir={tiny.parent / 'file' / 'run'}") == 1
     said = capsys.readouterr().err
     assert "cannot write to" in said and "Choose a folder you may write to" in said
 
@@ -344,9 +331,9 @@ def test_a_full_disk(tiny, capsys):
             tiny.parent,
             FIRST,
             'n = 1\nrun_dir = ""',
-            "from lib import runs\nruns.write_json(runs.resolve(run_dir) / 'a.json', 'x' * 200_000)",
+            "from lib.core import files, paths\nfiles.write_json(paths.resolve(run_dir) / 'a.json', 'x' * 200_000)",
         )
-        assert run(tiny, "--set", f"run_dir={disk}") == 1
+        assert run(tiny, f"run_dir={disk}") == 1
         said = capsys.readouterr().err
         assert "No space left on device" in said and "Free some space" in said and "Traceback" not in said
         assert (disk / "kept.json").read_text() == "{}" and not (disk / "a.json").exists()

@@ -161,7 +161,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         home = folder(args.home)
         if args.command == "up":
-            with only_one(home, taken=TAKEN):
+            with only_one(home, message=TAKEN):
                 return up(home, args.port, args.replicas, args.encoder, args.run)
         if not (home / "keys").exists():
             raise WorkbookError(f"no tier was ever started in {home}: make scale")

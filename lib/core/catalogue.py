@@ -1,4 +1,4 @@
-"""catalogue."""
+"""Track tables: what every room needs to know of them."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import pandas as pd
 
 
 def titles(tracks: pd.DataFrame) -> pd.Series:
-    """What to call each track: its title, or the opening of its text where it has none."""
+    """Return a name for each track: its title, or the beginning of its text if it has no title."""
     return tracks["title"].where(tracks["title"] != "", tracks["text"].str[:60].str.strip() + "…")

@@ -1,4 +1,4 @@
-"""files."""
+"""Files of a run: atomic writes, links, JSON, tables, fingerprints."""
 
 from __future__ import annotations
 
@@ -9,27 +9,30 @@ import os
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import psutil
 
 from lib.core.errors import WorkbookError, disk_advice
 from lib.core.paths import shown
 
+if TYPE_CHECKING:  # most users of this module need no table, and pandas takes half a second to import
+    import pandas as pd
+
 
 @contextmanager
 def atomic(path: Path):
-    """A temporary sibling of `path` to write to (a file, or a folder made inside); it takes the name when done.
+    """Yield a temporary sibling of `path` for a new file or folder; at the end it replaces `path` atomically.
 
     Raises:
-        WorkbookError: the disk is full or the folder cannot be written; `path` keeps what it had.
+        WorkbookError: the disk is full or the folder cannot be written; `path` keeps its content.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    _tidy(path)
+    _clean_up(path)
     try:
         yield temporary
-        if path.is_dir() and _exchanged(temporary, path):
-            pass  # the old one has the temporary name now
+        if path.is_dir() and _exchange(temporary, path):
+            pass  # the old folder has the temporary name now
         elif path.is_dir():
             old = temporary.with_suffix(".old")
             path.rename(old)
@@ -49,34 +52,34 @@ def atomic(path: Path):
         shutil.rmtree(temporary, ignore_errors=True) if temporary.is_dir() else temporary.unlink(missing_ok=True)
 
 
-def _tidy(path: Path) -> None:
-    """Put right what a killed `atomic` of `path` left: its old content gets the name back, what was begun goes."""
+def _clean_up(path: Path) -> None:
+    """Remove the temporary files of killed processes that wrote `path`; give old content its name back."""
     for left in path.parent.glob(f".{path.name}.*.*"):
         *_, pid, kind = left.name.split(".")
         if not pid.isdecimal() or (int(pid) != os.getpid() and psutil.pid_exists(int(pid))):
-            continue  # another's, or at work
+            continue  # not ours, or its process is running
         if kind == "old" and not path.exists():
             left.rename(path)
         elif kind in ("old", "tmp"):
             shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
-def _exchanged(one: Path, other: Path) -> bool:
-    """Swap two names in one step, so that neither is ever missing; False where the system or its disk cannot."""
-    exchange, here = 2, -100  # RENAME_EXCHANGE and AT_FDCWD of Linux's renameat2
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names in one step, so that neither is ever missing. Return False if the system or disk cannot."""
+    exchange, cwd = 2, -100  # RENAME_EXCHANGE and AT_FDCWD of Linux's renameat2
     rename = getattr(ctypes.CDLL(None), "renameat2", None)
-    return bool(rename) and rename(here, bytes(one), here, bytes(other), exchange) == 0
+    return bool(rename) and rename(cwd, bytes(one), cwd, bytes(other), exchange) == 0
 
 
 def point(link: Path, to: Path) -> None:
-    """Make or move a link in one step: whoever looks sees the old target or the new one.
+    """Make or move a symbolic link atomically: readers see the old target or the new one.
 
     Raises:
-        WorkbookError: it cannot be written; it is as it was.
+        WorkbookError: the link cannot be written; it is unchanged.
     """
     temporary = link.with_name(f".{link.name}.{os.getpid()}")
     try:
-        temporary.unlink(missing_ok=True)  # of one that was killed
+        temporary.unlink(missing_ok=True)  # of a killed process
         temporary.symlink_to(os.path.relpath(to, link.parent))
         temporary.replace(link)
     except OSError as error:
@@ -85,30 +88,30 @@ def point(link: Path, to: Path) -> None:
 
 
 def write_json(path: Path, value) -> None:
-    """Write `value` as indented UTF-8 JSON, whole or not at all."""
+    """Write `value` atomically as indented UTF-8 JSON."""
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path):
-    """Read a JSON file of a run."""
+    """Return the content of a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def write_parquet(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as Parquet, whole or not at all."""
+    """Write a table atomically as Parquet."""
     with atomic(path) as temporary:
         table.to_parquet(temporary, index=False)
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as UTF-8 CSV, whole or not at all."""
+    """Write a table atomically as UTF-8 CSV."""
     with atomic(path) as temporary:
         table.to_csv(temporary, index=False)
 
 
 def fingerprint(path: Path) -> str:
-    """SHA-256 (64 hex digits) of a file, or of a folder's names and contents."""
+    """Return the SHA-256 (64 hex digits) of a file, or of a folder's names and contents."""
     if path.is_dir():
         digest = hashlib.sha256()
         for file in sorted(p for p in path.rglob("*") if p.is_file()):

@@ -15,11 +15,11 @@ _pages = Environment(loader=FileSystemLoader(ROOT / "lib"), autoescape=select_au
 
 
 def page(path: Path, template: str, **values) -> None:
-    """Write a page from a template of lib, such as "workbook/report", whole or not at all."""
+    """Write a page atomically from a template of lib, such as "workbook/report"."""
     with atomic(path) as temporary:
         temporary.write_text(_pages.get_template(f"{template}.html.j2").render(**values), encoding="utf-8")
 
 
 def table(values: pd.DataFrame) -> Markup:
-    """A table as HTML; its texts are escaped."""
+    """Return a table as HTML, its texts escaped."""
     return Markup(values.to_html(border=0, na_rep=""))

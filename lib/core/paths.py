@@ -1,4 +1,4 @@
-"""paths."""
+"""Paths: the repository, and how users give and read paths."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ NOTEBOOKS = ROOT / "notebooks"
 
 
 def resolve(path: str | Path) -> Path:
-    """A path as parameters give it: absolute, from the home folder, or relative to the repository."""
+    """Return a parameter's path as an absolute one; relative paths start at the repository, ~ is the home folder."""
     return (ROOT / Path(path).expanduser()).resolve()
 
 
 def shown(path: Path) -> str:
-    """The path as a reader wants it: relative to the repository where it lies inside, whole where it does not."""
+    """Return the path for a message: relative to the repository if it is inside, else absolute."""
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

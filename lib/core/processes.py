@@ -1,4 +1,4 @@
-"""processes."""
+"""Processes: one at a time in a folder, children that end with their parent, threads for each."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ import joblib
 from lib.core.errors import WorkbookError
 from lib.core.paths import shown
 
-TAKEN = "another run is at work in {}: wait for it, or choose another run_dir."
-KERNELS = 2  # processes that serve, unless there are to be more
+TAKEN = "another process works in {}: wait for it, or choose another run_dir."
+KERNELS = 2  # processes that serve, by default
 
 
 @contextmanager
-def only_one(run: Path, lock_name: str = ".lock", taken: str = TAKEN):
-    """Hold the folder: two at once would write over each other. The lock goes when the process goes.
+def only_one(folder: Path, lock_name: str = ".lock", message: str = TAKEN):
+    """Lock a folder: two processes would overwrite each other's files. The lock ends with the process.
 
     Args:
-        lock_name: of the file that is locked: a part of the folder may have its own.
-        taken: what to say when another has it, with {} for the folder.
+        lock_name: the file to lock; a part of the folder may have its own.
+        message: the error if another process holds the lock, with {} for the folder.
 
     Raises:
-        WorkbookError: another process has it.
+        WorkbookError: another process holds the lock.
     """
-    with (run / lock_name).open("w") as lock:
+    with (folder / lock_name).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise WorkbookError(taken.format(shown(run))) from error
+            raise WorkbookError(message.format(shown(folder))) from error
         yield
 
 
 def end_with_parent(prctl=getattr(ctypes.CDLL(None), "prctl", None)) -> None:  # noqa: B008, a fork must not look it up
-    """Have Linux end this process when the one that started it ends, however it does."""
+    """Have Linux end this process with the process that started it, however that ends."""
     if prctl:
         prctl(1, 15)  # PR_SET_PDEATHSIG, SIGTERM
 
 
 def threads(kernels: int = KERNELS) -> int:
-    """How many threads each of the processes that serve has: they share the cores.
+    """Return the threads for each of `kernels` processes that share the cores.
 
-    Those that this process may use: of a container's limit, an affinity mask, LOKY_MAX_CPU_COUNT the least.
+    joblib counts the cores that this process may use: a container's limit, an affinity mask or LOKY_MAX_CPU_COUNT.
     """
     return max(1, joblib.cpu_count() // kernels)

@@ -18,12 +18,14 @@ def check_ranges(
         whole: names that take whole numbers only.
     """
     messages = []
-    for name in values.keys() & ranges.keys():
-        value, (least, greatest) = values[name], ranges[name]
+    for name, value in values.items():
+        if name not in ranges:
+            continue
+        least, greatest = ranges[name]
         rule = f"between {least:,.12g} and {greatest:,.12g}" if greatest < math.inf else f"at least {least:,.12g}"
         if isinstance(value, bool) or not isinstance(value, int if name in whole else Real):
             rule = "a whole number" if name in whole else "a number"
         elif least <= value <= greatest:
             continue
         messages.append(f"{name} is {value!r}, but must be {rule}")
-    return sorted(messages)
+    return messages

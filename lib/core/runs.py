@@ -1,4 +1,4 @@
-"""A run's folder: the only thing that notebooks share. Paths, whole-or-nothing writes, fingerprints."""
+"""A run's folder, the only thing that notebooks share, and the stages that fill it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from lib.core.paths import NOTEBOOKS, ROOT, resolve, shown
 
 
 class Stage(NamedTuple):
-    """What a notebook reads from and writes to the run's folder, and the folders of lib that its result depends on."""
+    """A notebook's files in the run's folder, and the folders of lib that its results depend on."""
 
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     code: tuple[str, ...]
 
     def files(self) -> list[Path]:
-        """The files of its code. Where a model is made, pictures do not count: a new colour must not train it again."""
-        files = sorted(file for folder in self.code for file in (ROOT / "lib" / folder).rglob("*") if file.is_file())
-        kinds = {".py", ".yaml", ".csv"}
-        drawn = {"pictures.py", "style.py"} if "model" in self.writes else set()
-        return [file for file in files if file.suffix in kinds and file.name not in drawn]
+        """Return the files of its code; without pictures where a model is trained: a new colour needs no training."""
+        drawing = {"pictures.py", "style.py"} if "model" in self.writes else set()
+        files = sorted(file for folder in self.code for file in (ROOT / "lib" / folder).rglob("*"))
+        return [file for file in files if file.suffix in (".py", ".yaml", ".csv") and file.name not in drawing]
 
 
 # The batch notebooks, in order. Each notebook's header table says the same; a test compares them.
@@ -44,7 +43,7 @@ STAGES = {
 
 
 def folder(run_dir: str | Path) -> Path:
-    """The run's folder, made if it is missing.
+    """Return the run's folder; make it if it is missing.
 
     Raises:
         WorkbookError: the folder cannot be made or written.
@@ -60,11 +59,10 @@ def folder(run_dir: str | Path) -> Path:
 
 
 def start(run_dir: str | Path, *names: str) -> Path:
-    """The run's folder for a notebook that reads the files `names`; notebooks that make missing ones are run first.
+    """Return the run's folder for a notebook that reads the files `names`.
 
-    A folder in which nothing is missing need not be writable: it can be served from a read-only disk.
-
-    So any notebook can be opened and run by itself. The earlier notebooks run with their own defaults.
+    Earlier notebooks run first, with their own defaults, if a file is missing: any notebook works by itself. A folder
+    in which no file is missing need not be writable: a service can read it from a read-only disk.
     """
     run = resolve(run_dir)
     for name in names:
@@ -80,10 +78,10 @@ def start(run_dir: str | Path, *names: str) -> Path:
 
 
 def need(run: Path, *names: str) -> None:
-    """Check that earlier notebooks left the files `names` in the folder `run`.
+    """Check that the run's folder has the files `names`.
 
     Raises:
-        WorkbookError: one is missing; names the notebook that makes it.
+        WorkbookError: a file is missing; the message names the notebook that makes it.
     """
     for name in names:
         if not (run / name).exists():

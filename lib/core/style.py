@@ -1,4 +1,4 @@
-"""style."""
+"""The style of all pictures: colours, alternative texts, encoders' colours."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from IPython import get_ipython
 from IPython.core.pylabtools import print_figure
 from matplotlib.figure import Figure
 
-# Okabe and Ito (2008), and greys that none of them is taken for: a test simulates colour-blind readers.
+# Okabe and Ito (2008), and greys that differ from each of them: a test simulates colour-blind readers.
 BASE, TUNED, OTHER, FAINT = "#666666", "#0072B2", "#E69F00", "#dddddd"
 PALETTE = (TUNED, OTHER, "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 
@@ -17,7 +17,7 @@ sns.set_theme(style="whitegrid", rc={"figure.dpi": 110, "axes.titlesize": 12, "a
 
 
 def described(figure: Figure) -> tuple[dict, dict]:
-    """A figure as notebooks keep it: a PNG in base64, and its titles as alternative text for who cannot see it."""
+    """Return a figure as notebooks keep it: a PNG in base64, with its titles as alternative text for blind readers."""
     titles = [figure.get_suptitle(), *(axes.get_title("left") or axes.get_title() for axes in figure.axes)]
     alternative = ". ".join(" ".join(title.split()) for title in titles if title)
     return {"image/png": print_figure(figure, "png", base64=True)}, {"image/png": {"alt": alternative}}
@@ -28,7 +28,7 @@ if shell := get_ipython():
 
 
 def groups(values: pd.Series) -> dict[str, str]:
-    """A colour for each of the commonest values, as many as can be told apart; unknown ("") has none."""
+    """Return a colour for each of the commonest values, as many as readers can distinguish; none for unknown ("")."""
     common = values[values != ""].value_counts().index[: len(PALETTE)]
     return dict(zip(common, PALETTE, strict=False))
 
@@ -38,6 +38,6 @@ MORE = PALETTE[2:]  # other encoders
 
 
 def color_of(names: list[str]) -> dict[str, str]:
-    """A colour for each encoder: base, tuned and BM25 have their own in every picture."""
+    """Return a colour for each encoder: base, tuned and BM25 have the same ones in every picture."""
     others = (name for name in names if name not in COLORS)
     return COLORS | {name: MORE[i % len(MORE)] for i, name in enumerate(others)}

@@ -1,24 +1,19 @@
-"""Run the workbook: notebooks 01 to 05 through papermill, with one parameter file.
+"""The runner: notebooks 01 to 05 through papermill, with one set of parameters.
 
-    python -m lib.workbook.runner params/quick.yaml --set epochs=2 batch_size=32
-
-Only notebooks whose own text, parameters, code or input files changed since the last run are run again.
+A notebook runs again only if its text, parameters, code or input files changed since the last run.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
 import platform
 import shutil
-import signal
 import subprocess
 import sys
 import threading
 import time
-import traceback
 from datetime import UTC, datetime
 from importlib.metadata import distributions
 from pathlib import Path
@@ -30,32 +25,38 @@ from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 from tqdm.auto import tqdm
 
-from lib.core import paths, processes, runs
+from lib.core import paths, runs
 from lib.core.errors import WorkbookError
 from lib.core.files import fingerprint, read_json, write_json
 from lib.core.paths import ROOT, resolve, shown
-from lib.core.runs import folder
-from lib.workbook import parameters, report
+from lib.core.processes import only_one
+from lib.core.progress import LINES, MARK
+from lib.workbook import report
 from lib.workbook.parameters import declared
 
 
 def run(values: dict, parameter_file: str, fresh: bool = False) -> dict:
-    """Run every stage that is not up to date, in order, and keep run.json truthful throughout.
+    """Run every stage that is not up to date, in order; run.json shows the state at each moment.
+
+    Args:
+        values: all parameters, from `parameters.read`.
+        parameter_file: the file's name, for the record.
+        fresh: run the stages that are up to date, too.
 
     Returns:
         The contents of run.json.
 
     Raises:
-        WorkbookError: a notebook failed, or another process is at work in the folder.
+        WorkbookError: a notebook failed, or another process works in the folder.
         KeyboardInterrupt: Ctrl-C or SIGTERM.
     """
-    where = folder(values["run_dir"])
-    with processes.only_one(where):
-        record = _record(where, values, parameter_file, fresh)
+    folder = runs.folder(values["run_dir"])
+    with only_one(folder):
+        record = _record(folder, values, parameter_file, fresh)
         try:
             for number, notebook in enumerate(runs.STAGES, 1):
-                _bring_up_to_date(where, notebook, values, record, f"{number}/{len(runs.STAGES)}")
-            report.write(where, record)
+                _bring_up_to_date(folder, notebook, values, record, f"[{number}/{len(runs.STAGES)}] {notebook}")
+            report.write(folder, record)
             record["status"] = "done"
         except BaseException as error:
             record["status"] = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -64,65 +65,44 @@ def run(values: dict, parameter_file: str, fresh: bool = False) -> dict:
         finally:
             record["finished"] = _now()
             record.pop("pid")
-            write_json(where / "run.json", record)
+            write_json(folder / "run.json", record)
     return record
 
 
-def stage_key(where: Path, notebook: str, values: dict) -> str:
-    """What a stage's result depends on, as one SHA-256: notebook, parameters, code, input files."""
+def stage_key(folder: Path, notebook: str, values: dict) -> str:
+    """Return one SHA-256 of all that a stage's result depends on: notebook, parameters, code, input files."""
     cells = nbformat.read(paths.NOTEBOOKS / f"{notebook}.ipynb", 4).cells
     code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
     own = {name: values[name] for name in declared(notebook)}
     outside = [own.get(name) for name in ("catalogue", "base_model", "benchmark", "musiccaps")] + own.get("others", [])
-    external = [_encoder_of(resolve(str(name))) for name in outside if name]
     files = [
         *runs.STAGES[notebook].files(),
         ROOT / "constraints.txt",
-        *(where / name for name in runs.STAGES[notebook].reads),
-        *external,
+        *(folder / name for name in runs.STAGES[notebook].reads),
+        *(_encoder_of(resolve(str(name))) for name in outside if name),
     ]
-    parts = [code, json.dumps(own, sort_keys=True), *(fingerprint(f) if f.exists() else "missing" for f in files)]
+    parts = [code, json.dumps(own, sort_keys=True), *map(_fingerprint, files)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def _encoder_of(path: Path) -> Path:
-    """Of another run's folder its encoder, which is what is read of it."""
-    return path / "model" if (path / "model").is_dir() else path
-
-
-def main(argv: list[str] | None = None) -> int:
-    """The command line; 0 when the run is complete, 1 with one line on what stopped it."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lib.workbook.runner",
-        description=__doc__.split("\n\n")[0],
-        epilog="Stopped or failed, it resumes where it was: call it again.",
-    )
-    parser.add_argument("params", nargs="?", default="params/quick.yaml", help="parameter file (default: %(default)s)")
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="override single parameters")
-    parser.add_argument("--fresh", action="store_true", help="run every notebook, whether or not it is up to date")
-    parser.add_argument("--traceback", action="store_true", help="show the whole traceback of an error")
-    args = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        record = run(parameters.read(resolve(args.params), args.set), args.params, args.fresh)
-        print(report.summary(resolve(record["parameters"]["run_dir"])))
-        return 0
-    except (KeyboardInterrupt, WorkbookError, OSError) as error:
-        if args.traceback:
-            traceback.print_exc()
-        stopped = "stopped; call it again to go on from the notebook that was running."
-        print(f"error: {stopped if isinstance(error, KeyboardInterrupt) else error}", file=sys.stderr)
-    return 1
+def revision() -> str:
+    """Return the commit, with "+" where files differ from it; "unknown" outside a checkout or without git."""
+    if not shutil.which("git"):
+        return "unknown"
+    git = ["git", "-C", str(ROOT)]
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    dirty = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=False).stdout.strip()
+    return (commit + ("+" if dirty else "")) if commit else "unknown"
 
 
 class _NamedCells(NBClientEngine):
-    """Papermill's own engine, with the heading above the current cell on the progress bar, and warnings passed on."""
+    """Papermill's engine, with the current section's heading on the progress bar."""
 
-    at = ("", 0)  # heading and number of the cell being run: what a failure names
+    current = ("", 0)  # the current cell's heading and number, for the message of a failure
 
     @classmethod
     def execute_managed_notebook(cls, nb_man, kernel_name, **kwargs):
-        start, complete, cells = nb_man.cell_start, nb_man.cell_complete, nb_man.nb.cells
+        start, cells = nb_man.cell_start, nb_man.nb.cells
         done = threading.Event()
 
         def cell_start(cell, cell_index=None, **more):
@@ -131,25 +111,18 @@ class _NamedCells(NBClientEngine):
                 for c in cells[: cell_index + 1]
                 if c.source.startswith("#") and c.cell_type == "markdown"
             ]
-            cls.at = (headings[-1] if headings else "", cell_index + 1)
-            nb_man.pbar.set_postfix_str(cls.at[0])
+            cls.current = (headings[-1] if headings else "", cell_index + 1)
+            nb_man.pbar.set_postfix_str(cls.current[0])
             start(cell, cell_index, **more)
 
-        def cell_complete(cell, cell_index=None, **more):
-            complete(cell, cell_index, **more)
-            said = "".join(output.get("text", "") for output in cell.get("outputs", []))
-            for line in said.splitlines():
-                if line.startswith("WARNING"):
-                    tqdm.write(line, file=sys.stderr)  # above the bar
-
-        def tick():
+        def tick():  # the bar's clock moves during a long cell, too
             while not done.wait(1) and nb_man.pbar is not None:
                 nb_man.pbar.refresh()
 
-        nb_man.cell_start, nb_man.cell_complete = cell_start, cell_complete
+        nb_man.cell_start = cell_start
         threading.Thread(target=tick, daemon=True).start()
         try:
-            quiet = ["--log-level=CRITICAL"]  # the kernel's own chatter; what a cell raises is in the notebook
+            quiet = ["--log-level=CRITICAL"]  # the notebook holds what a cell raises
             return super().execute_managed_notebook(nb_man, kernel_name, extra_arguments=quiet, **kwargs)
         finally:
             done.set()
@@ -158,58 +131,74 @@ class _NamedCells(NBClientEngine):
 papermill_engines.register("workbook", _NamedCells)
 
 
-def _bring_up_to_date(where: Path, notebook: str, values: dict, record: dict, number: str) -> None:
+class _Messages:
+    """A file for the cells' output: it passes warnings and progress lines on to the terminal as they come."""
+
+    def write(self, text: str) -> None:
+        for line in text.splitlines():
+            if line.startswith(("WARNING", MARK)):
+                tqdm.write(line, file=sys.stderr)  # above the bar
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def _bring_up_to_date(folder: Path, notebook: str, values: dict, record: dict, title: str) -> None:
     stages = record["stages"]
-    key = stage_key(where, notebook, values)
-    made = {name: where / name for name in (*runs.STAGES[notebook].writes, f"{notebook}.ipynb")}
+    key = stage_key(folder, notebook, values)
+    outputs = {name: folder / name for name in (*runs.STAGES[notebook].writes, f"{notebook}.ipynb")}
     before = stages.get(notebook, {})
-    if before.get("key") == key and before.get("outputs") == _fingerprints(made):
-        print(f"[{number}] {notebook}: up to date", flush=True)
+    if before.get("key") == key and before.get("outputs") == _fingerprints(outputs):
+        print(f"{title}: up to date", flush=True)
         return
     stages[notebook] = {"status": "running", "started": _now()}
-    write_json(where / "run.json", record)
+    write_json(folder / "run.json", record)
     started = time.monotonic()
     try:
-        _execute(where, notebook, values, number)
+        _execute(folder, notebook, values, title)
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt)
         stages[notebook] |= {"status": "stopped" if stopped else "failed", "error": str(error) or "stopped"}
         raise
     seconds = round(time.monotonic() - started, 1)
     if not sys.stderr.isatty():
-        print(f"[{number}] {notebook}: {seconds:.0f} s", flush=True)
-    stages[notebook] |= {"status": "done", "key": key, "seconds": seconds, "outputs": _fingerprints(made)}
-    write_json(where / "run.json", record)
+        print(f"{title}: {seconds:.0f} s", flush=True)
+    stages[notebook] |= {"status": "done", "key": key, "seconds": seconds, "outputs": _fingerprints(outputs)}
+    write_json(folder / "run.json", record)
 
 
-def _execute(where: Path, notebook: str, values: dict, number: str) -> None:
-    """Run one notebook; what is half-executed has the name NOTEBOOK.partial.ipynb and stays when it fails."""
-    partial = where / f"{notebook}.partial.ipynb"
-    own = {name: values[name] for name in declared(notebook)}
-    bar = {"desc": f"[{number}] {notebook}", "disable": not sys.stderr.isatty(), "dynamic_ncols": True}
+def _execute(folder: Path, notebook: str, values: dict, title: str) -> None:
+    """Run one notebook. An unfinished one stays as NOTEBOOK.partial.ipynb."""
+    partial = folder / f"{notebook}.partial.ipynb"
+    terminal = sys.stderr.isatty()
+    if not terminal:  # a log shows no bar: print when a notebook starts, and a line a minute of its long work
+        print(f"{title} …", flush=True)
+        os.environ[LINES] = "1"
     try:
         papermill.execute_notebook(
             str(paths.NOTEBOOKS / f"{notebook}.ipynb"),
             str(partial),
-            own,
+            {name: values[name] for name in declared(notebook)},
             engine_name="workbook",
-            progress_bar=bar,
+            progress_bar={"desc": title, "disable": not terminal, "dynamic_ncols": True},
+            stdout_file=_Messages(),
             cwd=str(paths.NOTEBOOKS),
         )
     except (PapermillExecutionError, DeadKernelError, OSError) as error:
-        heading, cell = _NamedCells.at
-        what = f"{error.ename}: {error.evalue}" if isinstance(error, PapermillExecutionError) else _died(error)
-        raise WorkbookError(f"{notebook}, cell {cell} ({heading}): {what} (read {shown(partial)})") from error
-    partial.replace(where / f"{notebook}.ipynb")
+        heading, cell = _NamedCells.current
+        raise WorkbookError(f"{notebook}, cell {cell} ({heading}): {_cause(error)} (read {shown(partial)})") from error
+    partial.replace(folder / f"{notebook}.ipynb")
 
 
-def _died(error: Exception) -> str:
+def _cause(error: Exception) -> str:
+    if isinstance(error, PapermillExecutionError):
+        return f"{error.ename}: {error.evalue}"
     return "the kernel died (out of memory, or killed)" if isinstance(error, DeadKernelError) else str(error)
 
 
-def _record(where: Path, values: dict, parameter_file: str, fresh: bool) -> dict:
-    """run.json as it stands at the start: what was done before is kept, what was running then was interrupted."""
-    before = read_json(where / "run.json") if (where / "run.json").exists() else {}
+def _record(folder: Path, values: dict, parameter_file: str, fresh: bool) -> dict:
+    """Write run.json for the start: finished stages are kept, one that was running counts as interrupted."""
+    before = read_json(folder / "run.json") if (folder / "run.json").exists() else {}
     stages = {} if fresh else before.get("stages", {})
     for stage in stages.values():
         if stage["status"] == "running":
@@ -226,27 +215,22 @@ def _record(where: Path, values: dict, parameter_file: str, fresh: bool) -> dict
         "stages": stages,
         "packages": {d.name: d.version for d in sorted(distributions(), key=lambda d: d.name.lower())},
     }
-    write_json(where / "run.json", record)
+    write_json(folder / "run.json", record)
     return record
 
 
+def _encoder_of(path: Path) -> Path:
+    """Return the encoder's folder where `path` is a run: only that is read of another run."""
+    return path / "model" if (path / "model").is_dir() else path
+
+
+def _fingerprint(path: Path) -> str:
+    return fingerprint(path) if path.exists() else "missing"
+
+
 def _fingerprints(files: dict[str, Path]) -> dict[str, str]:
-    return {name: fingerprint(path) if path.exists() else "missing" for name, path in files.items()}
-
-
-def revision() -> str:
-    """The commit, with "+" where files differ from it; "unknown" outside a checkout, or without git."""
-    if not shutil.which("git"):
-        return "unknown"
-    git = ["git", "-C", str(ROOT)]
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    dirty = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=False).stdout.strip()
-    return (commit + ("+" if dirty else "")) if commit else "unknown"
+    return {name: _fingerprint(path) for name, path in files.items()}
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,134 @@
+"""The command line `workbook`. Each command imports its own modules, so `--help` answers at once."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback as tracebacks
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lib.core.errors import WorkbookError
+from lib.core.paths import resolve
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Type how you feel, get songs: make a run, look at it, serve it.",
+)
+Run = Annotated[str, typer.Argument(help="Folder of a finished run.")]
+QUICK = "params/quick.yaml"
+CURRENT = "outputs/current"
+
+
+@app.command()
+def run(
+    params: Annotated[str, typer.Argument(metavar="[PARAMS]", help="Parameter file.")] = QUICK,
+    values: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Parameters that override the file's.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run every notebook, also those that are up to date.")] = False,
+    traceback: Annotated[bool, typer.Option("--traceback", help="Show the whole traceback of an error.")] = False,
+) -> None:
+    """Run notebooks 01 to 05 and print the results.
+
+    Notebooks run again only where their text, parameters, code or input files changed. After an error or Ctrl-C, run
+    the same command again: it continues with the notebook that was running.
+    """
+    from lib.workbook import parameters, report, runner
+
+    values = values or []
+    if "=" in params and not Path(params).exists():  # no file was named, only values
+        params, values = QUICK, [params, *values]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        record = runner.run(parameters.read(resolve(params), values), params, fresh)
+    except (KeyboardInterrupt, WorkbookError, OSError) as error:
+        if traceback:
+            tracebacks.print_exc()
+        if isinstance(error, KeyboardInterrupt):
+            message = "stopped. Run the same command again: it continues with the notebook that was running."
+            raise WorkbookError(message) from error
+        raise
+    print(report.summary(resolve(record["parameters"]["run_dir"])))
+
+
+@app.command()
+def serve(
+    run: Annotated[str, typer.Option(help="The run to serve. A link is followed when it moves.")] = CURRENT,
+    ip: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8080,
+    kernels: Annotated[int, typer.Option(min=1, help="Processes, each with a model of its own.")] = 2,
+    queue: Annotated[int, typer.Option(min=1, help="Requests that may wait; more are answered 429.")] = 64,
+    batch: Annotated[int, typer.Option(min=1, help="Requests that a kernel takes at once.")] = 16,
+    time_limit: Annotated[float, typer.Option(min=0.001, help="Seconds for an answer; then 503.")] = 5.0,
+    start_limit: Annotated[float, typer.Option(min=0.001, help="Seconds for a kernel to start.")] = 60.0,
+    no_token: Annotated[bool, typer.Option("--no-token", help="Serve other machines without a token.")] = False,
+    log_text: Annotated[bool, typer.Option("--log-text", help="Log the requests' text, too.")] = False,
+) -> None:
+    """Serve POST /recommend until Ctrl-C or SIGTERM."""
+    from lib.serve import gateway
+    from lib.serve.pool import Limits
+
+    gateway.serve(run, ip, port, Limits(kernels, queue, batch, time_limit, start_limit), no_token, log_text)
+
+
+@app.command()
+def promote(run: Run) -> None:
+    """Check a run, then serve it from now on; a running service follows within seconds."""
+    from lib.serve import promotion
+
+    print(promotion.promote(run))
+
+
+@app.command()
+def rollback() -> None:
+    """Serve the previous run again."""
+    from lib.serve import promotion
+
+    print(promotion.rollback())
+
+
+@app.command()
+def index(
+    run: Run,
+    kind: Annotated[str | None, typer.Option("--index", help="exact, lists or auto; by default as before.")] = None,
+) -> None:
+    """Index a run's catalogue again with the model it has; only new texts are embedded."""
+    from lib.search import indexing
+
+    indexing.reindex(resolve(run), kind)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(help="Folders of finished runs; the first is the reference.")],
+    out: Annotated[str, typer.Option(help="The page to write.")] = "outputs/compare.html",
+) -> None:
+    """Compare runs: parameters, figures and answers, as a table and a page."""
+    from lib.performance import compare as comparison
+
+    print(comparison.compare(runs, resolve(out)))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def playground(context: typer.Context, run: Run = CURRENT) -> None:
+    """Open notebook 06 as a page in Voilà until Ctrl-C. Further options go to Voilà: --port 8900 --no-browser."""
+    from lib.workbook import voila
+
+    voila.open_playground(run, context.args)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit status: 0, 1 after an error in one line, 2 after a wrong usage."""
+    try:
+        app(arguments, prog_name="workbook")
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    except (WorkbookError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
