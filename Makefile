@@ -8,36 +8,54 @@ SET    ?=
 RUNS   ?=
 BIN    := .venv/bin
 READY  := .venv/.ready
+DEV    := .venv/.dev
 
-.PHONY: help run test bench compare index serve playground promote rollback lab scale scale-test scale-bench scale-restart scale-promote scale-rollback scale-index scale-status scale-token lock clean
+.PHONY: help run test check bench notebooks compare index serve playground promote rollback lab scale scale-test scale-bench scale-restart scale-promote scale-rollback scale-index scale-status scale-token lock clean
 help:  ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' Makefile
 
-$(READY): requirements.txt constraints.txt pyproject.toml
+# All cores compile the packages when they are installed. Else each process would compile what it imports wherever
+# PYTHONDONTWRITEBYTECODE is set, as in containers. compileall skips the templates in packages that are no Python.
+define install
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "error: Python 3.11 to 3.13 is needed; name one: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
 	@echo "Installing the pinned packages into .venv (about three minutes) …"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -r requirements.txt -c constraints.txt -e .
-	@# By all cores, which pip does not; what is no Python in packages' templates is passed over. Left to the first import,
-	@# each process would compile all that it loads where PYTHONDONTWRITEBYTECODE is set, as containers do.
+	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -r $(1) -c constraints.txt -e .
 	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
+endef
+
+$(READY): requirements.txt constraints.txt pyproject.toml
+	$(call install,requirements.txt)
 	@touch $@
 
-run: $(READY)  ## run notebooks 01 to 05: PARAMS=params/gpu.yaml, SET="epochs=3 batch_size=32", FRESH=1
-	@$(BIN)/python -m lib.workbook.runner $(PARAMS) $(if $(SET),--set $(SET)) $(if $(FRESH),--fresh)
+$(DEV): requirements-dev.txt requirements.txt constraints.txt pyproject.toml
+	$(call install,requirements-dev.txt)
+	@touch $(READY) $@
 
-test: $(READY)  ## lint, unit tests, every notebook, the service
+run: $(READY)  ## run notebooks 01 to 05: PARAMS=params/gpu.yaml, SET="epochs=3 batch_size=32", FRESH=1
+	@$(BIN)/workbook run $(PARAMS) $(SET) $(if $(FRESH),--fresh)
+
+.PHONY: lint
+lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+check: lint  ## lint and the tests that need no trained model: after every change
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 -m "not slow"
+
+test: lint  ## lint, unit tests, every notebook, the service
 	@# The notebooks, one by one, beside two files of tests at a time, with a thread each for PyTorch.
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest notebooks tests -n 3 --dist loadfile --no-loadscope-reorder \
 	  --nbval-lax --nbval-sanitize-with tests/sanitize.cfg --nbval-cell-timeout 600
 
-bench: $(READY)  ## one table of what everything costs, an hour, 25 GiB of disk, with wrk: BENCH="--quick", BENCH="outputs/own --only encoders service"
+notebooks: $(DEV)  ## execute the notebooks as they are and keep their outputs: after a change that is meant to change them
+	@HF_HUB_OFFLINE=1 $(BIN)/python tests/refresh_notebooks.py $(NOTEBOOKS)
+
+bench: $(DEV)  ## one table of what everything costs, an hour, 25 GiB of disk, with wrk: BENCH="--quick", BENCH="outputs/own --only encoders service"
 	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/bench.py $(BENCH)
 
 compare: $(READY)  ## runs side by side, the first as the reference: RUNS="outputs/a outputs/b …"
-	@$(BIN)/python -m lib.performance.compare $(RUNS)
+	@$(BIN)/workbook compare $(RUNS)
 
 .PHONY: current
 current: $(READY)
@@ -45,22 +63,22 @@ current: $(READY)
 	  echo "error: outputs/current leads to $$(readlink outputs/current), which is gone. Name a run: make promote RUN=outputs/..."; exit 1; }
 	@test -n "$(RUN)" || test -d outputs/current/index || { \
 	  test -d outputs/quick/index || $(MAKE) --no-print-directory run PARAMS=params/quick.yaml; \
-	  $(BIN)/python -m lib.serve.promotion promote outputs/quick; }
+	  $(BIN)/workbook promote outputs/quick; }
 
 serve: current  ## POST /recommend from outputs/current, or RUN=…, on PORT=8080 (makes the quick run if there is none)
-	@$(BIN)/python -m lib.serve.gateway --run $(or $(RUN),outputs/current) --ip $(IP) --port $(PORT) $(if $(NO_TOKEN),--no-token) $(SERVE)
+	@$(BIN)/workbook serve --run $(or $(RUN),outputs/current) --ip $(IP) --port $(PORT) $(if $(NO_TOKEN),--no-token) $(SERVE)
 
 playground: current  ## type a mood, get songs, in a browser: RUN=outputs/… (VOILA="--no-browser --port 8900" for its own options)
-	@$(BIN)/python -m lib.playground.page "$(or $(RUN),outputs/current)" $(VOILA)
+	@$(BIN)/workbook playground "$(or $(RUN),outputs/current)" $(VOILA)
 
 promote: $(READY)  ## serve RUN=outputs/… from now on: a running make serve follows without a gap
-	@$(BIN)/python -m lib.serve.promotion promote $(or $(RUN),$(error name the run: make promote RUN=outputs/...))
+	@$(BIN)/workbook promote $(or $(RUN),$(error name the run: make promote RUN=outputs/...))
 
 rollback: $(READY)  ## serve the run before again
-	@$(BIN)/python -m lib.serve.promotion rollback
+	@$(BIN)/workbook rollback
 
 index: $(READY)  ## index RUN=outputs/… again with its model: only tracks that are new are embedded; a service follows (INDEX=lists)
-	@$(BIN)/python -m lib.search.indexing "$(or $(RUN),$(error name the run: make index RUN=outputs/...))" $(if $(INDEX),--index $(INDEX))
+	@$(BIN)/workbook index "$(or $(RUN),$(error name the run: make index RUN=outputs/...))" $(if $(INDEX),--index $(INDEX))
 
 lab: $(READY)  ## JupyterLab on the notebooks (LAB="--no-browser --port 8889" for its own options)
 	@$(BIN)/jupyter lab --notebook-dir . $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB)
@@ -77,10 +95,10 @@ scale: $(SCALE)  ## the scaled-out tier on this machine: Envoy, Varnish, workers
 	@test -n "$(RUN)" || test -d outputs/quick/index || $(MAKE) --no-print-directory run PARAMS=params/quick.yaml
 	@$(BIN)/python -m deploy.scale.tier up --port $(PORT) $(if $(RUN),--run $(RUN)) $(SCALE_UP)
 
-scale-test: $(SCALE)  ## start all of the tier, ask it, kill its parts
+scale-test: $(SCALE) $(DEV)  ## start all of the tier, ask it, kill its parts
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest deploy/scale
 
-scale-bench: $(SCALE)  ## measure the tier beside a plain server: the figures that notebook 07 stands on (half an hour, with wrk)
+scale-bench: $(SCALE) $(DEV)  ## measure the tier beside a plain server: the figures that notebook 07 stands on (half an hour, with wrk)
 	@HF_HUB_OFFLINE=1 PYTHONPATH=. $(BIN)/python benchmarks/bench.py $(or $(RUN),outputs/quick) --only tier
 
 scale-restart: $(SCALE)  ## replace every process of the running tier, one after another, without a lost request
@@ -101,7 +119,7 @@ scale-status: $(SCALE)  ## which processes of the tier run
 scale-token: $(SCALE)  ## print a listener's token for the tier, good for an hour
 	@$(BIN)/python -m deploy.scale.tier token
 
-lock: $(READY)  ## write constraints.txt from what is installed
+lock: $(DEV)  ## write constraints.txt from what is installed
 	@{ sed -n 1p constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > constraints.new && mv constraints.new constraints.txt
 
 clean:  ## remove the environments (the runs in outputs/ stay)
