@@ -1,4 +1,4 @@
-"""The run as one page (report.html) and as a few lines in the terminal, both from what the run left."""
+"""The report of a run: one page (report.html) and a summary for the terminal, from the files of the run."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from lib.core.paths import shown
 from lib.core.runs import STAGES
 from lib.performance import findings
 
-WIDGET = "application/vnd.jupyter.widget-view+json"  # progress bars: they are done, and no page can show them
+WIDGET = "application/vnd.jupyter.widget-view+json"  # finished progress bars, which no page can show
 
 
 def write(run: Path, record: dict) -> None:
-    """Write report.html, one file that needs nothing else: verdict, figures, the notebooks' findings, how it was made.
+    """Write report.html: verdict, figures, the notebooks' results, parameters and versions, in one file.
 
     Args:
         run: the run's folder, with its executed notebooks, metrics.json, quality.json and embedding.json.
-        record: what run.json holds.
+        record: the contents of run.json.
     """
     metrics = read_json(run / "metrics.json")
     stages = record["stages"]
-    made = {name: sha256 for stage in stages.values() for name, sha256 in stage.get("outputs", {}).items()}
-    told = {name: nbformat.read(run / f"{name}.ipynb", 4) for name in STAGES}
+    outputs = {name: sha256 for stage in stages.values() for name, sha256 in stage.get("outputs", {}).items()}
+    notebooks = {name: nbformat.read(run / f"{name}.ipynb", 4) for name in STAGES}
     page(
         run / "report.html",
         "workbook/report",
@@ -42,16 +42,16 @@ def write(run: Path, record: dict) -> None:
         verdict=Markup(markdown2html(findings.headline(metrics))),
         cards=_cards(run, metrics),
         figures=table(findings.summary(metrics)),
-        pictures=[picture for notebook in reversed(told.values()) for picture in _headlines(notebook)],
-        parts=[_part(name, notebook, stages.get(name, {}).get("seconds")) for name, notebook in told.items()],
+        pictures=[picture for notebook in reversed(notebooks.values()) for picture in _headlines(notebook)],
+        parts=[_part(name, notebook, stages.get(name, {}).get("seconds")) for name, notebook in notebooks.items()],
         parameters=table(pd.Series(record["parameters"], dtype=object).to_frame("value")),
-        fingerprints=table(pd.Series(made, dtype=object).to_frame("SHA-256")),
+        fingerprints=table(pd.Series(outputs, dtype=object).to_frame("SHA-256")),
         packages=table(pd.Series(record["packages"], dtype=object).to_frame("version")),
     )
 
 
 def summary(run: Path) -> str:
-    """What a run found, for the terminal: the comparison, the verdict, a first recommendation, what to do next."""
+    """Return a run's results for the terminal: the comparison, the verdict, a first recommendation, the next steps."""
     metrics = read_json(run / "metrics.json")
     lines = ["", f"{'':8}" + "".join(f"{m:>12}" for m in next(iter(metrics["encoders"].values()))["retrieval"])]
     for name, encoder in metrics["encoders"].items():
@@ -61,58 +61,51 @@ def summary(run: Path) -> str:
     for track in example["tracks"]:
         name = " — ".join(filter(None, (track["title"], track["artist"])))
         lines.append(f"  {track['score']:.2f}  {name}  [{track['mood'] or 'mood unknown'}]")
-    lines += [
-        "",
-        f"The whole run as a page: {shown(run / 'report.html')}",
-        f"Ask it over HTTP: make serve RUN={shown(run)}",
-    ]
-    return "\n".join(lines)
+    page_file = f"The whole run as a page: {shown(run / 'report.html')}"
+    return "\n".join([*lines, "", page_file, f"Ask it over HTTP: make serve RUN={shown(run)}"])
 
 
 def _cards(run: Path, metrics: dict) -> list[dict[str, str]]:
-    """The four figures that come first, each with what it is."""
+    """Return the four figures at the top: name, value, note."""
     base, tuned = (metrics["encoders"][name]["retrieval"][measures.MAIN]["mean"] for name in ("base", "tuned"))
     change = metrics["difference"][measures.MAIN]
     rules = read_json(run / "quality.json")["rules"]
-    amiss = [rule["rule"] for rule in rules if not rule["passed"]]
+    failing = [rule["rule"] for rule in rules if not rule["passed"]]
     checks = pd.DataFrame(read_json(run / "embedding.json")["scorecard"])
     checks = checks[checks["verdict"] != "not measured"]
-    look = checks.loc[checks["verdict"] != "ok", "check"]
-    forms = metrics["forms"]["compared"]
-    ms = {name: forms[name]["ms for one"] for name in ("torch", metrics["forms"]["served"])}
-    return [
-        {
-            "name": "nDCG@10, base to tuned",
-            "value": f"{base:.3f} → {tuned:.3f}",
-            "said": f"difference {change['low']:+.3f} to {change['high']:+.3f}",
-        },
-        {
-            "name": "Data quality",
-            "value": f"{len(rules) - len(amiss)} of {len(rules)} rules",
-            "said": "all hold" if not amiss else f"not: {', '.join(amiss)}",
-        },
-        {
-            "name": "Embedding space",
-            "value": f"{len(checks) - len(look)} of {len(checks)} checks",
-            "said": "all healthy" if look.empty else f"look at: {', '.join(look)}",
-        },
-        {
-            "name": "Speed on a CPU",
-            "value": f"{ms[metrics['forms']['served']]:.1f} ms",
-            "said": f"to encode one request ({metrics['forms']['served']}); PyTorch takes {ms['torch']:.1f} ms",
-        },
-    ]
+    unhealthy = checks.loc[checks["verdict"] != "ok", "check"]
+    form = metrics["forms"]["served"]
+    ms, torch_ms = (metrics["forms"]["compared"][name]["ms for one"] for name in (form, "torch"))
+    cards = (
+        (
+            f"{measures.MAIN}, base to tuned",
+            f"{base:.3f} → {tuned:.3f}",
+            f"difference {change['low']:+.3f} to {change['high']:+.3f}",
+        ),
+        (
+            "Data quality",
+            f"{len(rules) - len(failing)} of {len(rules)} rules",
+            f"failing: {', '.join(failing)}" if failing else "all rules pass",
+        ),
+        (
+            "Embedding space",
+            f"{len(checks) - len(unhealthy)} of {len(checks)} checks",
+            "all healthy" if unhealthy.empty else f"look at: {', '.join(unhealthy)}",
+        ),
+        ("Speed on a CPU", f"{ms:.1f} ms", f"to encode one request ({form}); PyTorch takes {torch_ms:.1f} ms"),
+    )
+    return [dict(zip(("name", "value", "note"), card, strict=True)) for card in cards]
 
 
 def _headlines(notebook) -> list[dict[str, str]]:
-    """The pictures of the cells tagged headline: those that come first."""
-    outputs = [out for cell in notebook.cells if "headline" in _tags(cell) for out in cell.outputs]
-    pictures = [out for out in outputs if "image/png" in out.get("data", {})]
-    return [{"png": out.data["image/png"], "alt": out.metadata["image/png"]["alt"]} for out in pictures]
+    """Return the pictures of the cells tagged headline, which stand at the top of the page."""
+    outputs = [output for cell in notebook.cells if "headline" in _tags(cell) for output in cell.outputs]
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    return [{"png": o.data["image/png"], "alt": o.metadata["image/png"]["alt"]} for o in pictures]
 
 
 def _part(name: str, notebook, seconds: float | None) -> dict:
-    """An executed notebook as a part of a page: its title, and its words, tables and pictures, without its code."""
+    """Return an executed notebook as a part of the page: title, texts, tables and pictures, without its code."""
     title, *rest = notebook.cells[0].source.split("\n", 1)
     notebook.cells[0].source = "".join(rest)
     notebook.cells = [cell for cell in notebook.cells if not {"parameters", "injected-parameters"} & _tags(cell)]
@@ -121,10 +114,10 @@ def _part(name: str, notebook, seconds: float | None) -> dict:
         if cell.cell_type == "markdown":
             cell.source = re.sub(r"^(?=#)", "#", cell.source, flags=re.M)  # the page has the first heading
         else:
-            kept = [out for out in cell.outputs if WIDGET not in out.get("data", {})]
-            cell.outputs = [out for out in kept if out.get("name") != "stderr"]  # warnings stay in the notebook
-    told = {"exclude_input": True, "exclude_output_prompt": True, "exclude_anchor_links": True}
-    exporter = HTMLExporter(template_name="basic", config=Config({"HTMLExporter": told}))
+            outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+            cell.outputs = [output for output in outputs if output.get("name") != "stderr"]  # the notebook has warnings
+    options = {"exclude_input": True, "exclude_output_prompt": True, "exclude_anchor_links": True}
+    exporter = HTMLExporter(template_name="basic", config=Config({"HTMLExporter": options}))
     html = Markup(exporter.from_notebook_node(notebook)[0])
     return {"name": name, "title": title.lstrip("# "), "html": html, "seconds": seconds}
 

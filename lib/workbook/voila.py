@@ -1,0 +1,38 @@
+"""Notebook 06 as a page of its own, in Voilà."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import papermill
+from voila.app import Voila
+
+from lib.core.paths import NOTEBOOKS, ROOT
+from lib.core.runs import need
+
+# The page leaves out the cells that explain files and code. A kernel ends soon after its page is closed.
+OPTIONS = (
+    "--TagRemovePreprocessor.remove_cell_tags=not-in-voila",
+    "--MappingKernelManager.cull_idle_timeout=10",
+    "--MappingKernelManager.cull_interval=2",
+)
+
+
+def open_playground(run: str, options: list[str]) -> None:
+    """Serve notebook 06 as a page until Ctrl-C.
+
+    Args:
+        run: the run's folder.
+        options: Voilà's own options, such as "--port=8900".
+
+    Raises:
+        WorkbookError: the run has no model or no index.
+    """
+    folder = ROOT / Path(run).expanduser()  # a link stays a link, so new pages show the run that is promoted then
+    need(folder, "model", "index")
+    with tempfile.TemporaryDirectory() as temporary:
+        notebook = f"{temporary}/playground.ipynb"
+        source = str(NOTEBOOKS / "06_playground.ipynb")
+        papermill.execute_notebook(source, notebook, {"run_dir": str(folder)}, prepare_only=True)
+        Voila.launch_instance([*OPTIONS, *options, notebook])
