@@ -1,17 +1,20 @@
-"""The functions behind the notebooks. Imports run one way: runs ← moods ← tracks ← queries ← … ← workbook."""
+"""The code behind the notebooks: a room for each notebook, and `core`, `search`, `workbook` for what they share.
+
+README.md beside this file is the map. Imports run one way, down the floors that tests/test_house.py lists.
+"""
 
 import os
 
-import numpy  # noqa: F401  whose OpenBLAS is looked at
+import numpy  # noqa: F401  loads the OpenBLAS that threadpool_info looks at
 from threadpoolctl import threadpool_info
 
-# ONNX Runtime sends what it is used for to its makers, from a thread of its own; none of it is anybody's business.
+# ONNX Runtime would send usage data to its vendor.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-os.environ.setdefault("JAX_PLATFORMS", "cpu")  # where JAX is installed bm25s starts it, which takes 75 % of a GPU
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # bm25s starts JAX if it is installed, and JAX takes 75 % of a GPU
 
-# The OpenBLAS in FAISS's wheel is of 2021: a processor that it does not know it takes for one of 2004, and makes lists
-# four times as slowly. NumPy's knows the processor, by a name that the old one may not know.
-SINCE = {"SapphireRapids": "SkylakeX", "Cooperlake": "SkylakeX"}
-for found in threadpool_info():
-    if found["internal_api"] == "openblas":
-        os.environ.setdefault("OPENBLAS_CORETYPE", SINCE.get(found["architecture"], found["architecture"]))
+# FAISS's wheel has an OpenBLAS of 2021. It takes a newer processor for one of 2004 and builds lists four times as
+# slowly. NumPy's OpenBLAS knows the processor; the old one may need its predecessor's name.
+OLDER_NAME = {"SapphireRapids": "SkylakeX", "Cooperlake": "SkylakeX"}
+for pool in threadpool_info():
+    if pool["internal_api"] == "openblas":
+        os.environ.setdefault("OPENBLAS_CORETYPE", OLDER_NAME.get(pool["architecture"], pool["architecture"]))
