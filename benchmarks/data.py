@@ -20,7 +20,7 @@ from umap import UMAP
 from lib.core import base_models, encoder
 from lib.debug import maps, similarity
 from lib.quality import rules
-from lib.tracks import importing, queries, synthetic
+from lib.tracks import columns, importing, listener_requests, synthetic
 from lib.tracks.moods import GENRES, MOODS
 
 SIZES, QUICK = (1_000, 10_000, 100_000, 1_000_000), (1_000, 2_000)
@@ -46,7 +46,7 @@ def loop(n: int) -> pd.DataFrame:
                 **{"id": f"t{i:07d}", "title": title, "artist": artist, "album": album, "genre": genre.name},
                 **{"language": "en", "mood": mood.name, "mood2": "", "mood_weight": 1.0, "mood_source": "made"},
                 **{"mood_confidence": 1.0, "description": description, "tags": f"{word}, {genre.name}, {instrument}"},
-                **{k: round(min(1, max(0, chance.gauss(near.get(k, 0.4), 0.1))), 3) for k in synthetic.FEATURES},
+                **{k: round(min(1, max(0, chance.gauss(near.get(k, 0.4), 0.1))), 3) for k in columns.FEATURES},
                 **{"tempo": round(chance.uniform(*genre.tempo), 1), "loudness": round(chance.uniform(-30, 0), 2)},
                 **{"key": fake.random_int(0, 11), "mode": fake.random_int(0, 1), "explicit": chance.random() < 0.1},
                 **{"duration_ms": int(60_000 * genre.minutes * chance.lognormvariate(0, 0.3))},
@@ -55,7 +55,7 @@ def loop(n: int) -> pd.DataFrame:
                 "split": fake.random_element(("train",) * 7 + ("dev",) + ("test",) * 2),
             }
         )
-    return pd.DataFrame(rows)[list(synthetic.COLUMNS)]
+    return pd.DataFrame(rows)[list(columns.COLUMNS)]
 
 
 def generate(n: int, _) -> dict:
@@ -67,19 +67,19 @@ def generate(n: int, _) -> dict:
 def word_requests(n: int, _) -> dict:
     """4,000 requests over a catalogue, judged against all its held-out tracks."""
     table = synthetic.generate(n, 7)
-    return beside(lambda: queries.generate(table, 4_000, 7))
+    return beside(lambda: listener_requests.generate(table, 4_000, 7))
 
 
 def check(n: int, _) -> dict:
     """Every quality rule, against the four checks that most pipelines have."""
     table = synthetic.generate(n, 7)
-    requests = queries.generate(table, 4_000, 7)
+    requests = listener_requests.generate(table, 4_000, 7)
     return beside(lambda: rules.check(table, requests, ["calm"], rules.Limits()), lambda: plain_checks(table))
 
 
 def plain_checks(table: pd.DataFrame) -> list:
     """Missing values, values out of range, moods that nobody expects, ids that are there twice, in pandas."""
-    shares = table[list(synthetic.FEATURES)]
+    shares = table[list(columns.FEATURES)]
     return [
         table.isna().sum(),
         ((shares < 0) | (shares > 1)).sum(),

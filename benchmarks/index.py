@@ -19,7 +19,7 @@ from tqdm import tqdm
 from lib.core import base_models, encoder
 from lib.search import index
 from lib.search.recommender import POOL
-from lib.tracks import queries, synthetic
+from lib.tracks import listener_requests, synthetic
 
 SIZES, QUICK = (1_000, 10_000, 100_000, 1_000_000, 10_000_000), (1_000, 5_000, 20_000)  # quickly, the last by lists
 REAL, QUERIES = (4_000, 400), 100  # real embeddings, which are jittered, in full and quickly; requests
@@ -37,7 +37,7 @@ COSTS |= {"resident: GiB": "resident GiB", "on disk: GiB": "disk GiB"}
 def real(n: int) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings of synthetic tracks, (n, 384), and of listeners' requests for them, (QUERIES, 384)."""
     model, table = encoder.load(base_models.find("all-MiniLM-L6-v2")), synthetic.generate(n, 7)
-    asked = queries.generate(table, 1_000, 7)["text"].drop_duplicates().head(QUERIES)
+    asked = listener_requests.generate(table, 1_000, 7)["text"].drop_duplicates().head(QUERIES)
     return encoder.embed(model, table["text"], progress=True), encoder.embed(model, asked)
 
 

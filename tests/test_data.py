@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from lib.core import errors, files
 from lib.quality import drift, rules
-from lib.tracks import importing, inference, moods, queries, synthetic, wording
+from lib.tracks import artists, columns, importing, inference, listener_requests, moods, synthetic, wording
 
 DESCRIBE = ["mood", "genre", "decade", "features"]
 
@@ -24,7 +24,7 @@ def made() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def asked(made) -> pd.DataFrame:
-    return queries.generate(made, 2000, seed=3)
+    return listener_requests.generate(made, 2000, seed=3)
 
 
 def read(path, describe_from=DESCRIBE, infer_moods=(), infer_from=("features", "words"), **how):
@@ -137,8 +137,7 @@ def test_tracks_are_of_their_genre_and_language(made):
 def test_a_third_are_two_near_moods_with_a_weight(made):
     both = made[made["mood2"] != ""]
     assert 0.3 < len(both) / len(made) < 0.4 and both["mood_weight"].between(0.5, 0.9).all()
-    order = {m: i for i, m in enumerate(moods.MOODS)}
-    far = [moods.distances()[order[a], order[b]] for a, b in zip(both["mood"], both["mood2"], strict=True)]
+    far = [moods.DISTANCES[a][b] for a, b in zip(both["mood"], both["mood2"], strict=True)]
     assert max(far) < 1.2 and (made.loc[made["mood2"] == "", "mood_weight"] == 1).all()
 
 
@@ -158,13 +157,13 @@ def test_descriptions_vary_in_form_and_some_are_silent(made):
 
 
 def test_a_typo_swaps_two_letters():
-    assert wording._typo("very calm indeed", 0.35) == "very clam indeed"
-    assert wording._typo("a b c", 0.5) == "a b c"
+    assert wording._with_typo("very calm indeed", 0.35) == "very clam indeed"
+    assert wording._with_typo("a b c", 0.5) == "a b c"
 
 
 def test_names_of_artists_are_not_taken_twice():
-    artists = synthetic._artists(3000, 1, np.random.default_rng(1))
-    assert artists["name"].is_unique
+    table = artists.draw(3000, 1, np.random.default_rng(1))
+    assert table["name"].is_unique
 
 
 # requests
@@ -216,7 +215,7 @@ def judged(**asked) -> list[int]:
     table = table.assign(id=table.index.astype(str), mood2="", energy=0.4, explicit=False, tags="")
     table.loc[5, "mood2"] = "dreamy"
     plain = dict.fromkeys(("mood", "genre", "genre2", "decade", "instrument", "wants"), "") | {"target": "another"}
-    return queries.Judge(table).grade(pd.Series(plain | {"mood": "calm"} | asked)).tolist()
+    return listener_requests.Judge(table).grade(pd.Series(plain | {"mood": "calm"} | asked)).tolist()
 
 
 def test_grades_order_mood_genre_and_nearness():
@@ -318,7 +317,7 @@ def test_every_split_has_tracks_however_few_there_are(tmp_path):
 def test_a_thousand_columns(tmp_path):
     header = ",".join(["title", *(f"c{i}" for i in range(1000))])
     kept, _ = read(csv(tmp_path, header + "\n" + ",".join(["A"] + ["1"] * 1000) + "\n"))
-    assert kept["title"].tolist() == ["A"] and list(kept.columns) == list(synthetic.COLUMNS)
+    assert kept["title"].tolist() == ["A"] and list(kept.columns) == list(columns.COLUMNS)
 
 
 def test_other_kinds_of_file(tmp_path):
@@ -474,7 +473,7 @@ SPOTIFY = {"title": "name", "duration_ms": "length"}
 def test_spotify_moods_import(shared):
     kept, left_out = read(shared / "data/spotify-moods.csv", columns=SPOTIFY)
     assert len(kept) + len(left_out) == 686 and set(kept["mood"]) == {"happy", "sad", "calm", "energetic"}
-    assert set(kept["mood_source"]) == {"given"} and len(queries.generate(kept, 200, 1)) == 200
+    assert set(kept["mood_source"]) == {"given"} and len(listener_requests.generate(kept, 200, 1)) == 200
 
 
 def test_hidden_moods_of_real_tracks_are_inferred(shared):
@@ -494,7 +493,7 @@ def test_musiccaps_import(shared):
     kept, _ = read(shared / "data/musiccaps-dev.csv", columns=columns)
     assert len(kept) == 2663 and not kept["tags"].str.startswith("[").any()
     assert set(kept["mood_source"]) <= {"words", "none"}
-    assert queries.generate(kept, 200, 1)["text"].str.len().min() > 5
+    assert listener_requests.generate(kept, 200, 1)["text"].str.len().min() > 5
 
 
 def test_inference_says_what_it_is_from(made):

@@ -10,7 +10,7 @@ from lib.core import base_models, encoder, errors, measures
 from lib.finetune import evaluator
 from lib.performance import benchmarks, calibration, evaluation, findings
 from lib.search.words import fuse, rank_by_words, word_scores
-from lib.tracks import queries, synthetic
+from lib.tracks import listener_requests, synthetic
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ class Collapsed:
 
 def requests_and_tracks(n: int = 40):
     table = synthetic.generate(300, seed=2).assign(split="test")
-    return queries.generate(table, n, 2).query("split == 'test'").reset_index(drop=True), table
+    return listener_requests.generate(table, n, 2).query("split == 'test'").reset_index(drop=True), table
 
 
 def scored(model, requests, table):

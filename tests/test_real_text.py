@@ -10,7 +10,7 @@ import pytest
 
 from lib.core import base_models, encoder, measures, paths
 from lib.finetune import evaluator, pairs, training
-from lib.tracks import queries
+from lib.tracks import listener_requests
 from lib.tracks import synthetic as catalogue
 from lib.workbook import parameters
 
@@ -42,7 +42,7 @@ def scores(shared, tmp_path_factory) -> dict[str, float]:
 def tuned(tmp_path_factory):
     given = parameters.read(paths.ROOT / "params" / "quick.yaml", [])
     tracks = catalogue.generate(given["n_tracks"], given["seed"])
-    requests = queries.generate(tracks, given["n_requests"], given["seed"])
+    requests = listener_requests.generate(tracks, given["n_requests"], given["seed"])
     shares = {name: given[name] for name in ("request_share", "mood_share", "artist_share", "batch_size", "seed")}
     taught = pairs.make_pairs(tracks, requests, given["n_pairs"] // 8, **shares)
     recipe = training.Recipe(**{name: given[name] for name in training.Recipe._fields})

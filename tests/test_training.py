@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from deploy.scale import workers
 from lib.core import base_models, encoder, errors, files, measures, paths
 from lib.finetune import checkpoints, evaluator, pairs, record, training
-from lib.tracks import queries
+from lib.tracks import listener_requests
 from lib.tracks import synthetic as catalogue
 from lib.tracks.moods import GENRES, MOODS, words_of
 
@@ -29,7 +29,7 @@ RECIPE = training.Recipe(epochs=1, lr=1e-4, warmup=500, patience=9, keep_base=0.
 @pytest.fixture(scope="module")
 def data():
     tracks = catalogue.generate(300, seed=1)
-    return tracks, queries.generate(tracks, 200, 1)
+    return tracks, listener_requests.generate(tracks, 200, 1)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def weights(model) -> torch.Tensor:
 
 def test_pairs_come_from_the_training_split_alone():
     tracks = catalogue.generate(600, seed=1)
-    table = pairs.make_pairs(tracks, queries.generate(tracks, 400, 1), 400, **SHARES)
+    table = pairs.make_pairs(tracks, listener_requests.generate(tracks, 400, 1), 400, **SHARES)
     known, unseen = tracks[tracks["split"] == "train"], tracks[tracks["split"] != "train"]
     texts = set(table["anchor"]) | set(table["positive"])
     assert not texts & (set(unseen["text"]) | set(unseen["description"]) - set(known["description"]))
@@ -211,7 +211,7 @@ def test_patience_is_remembered_by_a_training_that_goes_on(taught, tmp_path):
 def two_epochs(where: Path) -> torch.Tensor:
     """A short training. -> the weights that it ends with"""
     tracks = catalogue.generate(300, seed=1)
-    requests = queries.generate(tracks, 200, 1)
+    requests = listener_requests.generate(tracks, 200, 1)
     taught = pairs.make_pairs(tracks, requests, 160, **SHARES)
     dev = evaluator.RequestEvaluator(*measures.held_out(tracks, requests, "dev"))
     model = small_model()

@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 
 from lib.core.errors import WorkbookError
+from lib.tracks.columns import decades, document
 from lib.tracks.moods import GENRES, MOODS, Genre, Mood, words_of
-from lib.tracks.synthetic import decades, document
 
 # Of the pairs of registers, the share of each kind.
 REGISTERS = {"three phrases and prose": 0.6, "three tags and prose": 0.35, "prose and tags": 0.05}

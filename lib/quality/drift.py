@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lib.core.errors import WorkbookError
-from lib.tracks.synthetic import FEATURES
+from lib.tracks.columns import FEATURES
 
 
 def profile(tracks: pd.DataFrame) -> dict:

@@ -16,7 +16,7 @@ from pyarrow import array as pa_array
 
 from lib.core.errors import WorkbookError
 from lib.quality.drift import drift
-from lib.tracks.synthetic import COLUMNS, FEATURES, NUMBERS
+from lib.tracks.columns import COLUMNS, FEATURES, NUMBERS
 
 FIRST = 10  # failing rows kept for each rule in quality.json; all of them are in failing_rows.csv
 TODAY = str(date.today())

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from lib.core.errors import WorkbookError
 from lib.core.paths import resolve
 from lib.tracks import inference
-from lib.tracks.synthetic import FEATURES, KEYS, NUMBERS, decades, document, finish
+from lib.tracks.columns import FEATURES, KEYS, NUMBERS, decades, document, finish
 
 TEXTS = ("title", "artist", "album", "genre", "language", "mood", "description", "tags")
 KNOWN = ("id", *TEXTS, *NUMBERS, "explicit", "release_date")

@@ -1,0 +1,70 @@
+"""Synthetic artists: names in the fashion of their genre and language, home towns, careers and fame."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import numpy as np
+import pandas as pd
+from faker import Faker
+from faker.providers import DynamicProvider
+
+from lib.tracks.moods import GENRES, LANGUAGES
+from lib.tracks.wording import PHRASES
+
+NAMES: dict[str, list[str]] = PHRASES["names"]  # a family of genres -> patterns
+ABROAD = 0.12  # share of artists who sing in another language than their genre's
+FAMILY_NAME_FIRST = ("ja", "ko")
+
+
+def draw(k: int, seed: int, rng: np.random.Generator) -> pd.DataFrame:
+    """Draw `k` artists: name, genre (position in GENRES), language, place, since (a year), fame (1 is the least)."""
+    genres = list(GENRES.values())
+    genre = rng.permutation(np.arange(k) % len(genres))
+    sung = np.array(["en" if g.language == "instrumental" else g.language for g in genres], dtype=object)[genre]
+    abroad = rng.random(k) < ABROAD
+    language = np.where(abroad, rng.choice(list(LANGUAGES), k), sung)
+    fakers = {code: _faker(code, seed) for code in LANGUAGES}
+    years = np.array([g.years for g in genres])[genre]
+    return pd.DataFrame(
+        {
+            "name": _names(fakers, language, [genres[g].family for g in genre]),
+            "genre": genre,
+            "language": language,
+            "place": [fakers[code].city() for code in language],
+            "since": years[:, 0] + (rng.random(k) * (years[:, 1] - years[:, 0])).astype(int),
+            "fame": np.sqrt(k / np.arange(1, k + 1)),  # Zipf: few artists have most tracks and most listeners
+        }
+    )
+
+
+def _faker(language: str, seed: int) -> Faker:
+    """Return a Faker with a fixed seed for artists who sing in `language`."""
+    fake = Faker(LANGUAGES[language]["locale"], use_weighting=False)
+    for name in ("adjective", "noun"):
+        fake.add_provider(DynamicProvider(f"band_{name}", PHRASES[f"{name}s"], fake))
+    for provider in fake.get_providers():
+        if hasattr(provider, "cities"):  # the Italian cities are in the order of a set, which differs by process
+            provider.cities = sorted(provider.cities)
+    fake.seed_instance(seed)
+    return fake
+
+
+def _names(fakers: dict[str, Faker], languages: np.ndarray, families: list[str]) -> list[str]:
+    """Draw a name for each artist, each name once. From the seventh draw on, an artist also gets a town."""
+    names: dict[str, None] = {}
+    for language, family in zip(languages, families, strict=True):
+        for draw_number in count(1):
+            name = _name(fakers[language], language, family)
+            if draw_number > 6:
+                name += f" of {fakers[language].city()}"
+            if name not in names:
+                break
+        names[name] = None
+    return list(names)
+
+
+def _name(fake: Faker, language: str, family: str) -> str:
+    person = "{{last_name}} {{first_name}}" if language in FAMILY_NAME_FIRST else "{{first_name}} {{last_name}}"
+    pattern = fake.random_element(NAMES.get(family, NAMES["other"]))
+    return fake.parse(pattern.replace("{{person}}", person))

@@ -1,0 +1,171 @@
+"""Listener requests with graded relevance. Train, dev and test share no template and no word for a mood."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from lib.tracks.columns import decades
+from lib.tracks.moods import GENRES, MOODS, SPLITS, load, near, opposite, row_of
+from lib.tracks.wording import fill, pick, slots_of, with_article
+
+TEMPLATES: dict[str, dict[str, list[str]]] = load("listener_requests.yaml")  # split -> condition -> templates
+# Conditions on a track's columns that no slot of a template states. A request has at most one, in the column wants.
+CONDITIONS = {
+    "instrumental": lambda t: t["instrumentalness"] >= 0.5,
+    "sung": lambda t: t["instrumentalness"] < 0.5,
+    "quiet": lambda t: t["energy"] < 0.5,
+    "loud": lambda t: t["energy"] >= 0.6,
+    "clean": lambda t: ~t["explicit"].astype(bool),
+}
+BY_MOOD = {"word", "a_word", "word2", "phrase", "activity", "time", "playlist", "listener"}  # slots that state a mood
+EXACT, SAME_MOOD, NEAR_MOOD = 3, 2, 1  # grades
+
+
+def generate(tracks: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
+    """Word `n` requests: 70 % for training, 10 % dev, 20 % test, each about a track of its own split.
+
+    Returns:
+        A row for each request: request_id, text, split, template; what it asks for ("" where it does not): mood, genre,
+        genre2, decade, instrument, wants; target (the track it is worded from); track_ids and grades (the relevant
+        tracks of its split, best first; for training only the target).
+    """
+    rng = np.random.default_rng(seed + 1)
+    parts = [
+        _of_split(tracks[tracks["split"] == split].reset_index(drop=True), split, max(1, round(n * share)), rng)
+        for split, share in zip(SPLITS, (0.7, 0.1, 0.2), strict=True)
+    ]
+    table = pd.concat(parts, ignore_index=True)
+    table.insert(0, "request_id", [f"q{i:06d}" for i in range(len(table))])
+    return table
+
+
+class Judge:
+    """Grades of every track of a catalogue for a request, from 0 (not relevant) to 3.
+
+    3: the mood, in a genre that the request names if it names any. 2: the mood in another genre. 1: a near mood, or the
+    mood as the track's second one, in a genre that the request names. A request without a mood: 3 for its genre.
+    A track loses one grade for each of the request's decade, instrument (in its text or tags) and condition that it
+    does not meet. The track that the request is worded from always has grade 3.
+    """
+
+    def __init__(self, tracks: pd.DataFrame):
+        self.ids = tracks["id"].to_numpy()
+        columns = {name: tracks[name].to_numpy(dtype=object) for name in ("mood", "mood2", "genre")}
+        self.decade = decades(tracks["release_date"])
+        self.rows = {(column, value): values == value for column, values in columns.items() for value in set(values)}
+        self.meets = {name: condition(tracks).to_numpy(dtype=bool) for name, condition in CONDITIONS.items()}
+        self.words = (tracks["text"] + " " + tracks["tags"]).str.casefold()
+        self.plays: dict[str, np.ndarray] = {}
+
+    def grade(self, request) -> np.ndarray:
+        """Return the grades for one request. -> (tracks,) of int."""
+        genres = [self._rows("genre", genre) for genre in (request.genre, request.genre2) if genre]
+        in_genre = np.any(genres, axis=0) if genres else np.full(len(self.ids), True)
+        grades = np.zeros(len(self.ids), dtype=int)
+        if request.mood:
+            same = self._rows("mood", request.mood)
+            neighbours = [self._rows("mood", other) for other in near(request.mood)]
+            close = np.any([self._rows("mood2", request.mood), *neighbours], axis=0)
+            grades[close & in_genre] = NEAR_MOOD
+            grades[same] = SAME_MOOD
+            grades[same & in_genre] = EXACT
+        elif genres:
+            grades[in_genre] = EXACT
+        for unmet in self._unmet(request):
+            grades = np.maximum(grades - unmet, 0)
+        grades[self.ids == request.target] = EXACT
+        return grades
+
+    def _unmet(self, request):
+        if request.decade:
+            yield self.decade != request.decade
+        if request.instrument:
+            if request.instrument not in self.plays:
+                named = self.words.str.contains(request.instrument.casefold(), regex=False)
+                self.plays[request.instrument] = named.to_numpy(dtype=bool)
+            yield ~self.plays[request.instrument]
+        if request.wants:
+            yield ~self.meets[request.wants]
+
+    def _rows(self, column: str, value: str) -> np.ndarray:
+        return self.rows.get((column, value), np.full(len(self.ids), False))
+
+
+def _of_split(tracks: pd.DataFrame, split: str, n: int, rng: np.random.Generator) -> pd.DataFrame:
+    """Word `n` requests about tracks of one split."""
+    if tracks.empty:
+        return pd.DataFrame()
+    about = tracks.iloc[rng.integers(0, len(tracks), n)].reset_index(drop=True)
+    slots = _slots(about, split, rng)
+    groups, templates = zip(*((group, t) for group, some in TEMPLATES[split].items() for t in some), strict=True)
+    needs = [slots_of(template) for template in templates]
+    fits = np.stack([np.all([slots[name] != "" for name in need], axis=0) for need in needs], axis=1)
+    fallback = np.array(groups) == "fallback"
+    fits &= ~(fallback & fits[:, ~fallback].any(axis=1, keepdims=True))
+    meets = {name: condition(about).to_numpy(dtype=bool) for name, condition in CONDITIONS.items()}
+    fits &= np.stack([meets.get(group, np.full(n, True)) for group in groups], axis=1)
+    draws = (rng.random(fits.shape) * fits).argmax(axis=1)
+
+    def states(names: set[str]) -> np.ndarray:
+        """Return True for each request that has one of the slots."""
+        return np.array([bool(need & names) for need in needs])[draws]
+
+    text = np.empty(n, dtype=object)
+    for i, template in enumerate(templates):
+        text[draws == i] = fill(template, slots, np.flatnonzero(draws == i))
+    table = pd.DataFrame({"text": text, "split": split, "template": np.array(templates, dtype=object)[draws]})
+    table["mood"] = np.where(states(BY_MOOD), about["mood"], "")
+    table["genre"] = np.where(states({"genre", "like"}), slots["genre"], "")  # a named artist stands for a genre
+    for name in ("genre2", "decade", "instrument"):
+        table[name] = np.where(states({name}), slots[name], "")
+    table["wants"] = np.array([group if group in CONDITIONS else "" for group in groups], dtype=object)[draws]
+    table["target"] = about["id"]
+    table["track_ids"], table["grades"] = _judgements(table, tracks, split)
+    return table
+
+
+def _slots(about: pd.DataFrame, split: str, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Draw the phrases for a request about each track; "" where the track has no such property."""
+    moods, genres = list(MOODS.values()), list(GENRES.values())
+    mood, genre = row_of(MOODS, about["mood"]), row_of(GENRES, about["genre"])
+    has_mood, has_genre = about["mood"].isin(MOODS), about["genre"].isin(GENRES)
+    words = [m.words[split] for m in moods]
+    slots = {
+        "phrase": pick(rng, [m.phrases[split] for m in moods], mood),
+        "activity": pick(rng, [m.activities[split] for m in moods], mood),
+        "opposite": pick(rng, words, row_of(MOODS, [opposite(m) for m in MOODS])[mood]),
+        "word2": pick(rng, words, np.where(about["mood2"].isin(MOODS), row_of(MOODS, about["mood2"]), mood)),
+        "time": pick(rng, [m.times for m in moods], mood),
+        "playlist": pick(rng, [m.playlists for m in moods], mood),
+        "listener": pick(rng, [m.listeners for m in moods], mood),
+    }
+    slots = {name: np.where(has_mood, phrases, "") for name, phrases in slots.items()}
+    word = np.where(has_mood, pick(rng, words, mood), about["mood"].to_numpy(dtype=object))
+    families = [[g.name for g in genres if g.family == one.family and g != one] or [one.name] for one in genres]
+    genre2, like = pick(rng, families, genre), pick(rng, [g.artists for g in genres], genre)
+    instrument = pick(rng, [g.instruments for g in genres], genre)
+    texts = (about["text"] + " " + about["tags"]).str.casefold()
+    named = np.array([i.casefold() in text for i, text in zip(instrument, texts, strict=True)])
+    return slots | {
+        "word": word,
+        "a_word": np.where(word == "", "", with_article(word)),
+        "genre": about["genre"].to_numpy(dtype=object),
+        "genre2": np.where(has_genre, genre2, ""),
+        "like": np.where(has_genre, like, ""),
+        "instrument": np.where(has_genre & named, instrument, ""),
+        "decade": decades(about["release_date"]),
+        "title": about["title"].to_numpy(dtype=object),
+        "tags": about["tags"].str.split(", ").str[:3].str.join(", ").to_numpy(dtype=object),
+        "opening": about["description"].str.split().str[:8].str.join(" ").to_numpy(dtype=object),
+    }
+
+
+def _judgements(table: pd.DataFrame, tracks: pd.DataFrame, split: str) -> tuple[list, list]:
+    """Return the ids and the grades of each request's relevant tracks, best first."""
+    if split == "train":
+        return [[target] for target in table["target"]], [[EXACT] for _ in table["target"]]
+    judge = Judge(tracks)
+    grades = [judge.grade(request) for request in table.itertuples()]
+    best_first = [np.argsort(-g, kind="stable")[: (g > 0).sum()] for g in grades]
+    return [judge.ids[b].tolist() for b in best_first], [g[b].tolist() for g, b in zip(grades, best_first, strict=True)]
