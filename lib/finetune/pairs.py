@@ -1,58 +1,35 @@
-"""What the encoder is taught: pairs of texts that belong together, in batches of one kind.
+"""Training pairs: two texts that belong together, in batches of one kind.
 
-Four kinds, each for what the others do not teach:
+Each of the four kinds teaches something that the others do not:
 
-- registers: a track in prose and in tags, or a few of its words. Keeps the encoder good at text that nobody asked.
-- requests: a request and a track that answers it.
-- artists: what a listener says of a genre or an artist, and a track by another well-known artist of the genre, by its
-  name alone: all that many catalogues have. A batch has one pair of each genre.
-- moods: what a listener calls a mood, and how music of that mood sounds, without a word for the mood in it. A batch
-  has one pair of each mood, so that every other answer in it is a true negative.
+- views: two descriptions of one track, such as three of its tags and its prose. They keep the encoder good at
+  matching ordinary text.
+- requests: a listener's request and a relevant track.
+- artists: a request for a genre or an artist, and a track by another well-known artist of the genre. The track is
+  named and not described, because many catalogues hold only names. A batch has one pair for each genre.
+- moods: a listener's words for a mood, and a description of its sound that names no mood. A batch has one pair for
+  each mood, so every other positive in the batch is a true negative.
 """
 
 from __future__ import annotations
 
 import re
 from collections import deque
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from lib.core.errors import WorkbookError
 from lib.tracks.columns import decades, document
 from lib.tracks.moods import GENRES, MOODS, Genre, Mood, words_of
 
-# Of the pairs of registers, the share of each kind.
-REGISTERS = {"three phrases and prose": 0.6, "three tags and prose": 0.35, "prose and tags": 0.05}
-JOINED, LONGEST = 0.3, 600  # share of prose that goes on with another track's, and the characters it may have then
-FEWEST = 12  # pairs in a batch: fewer are too few negatives
-# How a listener names a mood, and how often (weights).
-ASKS = {
-    "{word} music": 4,
-    "{word}": 1.5,
-    "{word} song": 1,
-    "something {word}": 0.5,
-    "something {phrase}": 1,
-    "music for {activity}": 1,
-    "{word} {genre}": 1,
-}
-ARTIST_ASKS = (
-    *("{genre} music", "{genre}", "songs like {artist}", "{artist}", "artists like {artist}", "{decade} {genre}"),
-    *("{word} {genre}", "I like {artist}, what else is there?"),
-)
-NAMES = {"{title} — {artist} ({album})": 3, "{title} — {artist}": 1, "{artist}": 1}
-BY_NAME = 0.15  # share of request pairs whose track is given by its name alone
-# Where an answer takes its parts from, and how often (weights).
-ANSWERS = {
-    "sound": 3,
-    "instruments": 1,
-    "vocals": 1,
-    "genre": 1,
-    "genre_instruments": 1,
-    "tempo": 0.6,
-    "activities": 0.6,
-    "said": 0.4,
-}
+WORDING = yaml.safe_load(Path(__file__).with_name("pairs.yaml").read_text(encoding="utf-8"))
+JOINED = 0.3  # share of prose that is joined with another track's: people describe more than three things
+LONGEST = 600  # characters of joined prose
+FEWEST = 12  # pairs in a batch: a smaller batch has too few negatives
+BY_NAME = 0.15  # share of request pairs that give the track's name alone
 
 
 def make_pairs(
@@ -66,38 +43,41 @@ def make_pairs(
     batch_size: int,
     seed: int,
 ) -> pd.DataFrame:
-    """Draw about `n` training pairs from the training split only.
+    """Draw about `n` training pairs from the training split.
 
     Args:
-        request_share, mood_share, artist_share: shares of these pairs, 0 to 1 together; the rest are registers.
-        batch_size: pairs in a batch of registers or of requests; the others have one of each mood or genre.
+        request_share, mood_share, artist_share: shares of the pairs; they sum to at most 1, and the rest are views.
+        batch_size: pairs in a batch of views or requests. Batches of moods and artists have one pair for each mood
+            or genre.
 
     Returns:
-        Columns batch (its number; batches are in random order), kind, anchor, positive. In a batch of registers
-        or of requests no text is there twice.
+        Columns batch (a number; the batches are in random order), kind, anchor, positive. No text occurs twice in a
+        batch of views or requests.
 
     Raises:
-        WorkbookError: the catalogue has fewer than two training tracks or no training requests; the shares exceed 1.
+        WorkbookError: fewer than two training tracks, no training requests, or shares that sum to more than 1.
     """
     if request_share + mood_share + artist_share > 1:
         raise WorkbookError(
-            f"request_share {request_share}, mood_share {mood_share} and artist_share {artist_share} exceed 1 together."
+            f"request_share {request_share}, mood_share {mood_share} and artist_share {artist_share} sum to more "
+            "than 1: lower one of them."
         )
     rng = np.random.default_rng(seed + 2)
     tracks = tracks[tracks["split"] == "train"].set_index("id")
     requests = requests[(requests["split"] == "train") & requests["target"].isin(tracks.index)]
     if len(tracks) < 2 or requests.empty:
         raise WorkbookError(
-            f"{len(tracks)} training tracks and {len(requests)} training requests: too few to train on."
+            f"{len(tracks)} training tracks and {len(requests)} training requests are too few to train on: "
+            "raise n_tracks and n_requests, or use a larger catalogue."
         )
-    asked, by_mood, by_artist = (round(n * share) for share in (request_share, mood_share, artist_share))
-    registers = _registers(tracks.iloc[rng.integers(0, len(tracks), n - asked - by_mood - by_artist)], rng)
-    # Texts of like length in a batch: it needs little padding, and length does not give the answer away.
-    registers = registers.sort_values("positive", key=lambda text: text.str.len(), kind="stable")
-    answered = _requests(requests.iloc[rng.integers(0, len(requests), asked)], tracks, rng)
+    by_request, by_mood, by_artist = (round(n * share) for share in (request_share, mood_share, artist_share))
+    views = _views(tracks.iloc[rng.integers(0, len(tracks), n - by_request - by_mood - by_artist)], rng)
+    # Texts of similar length share a batch. It needs little padding, and the length does not reveal the partner.
+    views = views.sort_values("positive", key=lambda text: text.str.len(), kind="stable")
+    relevant = _request_pairs(requests.iloc[rng.integers(0, len(requests), by_request)], tracks, rng)
     batches = [
-        *_batches(registers, batch_size),
-        *_batches(answered, batch_size),
+        *_batches(views, batch_size),
+        *_batches(relevant, batch_size),
         *_mood_batches(round(by_mood / len(MOODS)), rng),
         *_artist_batches(round(by_artist / len(GENRES)), tracks, rng),
     ]
@@ -105,18 +85,18 @@ def make_pairs(
     return pd.concat([batches[b].assign(batch=i) for i, b in enumerate(order)], ignore_index=True)
 
 
-def _registers(tracks: pd.DataFrame, rng) -> pd.DataFrame:
-    """The same track twice: prose and tags; three of its tags, or three phrases cut from its prose, and prose.
+def _views(tracks: pd.DataFrame, rng) -> pd.DataFrame:
+    """Pair each track's prose with its tags, three of its tags, or three phrases of the prose.
 
-    A track without tags has its name for them.
+    The name replaces the tags of a track that has none.
     """
-    card = tracks["title"] + " — " + tracks["artist"]
-    tags = tracks["tags"].where(tracks["tags"] != "", card)
+    name = tracks["title"] + " — " + tracks["artist"]
+    tags = tracks["tags"].where(tracks["tags"] != "", name)
     prose = tracks["description"].where(tracks["description"] != "", tracks["text"])
-    goes_on = rng.random(len(tracks)) < JOINED  # people who describe music say more than three things of it
+    join = rng.random(len(tracks)) < JOINED
     both = prose + " " + rng.permutation(prose)
-    prose = prose.mask(goes_on & (both.str.len() <= LONGEST), both)
-    kind = rng.choice(list(REGISTERS), len(tracks), p=list(REGISTERS.values()))
+    prose = prose.mask(join & (both.str.len() <= LONGEST), both)
+    kind = rng.choice(list(WORDING["views"]), len(tracks), p=list(WORDING["views"].values()))
     anchors = {
         "prose and tags": prose.to_numpy(),
         "three tags and prose": [_three(t, p, rng) for t, p in zip(tags, prose, strict=True)],
@@ -132,7 +112,7 @@ def _registers(tracks: pd.DataFrame, rng) -> pd.DataFrame:
 
 
 def _phrases(prose: str, rng) -> str:
-    """Three phrases of one to three words cut from the prose: what is named must be found, whatever it is."""
+    """Return three phrases of one to three words from the prose."""
     words = [word for word in (token.strip('.,:;!?…/()“”"') for token in prose.split()) if word] or [prose]
     sizes = rng.integers(1, 4, 3)
     starts = rng.integers(0, np.maximum(1, len(words) - sizes + 1))
@@ -140,7 +120,7 @@ def _phrases(prose: str, rng) -> str:
 
 
 def _three(tags: str, prose: str, rng) -> str:
-    """Three tags in random order, first those that the prose says too: what it does not say nobody could match."""
+    """Return three tags in random order; tags that occur in the prose come first, since only those can match."""
     shuffled = _shuffled(tags, rng).split(", ")
     return ", ".join(sorted(shuffled, key=lambda tag: tag.casefold() not in prose.casefold())[:3])
 
@@ -149,39 +129,35 @@ def _shuffled(tags: str, rng) -> str:
     return ", ".join(rng.permutation(tags.split(", ")))
 
 
-def _requests(requests: pd.DataFrame, tracks: pd.DataFrame, rng) -> pd.DataFrame:
-    """A request and its track in one of the ways a catalogue may give it: all its text, description, tags, or name."""
+def _request_pairs(requests: pd.DataFrame, tracks: pd.DataFrame, rng) -> pd.DataFrame:
+    """Pair each request with its track: the whole text, the description, the tags, or the name."""
     about = tracks.loc[requests["target"]]
-    views = np.stack(
-        [about["text"], about["text"], about["description"], about["tags"], document(about.assign(description=""))]
-    )
+    name = document(about.assign(description=""))
+    views = np.stack([about["text"], about["text"], about["description"], about["tags"], name])
     share = (1 - BY_NAME) / 4
     chosen = views[rng.choice(5, len(about), p=[share, share, share, share, BY_NAME]), np.arange(len(about))]
     positive = np.where(chosen == "", about["text"], chosen)
-    only_mood = requests["mood"].where(requests["genre"] == "", "").to_numpy()  # any track of the mood would answer
+    # Any track of the mood is relevant to a request that names only a mood, so a batch takes one such request.
+    only_mood = requests["mood"].where(requests["genre"] == "", "").to_numpy()
     return pd.DataFrame(
         {"kind": "request", "anchor": requests["text"].to_numpy(), "positive": positive, "once": only_mood}
     )
 
 
 def _mood_batches(n: int, rng) -> list[pd.DataFrame]:
-    """`n` batches of a pair for each mood."""
-    asks = [_asks(mood) for mood in MOODS.values()]
-    answers = [_answers(mood) for mood in MOODS.values()]
-    return [
-        pd.DataFrame(
-            {
-                "kind": "mood",
-                "anchor": [_ask(slots, rng) for slots in asks],
-                "positive": [_answer(sources, rng) for sources in answers],
-            }
-        )
-        for _ in range(n)
-    ]
+    """Return `n` batches with a pair for each mood."""
+    slots = [_request_slots(mood) for mood in MOODS.values()]
+    sources = [_sound_sources(mood) for mood in MOODS.values()]
+    batches = []
+    for _ in range(n):
+        anchors = [_mood_request(choices, rng) for choices in slots]
+        positives = [_sound(parts, rng) for parts in sources]
+        batches.append(pd.DataFrame({"kind": "mood", "anchor": anchors, "positive": positives}))
+    return batches
 
 
 def _artist_batches(n: int, tracks: pd.DataFrame, rng) -> list[pd.DataFrame]:
-    """`n` batches of a pair for each genre, with titles and albums of the catalogue's own tracks."""
+    """Return `n` batches with a pair for each genre; titles and albums are those of the catalogue."""
     named = tracks[(tracks["title"] != "") & (tracks["album"] != "")]
     if named.empty:
         return []
@@ -194,30 +170,35 @@ def _artist_batches(n: int, tracks: pd.DataFrame, rng) -> list[pd.DataFrame]:
 
 
 def _artist_pair(genre: Genre, title: str, album: str, rng) -> tuple[str, str]:
-    known, other = rng.choice(genre.artists, 2, replace=False)
+    artist, other = rng.choice(genre.artists, 2, replace=False)
     year = rng.integers(genre.years[0], genre.years[1] + 1)
-    ask = rng.choice(ARTIST_ASKS).format(
+    request = rng.choice(WORDING["artist_requests"]).format(
         genre=genre.name,
-        artist=known,
+        artist=artist,
         decade=decades(pd.Series([str(year)]))[0],
         word=rng.choice(MOODS[rng.choice(genre.moods)].words["train"]),
     )
-    return ask.strip(), _drawn(NAMES, 1, rng)[0].format(title=title, artist=other, album=album)
+    return request.strip(), _drawn("names", 1, rng)[0].format(title=title, artist=other, album=album)
 
 
-def _asks(mood: Mood) -> dict[str, list[str]]:
-    """What fills a slot of `ASKS`."""
-    leaning = [genre.name for genre in GENRES.values() if mood.name in genre.moods]
+def _request_slots(mood: Mood) -> dict[str, list[str]]:
+    """Return the choices for each slot of a mood request."""
+    genres = [genre.name for genre in GENRES.values() if mood.name in genre.moods]
     return {
         "word": mood.words["train"],
         "phrase": mood.phrases["train"],
         "activity": mood.activities["train"],
-        "genre": leaning or ["music"],
+        "genre": genres or ["music"],
     }
 
 
-def _answers(mood: Mood) -> dict[str, list[str]]:
-    """What is heard in music of the mood, by the sources of `ANSWERS`; nothing that names a mood."""
+def _mood_request(slots: dict[str, list[str]], rng) -> str:
+    template = _drawn("mood_requests", 1, rng)[0]
+    return template.format(**{name: rng.choice(choices) for name, choices in slots.items()})
+
+
+def _sound_sources(mood: Mood) -> dict[str, list[str]]:
+    """Return what listeners hear in music of the mood, by source, without the phrases that name a mood."""
     genres = [genre for genre in GENRES.values() if mood.name in genre.moods]
     slow, fast = np.mean(mood.tempo) < 90, np.mean(mood.tempo) > 118
     sources = {
@@ -228,35 +209,31 @@ def _answers(mood: Mood) -> dict[str, list[str]]:
         "genre_instruments": [instrument for genre in genres for instrument in genre.instruments],
         "tempo": ["slow tempo" if slow else "fast tempo" if fast else "medium tempo"],
         "activities": mood.activities["train"],
-        "said": [*mood.critics, *mood.listeners],
+        "reviews": [*mood.critics, *mood.listeners],
     }
-    bare = {name: [re.sub(r"^(an?|the) ", "", part) for part in parts] for name, parts in sources.items()}
-    silent = {
-        name: [part for part in parts if not words_of(pd.Series([part]), list(MOODS)).any()]
-        for name, parts in bare.items()
-    }
-    return {name: parts or silent["sound"] for name, parts in silent.items()}
+    for name, parts in sources.items():
+        bare = [re.sub(r"^(an?|the) ", "", part) for part in parts]
+        sources[name] = [part for part in bare if not words_of(pd.Series([part]), list(MOODS)).any()]
+    return {name: parts or sources["sound"] for name, parts in sources.items()}
 
 
-def _ask(slots: dict[str, list[str]], rng) -> str:
-    template = _drawn(ASKS, 1, rng)[0]
-    return template.format(**{name: rng.choice(choices) for name, choices in slots.items()})
+def _sound(sources: dict[str, list[str]], rng) -> str:
+    """Return two to nine parts of a description of sound."""
+    return ", ".join(dict.fromkeys(rng.choice(sources[name]) for name in _drawn("sounds", rng.integers(2, 10), rng)))
 
 
-def _answer(sources: dict[str, list[str]], rng) -> str:
-    """Two to nine things that are heard."""
-    return ", ".join(dict.fromkeys(rng.choice(sources[name]) for name in _drawn(ANSWERS, rng.integers(2, 10), rng)))
-
-
-def _drawn(weights: dict[str, float], n: int, rng) -> list[str]:
+def _drawn(forms: str, n: int, rng) -> list[str]:
+    """Draw `n` of the forms in pairs.yaml by their weights."""
+    weights = WORDING[forms]
     share = np.array(list(weights.values()))
     return [list(weights)[i] for i in rng.choice(len(weights), n, p=share / share.sum())]
 
 
 def _batches(pairs: pd.DataFrame, size: int) -> list[pd.DataFrame]:
-    """Batches of `size` in the order given; a pair with a text (or a mood in `once`) that the batch has waits.
+    """Split pairs into batches of `size`, in order.
 
-    What is left at the end makes a batch where it is at least half of one or `FEWEST`, or the only one.
+    A pair waits for a later batch if its batch already has one of its texts, or its mood in the column `once`.
+    The remainder becomes a batch if it has at least half of `size`, or `FEWEST` pairs, or if it is the only batch.
     """
     waiting, batches = deque(pairs.to_dict("records")), []
     while waiting:
