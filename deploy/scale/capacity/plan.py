@@ -1,6 +1,6 @@
-"""What many listeners take: cache hits, cores, GPUs, memory and money, from what a tier was measured to cost.
+"""The capacity plan: cache hits, cores, GPUs, memory and dollars a month for many listeners.
 
-`make scale-bench` measures it (benchmarks/tier.json). All else is assumed, and is a parameter of notebook 07.
+`make scale-bench` measures the tier (benchmarks/tier.json). Everything else is assumed: a parameter of notebook 07.
 """
 
 from __future__ import annotations
@@ -15,148 +15,114 @@ import pandas as pd
 from lib.core.errors import WorkbookError
 from lib.core.files import read_json
 from lib.core.paths import shown
+from lib.core.ranges import check_ranges
 
 DAY, MONTH = 86_400, 30 * 86_400  # seconds
 PARTS = ("envoy", "varnish", "api", "redis", "triton")
-ENOUGH = 200_000  # requests a second: each is played, so that more would take hours
-# Of each parameter of notebook 07 the least and the most that makes sense.
-LIMITS = {
-    "users": (1, math.inf),
-    "requests_per_day": (1e-6, math.inf),
-    "peak_factor": (1, math.inf),
-    "personal": (0, 1),
-    "distinct": (1, 1e9),
-    "zipf_exponent": (0, 10),
-    "ttl": (0, math.inf),
-    "regions": (1, 1000),
-    "edge_caches": (1, 1000),
-    "workers": (0, 1e6),
-    "tritons": (0, 1e6),
-    "utilisation": (0.01, 1),
-    "search_ms": (0, 1000),
-    "gpu_speedup": (0.01, math.inf),
-    "core_hour": (1e-6, math.inf),
-    "gib_hour": (0, math.inf),
-    "gpu_hour": (0, math.inf),
-    "target": (0, 1 - 1e-9),
-    "seconds": (1, 3600),
+MOST_RATE = 200_000  # requests a second: the simulation plays each request, and more would take hours
+FEWEST = 100  # simulated requests of a region
+RANGES = {
+    **dict.fromkeys(("users", "peak_factor"), (1, math.inf)),
+    **dict.fromkeys(("requests_per_day", "core_hour"), (1e-6, math.inf)),
+    **dict.fromkeys(("ttl", "gib_hour", "gpu_hour"), (0, math.inf)),
+    **dict.fromkeys(("regions", "edge_caches"), (1, 1000)),
+    **dict.fromkeys(("workers", "tritons"), (0, 10**6)),
+    **{"personal": (0, 1), "distinct": (1, 10**9), "zipf_exponent": (0, 10), "utilisation": (0.01, 1)},
+    **{"search_ms": (0, 1000), "gpu_speedup": (0.01, math.inf), "target": (0, 1 - 1e-9), "seconds": (1, 3600)},
 }
-WHOLE = {"distinct", "regions", "edge_caches", "workers", "tritons"}  # of these, what is counted
-FEWEST = 100  # requests of a region that are simulated
-MEASURED = {"machine", "cores", "loads", "made", "layers", "encoders", "batches", "restarts", "rollback"}
-
-
-def read(measured: Path, parameters: dict) -> dict:
-    """What was measured, if the parameters make sense with it.
-
-    Args:
-        measured: the file that `make scale-bench` wrote.
-        parameters: of notebook 07, by name; what else is among them is not looked at.
-
-    Raises:
-        WorkbookError: names all that make none.
-    """
-    if not measured.is_file():
-        raise WorkbookError(f"{shown(measured)} is not there: make scale-bench writes one.")
-    try:
-        given = read_json(measured)
-    except ValueError as error:
-        raise WorkbookError(f"{shown(measured)} is not JSON: {error}. make scale-bench writes one.") from None
-    if not isinstance(given, dict) or not given.keys() >= MEASURED:
-        raise WorkbookError(f"{shown(measured)} is not what make scale-bench writes.")
-    wrong = [said for name in LIMITS if (said := _wrong(name, parameters[name]))]
-    if parameters["encoder"] not in (known := [*given["encoders"], "GPU"]):
-        wrong.append(f"encoder is {parameters['encoder']!r}, not one of {', '.join(known)}")
-    if wrong:
-        raise WorkbookError("; ".join(wrong) + ".")
-    rate = Demand(*(parameters[name] for name in ("users", "requests_per_day", "peak_factor")), 0, 1, 1).peak
-    if rate > ENOUGH:
-        raise WorkbookError(
-            f"{rate:,.0f} requests a second are too many to simulate: take fewer users, needs grow with them."
-        )
-    if rate / parameters["regions"] * parameters["seconds"] < FEWEST:
-        raise WorkbookError(f"{rate:.3g} requests a second are too few to simulate: take more users, or more seconds.")
-    return given
-
-
-def _wrong(name: str, value) -> str:
-    """What is wrong with a parameter of notebook 07, if anything is."""
-    least, most = LIMITS[name]
-    if isinstance(value, bool) or not isinstance(value, int if name in WHOLE else (int, float)):
-        return f"{name} is {value!r}, not a {'whole ' * (name in WHOLE)}number"
-    return "" if least <= value <= most else f"{name} is {value}, not {least:g} to {most:.9g}"
+COUNTS = {"distinct", "regions", "edge_caches", "workers", "tritons"}
+KEYS = {"machine", "cores", "loads", "uncached", "layers", "encoders", "batches", "restarts", "rollback"}
 
 
 class Demand(NamedTuple):
-    """What listeners ask.
+    """The listeners' requests."""
 
-    Attributes:
-        users: listeners.
-        per_day: requests of one, a day.
-        peak_factor: the busiest second over the mean one.
-        personal: share of requests that name songs somebody likes: no two are alike, and no cache has them.
-        distinct: other requests that there are.
-        exponent: of Zipf's law, by which these are asked.
-    """
-
-    users: float
-    per_day: float
-    peak_factor: float
-    personal: float
-    distinct: int
-    exponent: float
+    users: float  # listeners
+    requests_per_day: float  # of one listener
+    peak_factor: float  # the busiest second over the mean second
+    personal: float  # share of requests with liked or disliked songs; no cache may keep their answers
+    distinct: int  # number of different requests among the others
+    zipf_exponent: float  # exponent of Zipf's law, which gives their shares
 
     @property
     def mean(self) -> float:
-        """Requests a second."""
-        return self.users * self.per_day / DAY
+        """The mean rate, in requests a second."""
+        return self.users * self.requests_per_day / DAY
 
     @property
     def peak(self) -> float:
-        """Requests in the busiest second."""
+        """The rate in the busiest second, in requests a second."""
         return self.mean * self.peak_factor
 
 
 class Supply(NamedTuple):
-    """What answers them, and what it costs.
+    """The tier that answers, and its prices in dollars."""
 
-    Attributes:
-        encoder: a form that was measured, or one on a "GPU".
-        regions: places; each can carry the share of one that is lost.
-        caches: edge caches in a region, among which its requests are dealt out.
-        utilisation: share of a core that is planned to be busy in the busiest second.
-        ttl: seconds that an answer is kept.
-        search: milliseconds of a search in the catalogue.
-        gpu_speedup: texts a second of a GPU over those of a core.
-        core_hour, gib_hour, gpu_hour: prices in dollars.
-    """
-
-    encoder: str
-    regions: int
-    caches: int
-    utilisation: float
-    ttl: float
-    search: float
-    gpu_speedup: float
+    encoder: str  # a measured form, or "GPU"
+    regions: int  # any region may be lost: the others can carry its share
+    edge_caches: int  # of a region, which share its requests
+    utilisation: float  # planned busy share of a core in the busiest second
+    ttl: float  # seconds that a cache keeps an answer
+    search_ms: float  # milliseconds of a search in the catalogue
+    gpu_speedup: float  # texts a second of a GPU over those of a core
     core_hour: float
     gib_hour: float
     gpu_hour: float
 
 
+def read(file: Path) -> dict:
+    """Return the measurements of the tier.
+
+    Raises:
+        WorkbookError: the file cannot be read, or `make scale-bench` did not write it.
+    """
+    try:
+        tier = read_json(file)
+    except (OSError, ValueError) as error:
+        raise WorkbookError(f"{shown(file)} cannot be read ({error}): make scale-bench writes it.") from None
+    if not isinstance(tier, dict) or not tier.keys() >= KEYS:
+        raise WorkbookError(f"{shown(file)} lacks measurements: make scale-bench writes a complete file.")
+    return tier
+
+
+def check(tier: dict, demand: Demand, supply: Supply, **others: float) -> None:
+    """Check the parameters of notebook 07.
+
+    Args:
+        others: workers, tritons, target, seconds.
+
+    Raises:
+        WorkbookError: names all parameters that are wrong.
+    """
+    wrong = check_ranges(demand._asdict() | supply._asdict() | others, RANGES, COUNTS)
+    if supply.encoder not in (encoders := [*tier["encoders"], "GPU"]):
+        wrong.append(f"encoder is {supply.encoder!r}, but must be one of {', '.join(encoders)}")
+    if wrong:
+        raise WorkbookError("; ".join(wrong) + ".")
+    if demand.peak > MOST_RATE:
+        raise WorkbookError(
+            f"{demand.peak:,.0f} requests a second are too many to simulate: take fewer users, costs are proportional."
+        )
+    if demand.peak / supply.regions * others["seconds"] < FEWEST:
+        raise WorkbookError(
+            f"{demand.peak:.3g} requests a second are too few to simulate: take more users, or more seconds."
+        )
+
+
 def shares(distinct: int, exponent: float) -> np.ndarray:
-    """Zipf's law: the share of each request, the commonest first. -> (distinct,), sum 1."""
+    """Return each request's share by Zipf's law, the most frequent first: (distinct,), sum 1."""
     weight = np.arange(1, distinct + 1, dtype=float) ** -exponent
     return weight / weight.sum()
 
 
 def hits(rate: float, share: np.ndarray, ttl: float) -> float:
-    """The share of requests that find their answer in a cache that keeps each for `ttl` seconds from when it was made.
+    """Return the hit rate of a cache that drops each answer `ttl` seconds after it was computed.
 
-    One that comes `r` times a second is made once, and then found `r * ttl` times before it is forgotten (Jung, Berger
-    and Balakrishnan 2003, "Modeling TTL-based Internet caches").
+    A request that comes `r` times a second misses once, then hits `r * ttl` times until its answer is dropped (Jung,
+    Berger and Balakrishnan 2003, "Modeling TTL-based Internet caches").
 
     Args:
-        rate: requests a second that come to this cache.
+        rate: requests a second to this cache.
         share: of each request, (distinct,).
     """
     expected = rate * share * ttl
@@ -164,136 +130,105 @@ def hits(rate: float, share: np.ndarray, ttl: float) -> float:
 
 
 def layers(rate: float, demand: Demand, supply: Supply) -> dict[str, float]:
-    """Where a region's requests are answered: the shares of the edge caches, of the workers' caches, of the encoder.
+    """Return the shares of a region's requests that the edge caches, the workers' caches and the encoder answer.
 
     Args:
         rate: requests a second of the region.
     """
-    share, shared = shares(demand.distinct, demand.exponent), 1 - demand.personal
-    edge = shared * hits(shared * rate / supply.caches, share, supply.ttl)
-    kept = shared * hits(shared * rate, share, supply.ttl)
-    return {"edge": edge, "kept": kept - edge, "made": 1 - kept}
+    share, shared = shares(demand.distinct, demand.zipf_exponent), 1 - demand.personal
+    edge = shared * hits(shared * rate / supply.edge_caches, share, supply.ttl)
+    cached = shared * hits(shared * rate, share, supply.ttl)
+    return {"edge": edge, "workers": cached - edge, "encoder": 1 - cached}
 
 
-def made_at(measured: dict, utilisation: float) -> dict:
-    """Of the measured loads of requests that nobody had asked before, the one that kept the cores about so busy.
+def load_at(tier: dict, utilisation: float) -> dict:
+    """Return the measured load of uncached requests that kept the cores about this busy.
 
-    A request costs less where more are under way: batches are larger, and what is done once a second weighs less.
+    A request costs less under a higher load: batches are larger, and periodic work is spread over more requests.
     """
-    loads = [*measured["loads"], measured["made"]]
-    busy = [load["rate"] * sum(load["cpu"].values()) / 1000 / measured["cores"] for load in loads]
+    loads = [*tier["loads"], tier["uncached"]]
+    busy = [load["rate"] * sum(load["cpu"].values()) / 1000 / tier["cores"] for load in loads]
     return loads[int(np.abs(np.array(busy) - utilisation).argmin())]
 
 
-def unit_costs(measured: dict, supply: Supply) -> pd.DataFrame:
-    """Milliseconds of processor time that a request costs each part, by where its answer is found.
+def unit_costs(tier: dict, supply: Supply) -> pd.DataFrame:
+    """Return the milliseconds of processor time that a request costs each part, by the layer that answers it.
 
-    Measured are a hit of the edge, one of Redis, and a request whose answer is made, on cores about as busy as is
-    planned. What another encoder costs is the encoder's part times what that form took over what the form in Triton
-    took, among 64 texts on one thread. A static encoder has no Triton: a worker computes it by itself. A larger
-    catalogue costs the worker what its search takes.
+    Measured: a hit at the edge, a hit in Redis, and an uncached request on cores that are about as busy as planned.
+    Another encoder's cost is the measured one times the ratio of the forms' times, among 64 texts on one thread. A
+    static encoder needs no Triton: it runs in the worker. A larger catalogue adds the time of its search to the worker.
 
     Returns:
-        Index `PARTS`; columns edge, kept, made.
+        Index `PARTS`; columns edge, workers, encoder.
     """
-    made = made_at(measured, supply.utilisation)
-    found = {"edge": measured["hit_door"], "kept": measured["redis"], "made": made}
-    table = pd.DataFrame({layer: load["cpu"] for layer, load in found.items()}).reindex(PARTS)
-    table["edge"] *= [1, 1, 0, 0, 0]  # the rest slept, and looked around once a second
-    table.loc[["envoy", "varnish"], "kept"] = table.loc[["envoy", "varnish"], "made"]
-    table.loc["triton", "kept"] = 0
-    table.loc["api", "made"] += supply.search - measured["search"]
+    loads = {"edge": tier["hit_door"], "workers": tier["redis"], "encoder": load_at(tier, supply.utilisation)}
+    table = pd.DataFrame({layer: load["cpu"] for layer, load in loads.items()}).reindex(PARTS)
+    table["edge"] *= [1, 1, 0, 0, 0]  # the other parts were idle, except for a poll each second
+    table.loc[["envoy", "varnish"], "workers"] = table.loc[["envoy", "varnish"], "encoder"]
+    table.loc["triton", "workers"] = 0
+    table.loc["api", "encoder"] += supply.search_ms - tier["search"]
+    forms = tier["encoders"]
     if supply.encoder == "static":
-        table.loc["api", "made"] += measured["encoders"]["static"]["alone"]
-        table.loc["triton", "made"] = 0
+        table.loc["api", "encoder"] += forms["static"]["alone"]
+        table.loc["triton", "encoder"] = 0
     elif supply.encoder != "GPU":
-        forms = measured["encoders"]
-        table.loc["triton", "made"] *= forms[supply.encoder]["among"] / forms["onnx"]["among"]
+        table.loc["triton", "encoder"] *= forms[supply.encoder]["batched"] / forms["onnx"]["batched"]
     return table
 
 
-def plan(measured: dict, demand: Demand, supply: Supply, rate: float | None = None) -> pd.DataFrame:
-    """What is needed in all regions together, so that any one can be lost in the busiest second.
-
-    Args:
-        rate: requests a second in all; the peak, unless it is given.
+def plan(tier: dict, demand: Demand, supply: Supply) -> pd.DataFrame:
+    """Return the needs of all regions together, such that any region can be lost in the busiest second.
 
     Returns:
         Index `PARTS`; columns cores, processes, gib, gpus, dollars (a month).
     """
-    rate = demand.peak if rate is None else rate
-    region = rate / max(supply.regions - 1, 1)
-    where = pd.Series(layers(region, demand, supply))
-    busy = (unit_costs(measured, supply) * where).sum(axis=1) * region / 1000  # cores at work in a region
+    region = demand.peak / max(supply.regions - 1, 1)
+    busy = (unit_costs(tier, supply) * pd.Series(layers(region, demand, supply))).sum(axis=1) * region / 1000  # cores
     gpus = 0.0
     if supply.encoder == "GPU":
         gpus = max(2, math.ceil(busy["triton"] / supply.gpu_speedup / supply.utilisation))
-        busy["triton"] = gpus * supply.utilisation  # a core a GPU feeds it
+        busy["triton"] = gpus * supply.utilisation  # one core feeds each GPU
     cores = busy / supply.utilisation
-    # A worker is one thread; there are two of everything at least, or it could not be replaced.
+    # A process is one thread. Each part has two processes at least, so that one can be replaced.
     processes = np.where(cores > 0, np.maximum(np.ceil(cores), 2), 0)
     table = pd.DataFrame({"cores": cores, "processes": processes}, index=list(PARTS))
-    table["gib"] = table["processes"] * pd.Series(measured["memory"])
+    table["gib"] = table["processes"] * pd.Series(tier["memory"])
     table["gpus"] = np.where(table.index == "triton", gpus, 0)
     table *= supply.regions
     hourly = supply.core_hour * table["processes"] + supply.gib_hour * table["gib"] + supply.gpu_hour * table["gpus"]
     return table.assign(dollars=hourly * MONTH / 3600)
 
 
-def by_encoder(measured: dict, demand: Demand, supply: Supply) -> pd.DataFrame:
-    """The plan's sums for each encoder. -> index encoder; columns cores, gib, gpus, dollars"""
-    names = [*measured["encoders"], "GPU"]
-    sums = {name: plan(measured, demand, supply._replace(encoder=name)).sum() for name in names}
-    return pd.DataFrame(sums).T.drop(columns="processes").sort_values("dollars")
+def by_encoder(tier: dict, demand: Demand, supply: Supply) -> pd.DataFrame:
+    """Return the totals of the plan for each encoder, the cheapest first: columns cores, gib, gpus, dollars."""
+    totals = {name: plan(tier, demand, supply._replace(encoder=name)).sum() for name in (*tier["encoders"], "GPU")}
+    return pd.DataFrame(totals).T.drop(columns="processes").sort_values("dollars")
 
 
-def sensitivity(measured: dict, demand: Demand, supply: Supply) -> pd.DataFrame:
-    """Dollars a month with each assumption halved and doubled, all others as they are.
+def sensitivity(tier: dict, demand: Demand, supply: Supply) -> pd.DataFrame:
+    """Return the dollars a month with each assumption halved and doubled, the others unchanged.
 
     Returns:
-        Index assumption, the one that moves most first; columns halved, doubled, given (the plan as it is).
+        Index assumption, the most influential first; columns halved, doubled, planned.
     """
-    given = plan(measured, demand, supply)["dollars"].sum()
-    rows = {}
-    for of, name in [
-        *((demand, name) for name in ("users", "per_day", "peak_factor", "personal", "distinct", "exponent")),
-        *((supply, name) for name in ("ttl", "caches", "utilisation", "search", "core_hour", "gib_hour")),
-        *((supply, name) for name in ("gpu_speedup", "gpu_hour") if supply.encoder == "GPU"),
-    ]:
-        rows[name] = {"halved": _other(measured, demand, supply, of, name, 0.5)}
-        rows[name] |= {"doubled": _other(measured, demand, supply, of, name, 2), "given": given}
-    table = pd.DataFrame(rows).T
-    span = (table[["halved", "doubled"]].max(axis=1) - table[["halved", "doubled"]].min(axis=1)).sort_values()
+    names = [*Demand._fields, "ttl", "edge_caches", "utilisation", "search_ms", "core_hour", "gib_hour"]
+    names += ["gpu_speedup", "gpu_hour"] if supply.encoder == "GPU" else []
+    factors = {"halved": 0.5, "doubled": 2}
+    rows = {n: {column: _cost(tier, demand, supply, n, factor) for column, factor in factors.items()} for n in names}
+    table = pd.DataFrame(rows).T.assign(planned=plan(tier, demand, supply)["dollars"].sum())
+    span = (table["doubled"] - table["halved"]).abs().sort_values()
     return table.loc[span.index[::-1]]
 
 
-def _other(measured: dict, demand: Demand, supply: Supply, of: NamedTuple, name: str, times: float) -> float:
-    """Dollars a month where one value is another; shares stay below one, counts are whole."""
-    value = getattr(of, name)
-    moved = min(value * times, 1.0) if name in ("personal", "utilisation") else type(value)(max(value * times, 1e-9))
-    moved = max(moved, 1) if isinstance(value, int) else moved
-    changed = of._replace(**{name: moved})
-    return plan(measured, *((changed, supply) if of is demand else (demand, changed)))["dollars"].sum()
-
-
-def budget(measured: dict, target: float, per_day: float, assumed: dict[str, dict]) -> pd.DataFrame:
-    """What events cost of the requests that may fail.
-
-    Args:
-        target: share of requests that must be answered, such as 0.9999.
-        per_day: requests a day.
-        assumed: events that were not measured: of each, seconds, share (of all requests that fail meanwhile), and
-            how often it comes in a month.
-
-    Returns:
-        Index event; columns failed (requests a month), of_budget (share of those that may), said (measured or assumed).
-    """
-    month, rate = 30 * per_day, per_day / DAY
-    rows = {}
-    for part, load in measured["restarts"].items():
-        at = load["requests"] / load["load"]  # requests a second while it was replaced
-        rows[f"every {part} replaced, daily"] = (30 * load["failed"] * rate / at, "measured")
-    for event, about in assumed.items():
-        rows[event] = (about["seconds"] * about["share"] * rate * about["a_month"], "assumed")
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=["failed", "said"])
-    return table.assign(of_budget=table["failed"] / ((1 - target) * month))[["failed", "of_budget", "said"]]
+def _cost(tier: dict, demand: Demand, supply: Supply, name: str, factor: float) -> float:
+    """Return the dollars a month with one assumption multiplied; shares stay at most 1, counts at least 1."""
+    owner = demand if name in Demand._fields else supply
+    value = getattr(owner, name)
+    if name in ("personal", "utilisation"):
+        moved = min(value * factor, 1.0)
+    elif name in COUNTS:
+        moved = max(int(value * factor), 1)
+    else:
+        moved = max(value * factor, 1e-9)
+    changed = owner._replace(**{name: moved})
+    return plan(tier, *((changed, supply) if owner is demand else (demand, changed)))["dollars"].sum()
