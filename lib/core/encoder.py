@@ -1,10 +1,9 @@
-"""The encoder: find a base model, check it, load it on the best device, turn texts into unit vectors."""
+"""The encoder: open it on the best device, embed texts as unit vectors, explain a similarity, measure speed."""
 
 from __future__ import annotations
 
 import re
 import time
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +13,20 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from torch.nn.functional import normalize
-from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from lib.core.measures import Encoded
+from lib.core.progress import Progress
 
-TOKENS = {True: 1024, False: 32_768}  # encoded together on a CPU, whose cache they fit, and on a GPU, which they fill
-BLOCK = 1024  # texts that are tokenised together: each takes as much memory as the longest
-STATIC_BATCH = 1024  # texts of a static encoder, whose time goes into what is done once a batch
+BATCH = {"cpu": 1024, "gpu": 32_768}  # tokens encoded together: they fit a CPU's cache; they fill a GPU
+BLOCK = 1024  # texts tokenised together: each takes as much memory as the longest
+TEXTS, SINGLES = 256, 50  # texts that measure the speed in batches, and alone
 WORD = re.compile(r"\w+(?:[-'’]\w+)*")
 
 
 def load(path: Path | str, max_length: int | None = None) -> SentenceTransformer:
-    """Open an encoder on the best device there is: CUDA, Apple's MPS, else CPU.
+    """Open an encoder on the best device.
 
     Args:
         path: a folder, such as a run's model/.
@@ -41,136 +40,126 @@ def load(path: Path | str, max_length: int | None = None) -> SentenceTransformer
 
 
 def device() -> str:
-    """cuda, mps or cpu."""
+    """Return cuda or mps if this machine has it, else cpu."""
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def embed(model: SentenceTransformer, texts, progress: bool = False, together: bool = False) -> np.ndarray:
-    """Unit vectors of texts. (n,) of str -> (n, d) float32; equal texts are encoded once.
+    """Embed texts as unit vectors. (n,) of str -> (n, d) float32. Equal texts are encoded once.
 
-    A text's vector does not depend on its company, but for rounding (1e-4 in a GPU's fp16): in int8, where it would,
-    each is encoded alone.
+    A text's vector does not depend on the other texts, except for rounding (1e-4 in a GPU's fp16). An int8 encoder's
+    vector does depend on its batch, so it encodes each text alone.
 
     Args:
-        together: encode int8 in batches too, twice as quickly, where a last digit does not matter.
+        together: encode in batches with int8 too. It is twice as fast and changes the last digits.
     """
     texts = list(texts)
-    if not texts:
-        return np.empty((0, model.get_embedding_dimension()), np.float32)
-    unique = sorted(dict.fromkeys(texts), key=len, reverse=True)  # what needs most memory first
+    unique = sorted(dict.fromkeys(texts), key=len, reverse=True)  # the texts that need most memory come first
     padded = isinstance(getattr(model, "tokenizer", None), PreTrainedTokenizerBase)
-    encode, size = (partial(_by_length, together=together), BLOCK) if padded else (_encode, STATIC_BATCH)
-    vectors = []
-    with tqdm(total=len(unique), desc="Embedding", unit=" texts", disable=not progress) as bar:
-        for start in range(0, len(unique), size):
-            vectors.append(encode(model, unique[start : start + size], bar))
-    row = {text: at for at, text in enumerate(unique)}
-    return np.concatenate(vectors)[[row[text] for text in texts]]
-
-
-def _encode(model, texts: list[str], bar) -> np.ndarray:
-    how = {"batch_size": STATIC_BATCH, "normalize_embeddings": True, "show_progress_bar": False}
-    vectors = np.asarray(model.encode(texts, **how), np.float32)
-    bar.update(len(texts))
-    return vectors
+    vectors = [np.empty((0, model.get_embedding_dimension()), np.float32)]
+    options = {"batch_size": BLOCK, "normalize_embeddings": True, "show_progress_bar": False}
+    with Progress(total=len(unique), desc="embedding", unit="text", disable=not progress) as bar:
+        for start in range(0, len(unique), BLOCK):
+            block = unique[start : start + BLOCK]
+            if padded:
+                vectors.append(_embed_by_length(model, block, bar, together))
+            else:
+                vectors.append(model.encode(block, **options))
+                bar.update(len(block))
+    row = {text: number for number, text in enumerate(unique)}
+    return np.concatenate(vectors, dtype=np.float32)[[row[text] for text in texts]]
 
 
 @torch.inference_mode()
-def _by_length(model: SentenceTransformer, texts: list[str], bar, together: bool) -> np.ndarray:
-    """Texts of about as many tokens are encoded together, so that little is padded, the longest first.
+def _embed_by_length(model: SentenceTransformer, texts: list[str], bar: Progress, together: bool) -> np.ndarray:
+    """Encode texts of similar token counts together, the longest first, so that little is padded.
 
-    `SentenceTransformer.encode` sorts by characters, which makes a catalogue's tokens a quarter more, and takes as many
-    texts at once however long they are.
+    `SentenceTransformer.encode` sorts by characters, which adds a quarter to a catalogue's tokens, and its batches
+    have the same number of texts however long they are.
     """
     kind = model.device.type
-    many = 1 if getattr(model[0], "int8", False) and not together else TOKENS[kind == "cpu"]
+    n_tokens = 1 if getattr(model[0], "int8", False) and not together else BATCH["cpu" if kind == "cpu" else "gpu"]
     model.eval()
     features = model.preprocess(texts, prompt=model.prompts.get(model.default_prompt_name))
     mask = features["attention_mask"].bool()
     lengths = mask.sum(1)
     order = lengths.argsort(descending=True, stable=True)
     vectors, start = np.empty((len(texts), model.get_embedding_dimension()), np.float32), 0
-    with torch.autocast("cuda", torch.float16, enabled=kind == "cuda"):  # which rounds an eighth as much as bf16
+    with torch.autocast("cuda", torch.float16, enabled=kind == "cuda"):  # fp16 rounds an eighth as much as bf16
         while start < len(order):
-            rows = order[start : start + max(1, many // int(lengths[order[start]]))]
-            used = mask[rows].any(0)  # which leaves out the padding, on whichever side it is
+            rows = order[start : start + max(1, n_tokens // int(lengths[order[start]]))]
+            used = mask[rows].any(0)  # leaves out the padding, on either side
             batch = {k: v[rows][:, used].to(model.device) if torch.is_tensor(v) else v for k, v in features.items()}
-            found = model(batch)["sentence_embedding"][:, : vectors.shape[1]]  # a Matryoshka model may be cut shorter
-            vectors[rows] = normalize(found.float()).cpu().numpy()
+            output = model(batch)["sentence_embedding"][:, : vectors.shape[1]]  # a Matryoshka model may be cut shorter
+            vectors[rows] = normalize(output.float()).cpu().numpy()
             start += len(rows)
             bar.update(len(rows))
     return vectors
 
 
 def contributions(model: SentenceTransformer, texts: list[str], query: np.ndarray) -> list[list[tuple[str, float]]]:
-    """What each word of a text adds to its similarity with a query, largest first; stop words are left out.
+    """Return each word's share of a text's similarity to a query, largest first, without stop words.
 
-    The similarity of an encoder that averages over tokens is the sum of its tokens' parts, exactly, and a word's share
-    is that of its tokens over the whole. A word that is said twice is added up.
+    An encoder that averages over tokens has a similarity that is exactly the sum of its tokens' parts. A word's share
+    is the sum over its tokens, and over all its places in the text, divided by the whole.
 
     Args:
         query: a unit vector, (d,).
     """
-    out = []
+    ranked = []
     for text, (starts, vectors) in zip(texts, _tokens(model, texts), strict=True):
         parts = vectors[:, : len(query)] @ query  # a Matryoshka model may be cut shorter
         shares = {}
-        for found in WORD.finditer(text):
-            inside = (starts >= found.start()) & (starts < found.end())
-            if inside.any() and (word := found.group().lower()) not in ENGLISH_STOP_WORDS:
+        for match in WORD.finditer(text):
+            inside = (starts >= match.start()) & (starts < match.end())
+            if inside.any() and (word := match.group().lower()) not in ENGLISH_STOP_WORDS:
                 shares[word] = shares.get(word, 0.0) + float(parts[inside].sum() / parts.sum())
-        out.append(sorted(shares.items(), key=lambda item: -item[1]))
-    return out
+        ranked.append(sorted(shares.items(), key=lambda item: -item[1]))
+    return ranked
 
 
 def _tokens(model: SentenceTransformer, texts: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Where each token of a text begins, (t,), -1 for those that are no part of it, and its vector, (t, d)."""
+    """Return the tokens of each text: starts, (t,), -1 for the encoder's own marks, and vectors, (t, d)."""
     if isinstance(model[0], StaticEmbedding):
-        found = model.tokenizer.encode_batch(texts, add_special_tokens=False)
+        tokens = model.tokenizer.encode_batch(texts, add_special_tokens=False)
         weight = model[0].embedding.weight.detach().numpy()
-        return [(np.array([start for start, _ in one.offsets]), weight[one.ids]) for one in found]
+        return [(np.array([start for start, _ in one.offsets]), weight[one.ids]) for one in tokens]
     vectors = model.encode(texts, prompt="", output_value="token_embeddings", show_progress_bar=False)
-    found = model.tokenizer(texts, truncation=True, max_length=model.max_seq_length)
-    starts = [np.where(one.special_tokens_mask, -1, np.array(one.offsets)[:, 0]) for one in found.encodings]
-    return [(where, one.float().cpu().numpy()) for where, one in zip(starts, vectors, strict=True)]
-
-
-TEXTS, SINGLES = 256, 50  # texts encoded to measure speed: in batches, and one by one
+    tokens = model.tokenizer(texts, truncation=True, max_length=model.max_seq_length).encodings
+    starts = [np.where(one.special_tokens_mask, -1, np.array(one.offsets)[:, 0]) for one in tokens]
+    return [(begin, one.float().cpu().numpy()) for begin, one in zip(starts, vectors, strict=True)]
 
 
 def encode(model, tracks: pd.DataFrame, requests: pd.DataFrame, progress: bool = False) -> Encoded:
-    """Vectors of the tracks' and the requests' text."""
-    return Encoded(embed(model, tracks["text"], progress=progress), embed(model, requests["text"], progress=progress))
+    """Embed the tracks' and the requests' text."""
+    return Encoded(embed(model, tracks["text"], progress), embed(model, requests["text"], progress))
 
 
 def speed(model, texts: pd.Series) -> dict[str, dict[str, float]]:
-    """Texts a second in batches and milliseconds for one text: after a warm-up, the medians.
+    """Measure texts per second in batches, and milliseconds for one text: medians, after a warm-up.
 
     Returns:
-        These by device: the CPU, and the model's own where that is another.
+        The two figures of each device: the CPU, and the model's own device.
     """
-    own, found = model.device, {}
-    for where in dict.fromkeys(("cpu", own.type)):
-        found[where] = _speed(model.to(where), texts)
+    own, figures = model.device, {}
+    unique = texts.drop_duplicates().tolist()  # `embed` encodes equal texts once
+    for name in dict.fromkeys(("cpu", own.type)):
+        model.to(name)
+        embed(model, unique[:64])
+        together = [seconds(model, unique[:TEXTS]) for _ in range(3)]
+        alone = [seconds(model, [text]) for text in unique[:SINGLES]]
+        figures[name] = {
+            "texts_per_second": round(len(unique[:TEXTS]) / float(np.median(together)), 1),
+            "ms_for_one": round(1000 * float(np.median(alone)), 2),
+        }
     model.to(own)
-    return found
+    return figures
 
 
-def _speed(model, texts: pd.Series) -> dict[str, float]:
-    texts = texts.drop_duplicates()  # which `embed` would encode once
-    some, few = texts.head(TEXTS).tolist(), texts.head(SINGLES).tolist()
-    embed(model, some[:64])
-    batches = [_seconds(model, some) for _ in range(3)]
-    singles = [_seconds(model, [text]) for text in few]
-    return {
-        "texts_per_second": round(len(some) / float(np.median(batches)), 1),
-        "ms_for_one": round(1000 * float(np.median(singles)), 2),
-    }
-
-
-def _seconds(model, texts: list[str]) -> float:
+def seconds(model, texts: list[str]) -> float:
+    """Return the time that embedding takes."""
     started = time.perf_counter()
     embed(model, texts)
     return time.perf_counter() - started
