@@ -299,7 +299,11 @@ def test_rows_are_left_out_with_reasons(tmp_path):
     kept, left_out = read(csv(tmp_path, text), columns={"duration_ms": "length"}, units={"duration_ms": "s"})
     assert kept["id"].tolist() == ["1", "6"] and kept["duration_ms"].tolist() == [200_000, 210_000]
     reasons = dict(zip(left_out["row"], left_out["reason"], strict=True))
-    assert "earlier row" in reasons[2] and "energy 7.3 is outside" in reasons[3] and "not a number" in reasons[4]
+    assert (
+        "same id" in reasons[2]
+        and "energy 7.3 is outside" in reasons[3]
+        and "not a number" in reasons[4]
+    )
     assert "no title" in reasons[5] and "duration" in reasons[6]
 
 
@@ -343,7 +347,7 @@ def test_other_units(tmp_path):
     assert (
         "valence 101 is outside 0 to 100" in left_out["reason"][0] and "3:99x is not a number" in left_out["reason"][1]
     )
-    assert "units: energy: '0-10' is not known" in refused(csv(tmp_path, text), units={"energy": "0-10"})
+    assert "units: energy: '0-10' is unknown" in refused(csv(tmp_path, text), units={"energy": "0-10"})
 
 
 def test_moods_are_renamed_or_kept(tmp_path):
@@ -361,7 +365,7 @@ def test_a_column_can_be_left_out_of_the_text(tmp_path):
 
 def test_a_file_of_many_chunks_is_one_catalogue(tmp_path, monkeypatch):
     monkeypatch.setattr(importing, "CHUNK", 7)
-    monkeypatch.setitem(importing.READERS, ".csv", lambda p: pd.read_csv(p, **(importing.AS_TEXT | {"chunksize": 7})))
+
     rows = "".join(f"{i % 30},T{i}\n" for i in range(40))
     kept, left_out = read(csv(tmp_path, "id,title\n" + rows))
     assert kept["id"].tolist() == [str(i) for i in range(30)] and left_out["row"].tolist() == list(range(31, 41))
@@ -398,7 +402,7 @@ def test_numbers_and_lists_of_json_and_parquet_stay_what_they_were(tmp_path):
         assert kept["id"].tolist() == ["7", "row2"] and kept["title"].tolist() == ["1980", "T"]
         assert kept["artist"][0] == "X, Y" and kept["tags"][0] == "a, b c"
     (tmp_path / "c.jsonl").write_text("[1, 2]\n")
-    assert "one {…} a line is needed" in refused(tmp_path / "c.jsonl")
+    assert "each line must be one {…}" in refused(tmp_path / "c.jsonl")
 
 
 def test_a_mood_that_says_nothing_is_none_given(tmp_path):
@@ -412,8 +416,8 @@ def test_what_is_no_date_is_left_for_the_quality_rule(tmp_path):
     )
     dates = ["12/05/1984", "473385600000", "1999-05-06", "1984-01-01"]
     assert kept["release_date"].tolist()[:4] == dates
-    rule = next(r for r in rules.rules(rules.Limits()) if r.name == "date is a date")
-    assert rules._row_rule(rule, kept)[1]["row"].tolist() == [0, 1]
+    rule = next(r for r in rules.column_rules(rules.Limits()) if r.name == "date is a date")
+    assert rules._failing_values((rule,), kept)["row"].tolist() == [0, 1]
 
 
 def test_other_mistakes_are_said(tmp_path):
@@ -424,7 +428,7 @@ def test_other_mistakes_are_said(tmp_path):
     )
     assert len(sample) == 1  # a mood that the sample missed is in the file all the same
     assert "infer_from: word is not one of" in refused(file, infer_from=["word"])
-    assert "parted by ';'" in refused(csv(tmp_path, "title;artist\nA;B\n"))
+    assert "separated by ';'" in refused(csv(tmp_path, "title;artist\nA;B\n"))
     (tmp_path / "C.CSV").write_text("title,length\nA,1:02:03\n")
     kept, _ = read(tmp_path / "C.CSV", columns={"duration_ms": "length"}, units={"duration_ms": "m:ss"})
     assert kept["duration_ms"].tolist() == [3_723_000]
@@ -447,7 +451,7 @@ def test_any_table_of_text_is_read_or_refused_with_reasons(tmp_path_factory, row
     try:
         kept, left_out = read(path)
     except errors.WorkbookError as error:
-        assert "no row can be used" in str(error)
+        assert "every row was rejected" in str(error)
         return
     assert len(kept) + len(left_out) == len(rows)
     assert kept["id"].is_unique and (kept["text"] != "").all() and (left_out["reason"].str.len() > 5).all()
@@ -506,7 +510,7 @@ def test_inference_says_what_it_is_from(made):
     assert (both["mood"] == some["mood"]).mean() > (heard["mood"] == some["mood"]).mean() + 0.1
     with pytest.raises(errors.WorkbookError, match="infer_moods: polka is not one of"):
         inference.infer(some, ["polka", "calm"], ["words"], None, 1)
-    with pytest.raises(errors.WorkbookError, match="one mood alone"):
+    with pytest.raises(errors.WorkbookError, match="one mood leaves"):
         inference.infer(some, ["calm"], ["words"], None, 1)
 
 
@@ -617,7 +621,7 @@ def test_a_profile_does_not_drift_from_itself(made):
 def test_a_reference_that_is_none_is_said(tmp_path):
     (tmp_path / "quality.json").write_text("[]")
     assert drift.reference_profile(tmp_path, named=False) is None
-    with pytest.raises(errors.WorkbookError, match="is no run's folder"):
+    with pytest.raises(errors.WorkbookError, match="has no profile|with a profile"):
         drift.reference_profile(tmp_path, named=True)
 
 
@@ -634,6 +638,6 @@ def test_every_failing_rule_has_its_picture(made, asked):
     broken = made.assign(tempo=made["tempo"].where(made.index > 5, 999.0), loudness=-7.0, mood="")
     broken.loc[9, "text"] = "two words"
     results, failing = rules.check(broken, asked, ["calm"], rules.Limits())
-    figure = quality_pictures.broken(results, failing, broken)
+    figure = quality_pictures.failing_values(results, failing, broken)
     assert sum(bool(axes.get_title(loc="left")) for axes in figure.axes) == sum(not r["passed"] for r in results) >= 5
-    assert quality_pictures.broken(*rules.check(made, asked, [], rules.Limits()), made) is None
+    assert quality_pictures.failing_values(*rules.check(made, asked, [], rules.Limits()), made) is None

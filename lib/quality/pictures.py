@@ -1,70 +1,71 @@
-"""pictures."""
+"""Pictures of failing rules."""
 
 from __future__ import annotations
 
-from textwrap import wrap
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lib.core.style import BASE, OTHER
 
 
 def failures(results: list[dict]) -> Figure | None:
-    """Failing rows of each rule that fails; None if none does."""
+    """Draw the number of failing rows of each failed rule; None if every rule holds."""
     failed = pd.DataFrame([result for result in results if not result["passed"]]).iloc[::-1]
     if failed.empty:
         return None
     figure, axes = plt.subplots(figsize=(8, 0.32 * len(failed) + 1))
-    axes.barh(failed["rule"], failed["failures"], color=np.where(failed["severity"] == "error", OTHER, BASE))
-    for i, count in enumerate(failed["failures"]):
-        axes.text(count, i, f" {count:,}", va="center", fontsize=9)
+    bars = axes.barh(failed["rule"], failed["failures"], color=np.where(failed["severity"] == "error", OTHER, BASE))
+    axes.bar_label(bars, fmt=" {:,.0f}", fontsize=9)
+    axes.grid(visible=False, axis="y")
     axes.set(xlabel="failing rows (orange: errors, grey: warnings)", xlim=(0, failed["failures"].max() * 1.12))
-    axes.set_title(f"{len(results) - len(failed)} of {len(results)} rules hold, {len(failed)} do not")
+    axes.set_title(f"{len(failed)} of {len(results)} rules fail")
     return figure
 
 
-def broken(results: list[dict], failing: pd.DataFrame, tracks: pd.DataFrame) -> Figure | None:
-    """A picture for each rule that failed: where its rows lie in their column, or what failed. None if none did."""
+def failing_values(results: list[dict], failing: pd.DataFrame, tracks: pd.DataFrame) -> Figure | None:
+    """Draw a panel for each failed rule: its failing rows beside all rows, or its failing things. None if all hold."""
     failed = [result for result in results if not result["passed"]]
     if not failed:
         return None
-    rows = -(-len(failed) // 3)
-    figure, panels = plt.subplots(rows, 3, figsize=(13, 3.2 * rows), squeeze=False)
+    height = -(-len(failed) // 3)
+    figure, panels = plt.subplots(height, 3, figsize=(13, 3.2 * height), squeeze=False)
     for axes, result in zip(panels.flat, failed, strict=False):
-        bad = tracks.loc[failing.loc[failing["rule"] == result["rule"], "row"].astype(int)]
-        _broken(axes, result, bad, tracks)
-        axes.set_title("\n".join(wrap(f"{result['rule']}: {result['failures']:,} do not", 38)), fontsize=10)
+        rows = tracks.loc[failing.loc[failing["rule"] == result["rule"], "row"].astype(int)]
+        _panel(axes, result, rows, tracks)
+        axes.set_title(fill(f"{result['rule']}: {result['failures']:,} fail", 38), fontsize=10)
     for axes in panels.flat[len(failed) :]:
         axes.axis("off")
     figure.tight_layout()
     return figure
 
 
-def _broken(axes, result: dict, bad: pd.DataFrame, tracks: pd.DataFrame) -> None:
+def _panel(axes: Axes, result: dict, rows: pd.DataFrame, tracks: pd.DataFrame) -> None:
     column = result["column"]
-    if len(bad) and column in tracks and pd.api.types.is_numeric_dtype(tracks[column]):
-        edges = np.histogram_bin_edges(tracks[column].dropna(), 40)
-        axes.hist(
-            [tracks[column].dropna(), bad[column].dropna()], edges, color=[BASE, OTHER], histtype="stepfilled", log=True
+    if rows.empty:  # a rule on the whole table: bars for its failing moods, columns, artists or requests
+        *_, unit = result["rows"][0]
+        sizes = {str(next(iter(row.values())))[:28]: row[unit] for row in result["rows"]}
+        sizes = {name: size if isinstance(size, int | float) else 1 for name, size in sizes.items()}
+    elif column and (column == "text" or pd.api.types.is_numeric_dtype(tracks[column])):
+        values, failing = (
+            table["text"].str.count(" ").add(1).clip(upper=150) if column == "text" else table[column].dropna()
+            for table in (tracks, rows)
         )
-        axes.set(xlabel=f"{column} (orange: failing)", ylabel="tracks")
-    elif len(bad) and column in tracks and column not in ("mood", "genre"):
-        words = [table[column].str.count(" ").add(1).clip(upper=150) for table in (tracks, bad)]
-        axes.hist(
-            words, np.histogram_bin_edges(words[0].dropna(), 40), color=[BASE, OTHER], histtype="stepfilled", log=True
-        )
-        axes.set(xlabel=f"words in {column} (orange: failing)", ylabel="tracks")
+        edges = np.histogram_bin_edges(values, 40)
+        for part, color in ((values, BASE), (failing, OTHER)):
+            axes.hist(part, edges, color=color, histtype="stepfilled", log=True)
+        axes.set(xlabel=f"{'words in text' if column == 'text' else column} (orange: failing)", ylabel="tracks")
+        return
     else:
-        things = (
-            result["rows"] if result["rows"] and "row" not in result["rows"][0] else bad["genre"].value_counts().head(8)
-        )
-        if isinstance(things, pd.Series):
-            labels, sizes = list(things.index), things.to_numpy()
-        else:
-            labels = [str(next(iter(thing.values())))[:28] for thing in things]
-            sizes = [next((v for v in reversed(thing.values()) if isinstance(v, int | float)), 1) for thing in things]
-        axes.barh([label or "(none)" for label in labels][::-1], list(sizes)[::-1], color=OTHER)
-        axes.tick_params(axis="y", labelsize=8)
+        group = "genre" if column in (None, "mood") else column
+        sizes, unit = rows[group].value_counts().head(8).to_dict(), f"failing rows by {group}"
+    bars = axes.barh([name or "(none)" for name in sizes][::-1], list(sizes.values())[::-1], color=OTHER)
+    axes.bar_label(bars, fmt=" {:,.3g}", fontsize=8)
+    axes.set(xlabel=unit, xticks=[])
+    axes.margins(x=0.15)
+    axes.tick_params(axis="y", labelsize=8)
+    axes.grid(visible=False, axis="y")

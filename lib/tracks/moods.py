@@ -7,8 +7,8 @@ Journal of Personality and Social Psychology 39(6). Both axes run from -1 to 1.
 from __future__ import annotations
 
 import re
+from collections import namedtuple
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -20,43 +20,15 @@ SPLITS = ("train", "dev", "test")
 NEAR = 0.45  # moods within this distance on the plane are near: a listener may like either (grade 1)
 
 
-@dataclass(frozen=True)
-class Mood:
-    """One mood: its point on the plane and its vocabulary. Each split has its own words, phrases and activities."""
-
-    name: str
-    valence: float
-    arousal: float
-    tempo: tuple[float, float]  # BPM
-    words: dict[str, list[str]]
-    phrases: dict[str, list[str]]
-    activities: dict[str, list[str]]
-    critics: list[str]
-    listeners: list[str]
-    playlists: list[str]
-    times: list[str]
-    instruments: list[str]
-    vocals: list[str]
-    sound: list[str]
-    titles: list[str]
-
-
-@dataclass(frozen=True)
-class Genre:
-    """One genre. The last three numbers are shares from 0 to 1."""
-
-    name: str
-    family: str
-    tempo: tuple[float, float]  # BPM
-    minutes: float  # typical length of a track
-    years: tuple[int, int]
-    language: str
-    instruments: list[str]
-    moods: list[str]
-    artists: list[str]
-    acoustic: float
-    danceable: float
-    vocal: float
+# moods.yaml describes the fields.
+Mood = namedtuple(
+    "Mood",
+    "name valence arousal tempo words phrases activities "
+    "critics listeners playlists times instruments vocals sound titles",
+)
+Genre = namedtuple(
+    "Genre", "name family tempo minutes years language acoustic danceable vocal instruments moods artists"
+)
 
 
 def load(name: str) -> dict:
