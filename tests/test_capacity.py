@@ -11,7 +11,7 @@ from lib.core import errors, paths
 
 DEMAND = plan.Demand(20_000_000, 10, 2.16, 0.2, 100_000, 1.0)
 SUPPLY = plan.Supply("onnx", 3, 2, 0.6, 60, 1.0, 50, 0.045, 0.005, 0.8)
-FREE = {"door": 0, "before": 0, "after": 0, "batch": 0, "text": 0, "wait": 0, "path": 0, "spread": 0}
+FREE = {"edge": 0, "before": 0, "after": 0, "batch": 0, "text": 0, "wait": 0, "path": 0, "spread": 0}
 FILE = paths.ROOT / "benchmarks/tier.json"
 
 

@@ -1,8 +1,8 @@
-"""Become a server, when what a killed one left on its port is ended.
+"""Start a server after ending the remains of a killed one on its port.
 
     python -m deploy.scale.alone 8003 mlflow.server mlflow server --port 8003
 
-Servers that start another process cannot take it with them when they are killed: it lives on, and has the port.
+A killed server cannot end the processes that it started: they survive and keep the port.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import psutil
 
 
 def end_left_over(name: str, port: str) -> None:
-    """Kill the processes of that name on that port, as their command lines say."""
-    for one in psutil.process_iter(["cmdline"]):
-        said = f"{' '.join(one.info['cmdline'] or ())} "
-        if name in said and f"{port} " in said and one.pid != os.getpid():
-            one.kill()
-            one.wait()
+    """Kill the processes whose command line contains both the name and the port."""
+    for process in psutil.process_iter(["cmdline"]):
+        line = f"{' '.join(process.info['cmdline'] or ())} "
+        if name in line and f"{port} " in line and process.pid != os.getpid():
+            process.kill()
+            process.wait()
 
 
 if __name__ == "__main__":

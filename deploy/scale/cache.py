@@ -1,4 +1,4 @@
-"""Answers that are kept: in this process, then in Redis for all of them. What many ask at once is computed once."""
+"""A cache of answers: in each worker, then in Redis for all workers. Simultaneous equal requests share one answer."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from redis.asyncio import Redis
 from redis.exceptions import LockError, RedisError
 
 TTL = 60  # seconds that an answer is kept
-ANSWERS = 10_000  # that a process keeps: a kilobyte each
-PATIENCE = 0.1  # seconds that Redis has for a command
-WAIT = 0.25  # seconds that another process has for an answer that it was the first to compute: it may have died
+ANSWERS = 10_000  # answers of a worker, a kilobyte each
+PATIENCE = 0.1  # seconds for a command of Redis
+WAIT = 0.25  # seconds to wait for another worker's answer; that worker may have died
 GONE = (RedisError, OSError, TimeoutError, CircuitBreakerError)
 
 
 class Full(Exception):
-    """Too many answers are being computed: one more would only make all of them late."""
+    """Too many answers are being computed; one more would make all of them late."""
 
 
 class Cache:
-    """Two layers, and none of them is needed: without Redis an answer is computed.
+    """Two layers of a cache. Without Redis a worker computes the answer.
 
     Args:
-        address: Redis', as redis://host:port; "" where an answer costs less than to ask for it.
-        deadline: seconds that computing an answer may take, after which nobody else is kept from it.
-        most: answers that are computed at a time.
+        address: of Redis, as redis://host:port; "" if computing an answer costs less than asking Redis.
+        deadline: seconds for computing an answer; then another worker may compute it.
+        most: answers that are computed at the same time.
     """
 
     def __init__(self, address: str, deadline: float, most: int) -> None:
@@ -38,23 +38,23 @@ class Cache:
         self.redis, self.deadline = Redis.from_url(address or "redis://", **patience), deadline
         self.local: TTLCache[str, bytes] = TTLCache(ANSWERS, TTL)
         self.flying: dict[str, asyncio.Task] = {}
-        # One that hangs costs its patience three times, and is asked again a second later.
+        # A Redis that hangs costs its patience three times; then it is tried again once a second.
         self.breaker = CircuitBreaker(failure_threshold=3, recovery_timeout=1, expected_exception=GONE[:3])
         self.ask = self.breaker.decorate(self._ask)
 
     async def _ask(self, command: Callable[[], Awaitable]):
-        """What Redis says; raises what says that it is gone."""
+        """Return the result of a command of Redis; raise one of `GONE` if Redis is away."""
         return await command()
 
     async def answer(self, key: str, make: Callable[[], Awaitable[bytes]]) -> tuple[bytes, str]:
-        """The answer to what has this key, and where it was found: local, joined, redis, or made.
+        """Return the answer for a key and its source: local, joined, redis or made.
 
         Raises:
-            Full: it is not kept, and there are too many of its kind.
-            Exception: what `make` raises, to all who wait for it; nothing is kept then.
+            Full: the answer is not cached, and too many others are being computed.
+            Exception: an error of `make`, to all that wait for this answer; nothing is cached then.
         """
-        if kept := self.local.get(key):
-            return kept, "local"
+        if cached := self.local.get(key):
+            return cached, "local"
         if running := self.flying.get(key):
             return (await asyncio.shield(running))[0], "joined"
         if not self.shared:
@@ -62,24 +62,27 @@ class Cache:
             return body, "made"
         if len(self.flying) >= self.most:
             raise Full
-        self.flying[key] = task = asyncio.create_task(self._found(key, make))
+        self.flying[key] = task = asyncio.create_task(self._find(key, make))
         task.add_done_callback(lambda _: self.flying.pop(key))
-        return await asyncio.shield(task)  # a client that goes takes nobody's answer with it
+        return await asyncio.shield(task)  # a client that disconnects does not cancel the others' answer
 
-    async def _found(self, key: str, make: Callable[[], Awaitable[bytes]]) -> tuple[bytes, str]:
-        body, where = await self._read(key), "redis"
+    async def _find(self, key: str, make: Callable[[], Awaitable[bytes]]) -> tuple[bytes, str]:
+        body, source = await self._read(key), "redis"
         if not body:
             async with self._alone(key) as waited:
                 body = await self._read(key) if waited else None
                 if not body:
-                    body, where = await make(), "made"
+                    body, source = await make(), "made"
                     await self._write(key, body)
         self.local[key] = body
-        return body, where
+        return body, source
 
     @asynccontextmanager
     async def _alone(self, key: str) -> AsyncIterator[bool]:
-        """Be the one process that computes this answer, as far as Redis can say. -> whether another was waited for."""
+        """Hold the lock of an answer, so that one worker computes it. Yield True after waiting for another worker.
+
+        Without Redis there is no lock, and each worker computes.
+        """
         lock = self.redis.lock(f"lock:{key}", timeout=self.deadline, sleep=0.005, blocking_timeout=WAIT)
         waited = held = False
         with suppress(*GONE):
@@ -90,7 +93,7 @@ class Cache:
             yield waited
         finally:
             if held:
-                with suppress(LockError, *GONE):  # it ran out, or Redis went
+                with suppress(LockError, *GONE):  # the lock expired, or Redis is away
                     await lock.release()
 
     async def _read(self, key: str) -> bytes | None:

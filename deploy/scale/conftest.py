@@ -1,4 +1,4 @@
-"""The small run that other tests have, too."""
+"""The small run of tests/, for the tests of the tier."""
 
 from tests.conftest import small_run
 

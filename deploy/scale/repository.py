@@ -1,14 +1,14 @@
-"""A model repository for a stock Triton: texts in, unit vectors out, the same interface as deploy/scale/triton.py has.
+"""A model repository for a stock Triton: texts in, unit vectors out, the interface of deploy/scale/triton.py.
 
     python -m deploy.scale.repository outputs/quick
 
-Triton batches only what has one shape, which tokens of separate requests do not have: so the batch is formed of texts,
-by `encoder-…` (Python backend), which pads it to its own longest and hands it to `transformer-…` (ONNX Runtime backend)
-as one request, by Triton's business logic scripting (BLS). In an ensemble the tokens would be requests of their own
-again, and a batch would end wherever the next text is padded to another length.
+Triton batches requests of one shape only, and texts have different numbers of tokens. So `encoder-…` (Python backend)
+batches texts, pads the batch to its longest text, and calls `transformer-…` (ONNX Runtime backend) once, by Triton's
+business logic scripting (BLS). In an ensemble each text's tokens would be a separate request again, and a batch would
+end at the next text of another padded length.
 
-The transformer is the run's graph converted to fp16 by ONNX Runtime's own converter; without a GPU it computes too,
-slower than in fp32. It needs ONNX Runtime 1.18, and the Python of Triton's Python backend the package `tokenizers`.
+The transformer is the run's graph, converted to fp16 by ONNX Runtime's own converter. It also runs without a GPU, but
+slower than in fp32. It needs ONNX Runtime 1.18; the Python of Triton's Python backend needs the package `tokenizers`.
 """
 
 from __future__ import annotations
@@ -35,35 +35,35 @@ from lib.core.runs import folder, need
 from lib.search.forms import GRAPH, INPUTS, OUTPUTS
 from lib.search.integrity import folder_of, forms
 
-# As in triton.py, which cannot be imported without PyTriton.
+# The same as in triton.py, which needs PyTriton to be imported.
 MOST = int(os.environ.get("MOST", "256"))  # texts of a batch
-DELAY = int(os.environ.get("QUEUE_DELAY_US", "2000"))  # microseconds that a text may wait for company
+DELAY = int(os.environ.get("QUEUE_DELAY_US", "2000"))  # microseconds that a text may wait for a batch
 
 
 class TritonPythonModel:
-    """The encoder: what Triton's Python backend calls. Its source is the model.py of the repository."""
+    """The encoder for Triton's Python backend. Its source is written to the repository as model.py."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Open the tokenizer, whose file says how texts are cut and padded."""
+        """Open the tokenizer; its file holds the rules of truncation and padding."""
         self.tokenizer = Tokenizer.from_file(f"{args['model_repository']}/{args['model_version']}/tokenizer.json")
         self.transformer = args["model_name"].replace("encoder-", "transformer-")
 
     def execute(self, requests: list) -> list:
-        """Unit vectors of the texts of all requests, which are one batch; a request has one text or more."""
-        import triton_python_backend_utils as triton  # which is only in Triton
+        """Return the unit vectors of a batch of requests; each request has one or more texts."""
+        import triton_python_backend_utils as triton  # exists inside Triton only
 
         texts = [triton.get_input_tensor_by_name(request, "text").as_numpy()[:, 0] for request in requests]
-        found = self.tokenizer.encode_batch([text.decode(errors="replace") for text in np.concatenate(texts)])
-        ids, mask = (np.array([getattr(one, name) for one in found], np.int64) for name in ("ids", "attention_mask"))
-        tokens = [triton.Tensor("input_ids", ids), triton.Tensor("attention_mask", mask)]
-        here = {"preferred_memory": triton.PreferredMemory(triton.TRITONSERVER_MEMORY_CPU)}  # NumPy reads no GPU's
-        answer = triton.InferenceRequest(
-            model_name=self.transformer, requested_output_names=["vector"], inputs=tokens, **here
+        tokens = self.tokenizer.encode_batch([text.decode(errors="replace") for text in np.concatenate(texts)])
+        ids, mask = (np.array([getattr(row, name) for row in tokens], np.int64) for name in ("ids", "attention_mask"))
+        inputs = [triton.Tensor("input_ids", ids), triton.Tensor("attention_mask", mask)]
+        memory = {"preferred_memory": triton.PreferredMemory(triton.TRITONSERVER_MEMORY_CPU)}  # for NumPy
+        response = triton.InferenceRequest(
+            model_name=self.transformer, requested_output_names=["vector"], inputs=inputs, **memory
         ).exec()
-        if answer.has_error():
-            raise triton.TritonModelException(answer.error().message())
-        vectors = triton.get_output_tensor_by_name(answer, "vector").as_numpy()
-        parts = np.split(vectors, np.cumsum([len(some) for some in texts])[:-1])
+        if response.has_error():
+            raise triton.TritonModelException(response.error().message())
+        vectors = triton.get_output_tensor_by_name(response, "vector").as_numpy()
+        parts = np.split(vectors, np.cumsum([len(rows) for rows in texts])[:-1])
         return [triton.InferenceResponse([triton.Tensor("vector", part)]) for part in parts]
 
 
@@ -71,28 +71,28 @@ MODEL_PY = f"import numpy as np\nfrom tokenizers import Tokenizer\n\n\n{inspect.
 
 
 def unit(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The encoder's graph with `vector` for its `sentence_embedding`, (texts, d) float32: the same at length 1."""
+    """Return the graph with the output `vector`, (texts, d) float32: `sentence_embedding` scaled to length 1."""
     graph = model.graph
-    found = next(output for output in graph.output if output.name == OUTPUTS[1])
+    output = next(output for output in graph.output if output.name == OUTPUTS[1])
     graph.initializer.append(helper.make_tensor("vector_axes", TensorProto.INT64, [1], [1]))
-    graph.node.append(helper.make_node("ReduceL2", [found.name, "vector_axes"], ["vector_length"], keepdims=1))
-    graph.node.append(helper.make_node("Div", [found.name, "vector_length"], ["vector"]))
-    found.name = "vector"
+    graph.node.append(helper.make_node("ReduceL2", [output.name, "vector_axes"], ["vector_length"], keepdims=1))
+    graph.node.append(helper.make_node("Div", [output.name, "vector_length"], ["vector"]))
+    output.name = "vector"
     onnx.checker.check_model(model)
     return model
 
 
 def half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The encoder's graph computed in fp16; what goes in and what comes out is as it was."""
-    del model.graph.output[OUTPUTS.index("token_embeddings")]  # which nobody asks for
+    """Return the graph in fp16; its inputs and outputs keep their types."""
+    del model.graph.output[OUTPUTS.index("token_embeddings")]  # not needed
     return convert_float_to_float16(model, keep_io_types=True)
 
 
 def write(run: Path, to: Path) -> str:
-    """Write the models of a run's encoder into a repository, beside those of other runs. -> the encoder's name.
+    """Write the models of a run's encoder to a repository, beside other runs' models. Return the encoder's name.
 
     Raises:
-        WorkbookError: the run has no ONNX encoder, it is damaged, or the repository cannot be written.
+        WorkbookError: the run has no ONNX encoder, the encoder is damaged, or the repository cannot be written.
     """
     need(run, "model", "encoders")
     source, short = folder_of(run, "onnx"), forms(run)["torch"][:12]
@@ -100,11 +100,11 @@ def write(run: Path, to: Path) -> str:
     tokens = [ModelInput(name=name, data_type="TYPE_INT64", dims=[-1]) for name in INPUTS]
     transformer = config(f"transformer-{short}", "onnxruntime", tokens, graph, kind="KIND_AUTO", count=1)
     text = ModelInput(name="text", data_type="TYPE_STRING", dims=[1])
-    # Two instances: one splits texts into tokens while the other waits for the transformer.
+    # Two instances: one tokenizes while the other waits for the transformer.
     encoder = config(f"encoder-{short}", "python", [text], graph, kind="KIND_CPU", count=2)
     encoder.dynamic_batching.max_queue_delay_microseconds = DELAY
     folder(to)
-    for model, files in (  # in this order: whoever finds the encoder finds what it needs
+    for model, files in (  # the encoder last: once it exists, its transformer exists
         (transformer, {GRAPH: graph.SerializeToString()}),
         (encoder, {"model.py": MODEL_PY.encode(), "tokenizer.json": tokenizer(source).to_str().encode()}),
     ):
@@ -117,35 +117,37 @@ def write(run: Path, to: Path) -> str:
 
 
 def config(name: str, backend: str, inputs: list[ModelInput], graph: onnx.ModelProto, **instances) -> ModelConfig:
-    """What Triton is told of a model: it gives a vector as the graph does, for up to MOST texts at once."""
+    """Return the settings of a model that returns the graph's vectors for up to MOST texts."""
     width = graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value
     vector = ModelOutput(name="vector", data_type="TYPE_FP32", dims=[width])
-    known = {"name": name, "backend": backend, "max_batch_size": MOST, "input": inputs, "output": [vector]}
-    return ModelConfig(**known, instance_group=[ModelInstanceGroup(**instances)])
+    settings = {"name": name, "backend": backend, "max_batch_size": MOST, "input": inputs, "output": [vector]}
+    return ModelConfig(**settings, instance_group=[ModelInstanceGroup(**instances)])
 
 
 def tokenizer(source: Path) -> Tokenizer:
-    """The encoder's tokenizer. It pads a batch to its longest text, in eights where it may, as fp16 likes it."""
+    """Return the tokenizer. It pads a batch to its longest text, to a multiple of eight if possible: best for fp16."""
     limit = read_json(source / "config.json")["max_seq_length"]
-    made = Tokenizer.from_file(str(source / "tokenizer.json"))
-    made.enable_truncation(limit)
-    made.enable_padding(**{**(made.padding or {}), "length": None, "pad_to_multiple_of": math.gcd(8, limit)})
-    return made
+    tokens = Tokenizer.from_file(str(source / "tokenizer.json"))
+    tokens.enable_truncation(limit)
+    tokens.enable_padding(**{**(tokens.padding or {}), "length": None, "pad_to_multiple_of": math.gcd(8, limit)})
+    return tokens
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; 0 when the models are written, 1 with one line on why not."""
+    """Run the command line. Return 0 if the models are written, 1 after an error in one line."""
     parser = argparse.ArgumentParser(prog="python -m deploy.scale.repository", description=__doc__.split("\n\n")[0])
-    parser.add_argument("run", help="the folder of a run")
-    parser.add_argument("--to", default="outputs/scale/repository", help="the repository (default: %(default)s)")
+    parser.add_argument("run", help="the run's folder")
+    parser.add_argument(
+        "--to", default="outputs/scale/repository", help="the repository's folder (default: %(default)s)"
+    )
     args = parser.parse_args(argv)
     try:
         name = write(resolve(args.run), resolve(args.to))
     except WorkbookError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    both = f"--load-model {name} --load-model {name.replace('encoder', 'transformer')}"
-    print(f"tritonserver --model-repository {shown(resolve(args.to))} --model-control-mode explicit {both}")
+    models = f"--load-model {name} --load-model {name.replace('encoder', 'transformer')}"
+    print(f"tritonserver --model-repository {shown(resolve(args.to))} --model-control-mode explicit {models}")
     return 0
 
 

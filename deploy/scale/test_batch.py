@@ -1,4 +1,4 @@
-"""The batch inferencer: real Ray, on this machine."""
+"""Batch inference with Ray on this machine."""
 
 import shutil
 
@@ -11,39 +11,38 @@ from lib.search import embedding, indexing, recommender
 
 @pytest.fixture
 def runs_to_index(small_run, tmp_path, monkeypatch):
-    """Two copies of a run whose vectors were lost, in chunks of 64 tracks."""
+    """Two copies of a run with damaged vectors; chunks have 64 tracks."""
     monkeypatch.setattr(embedding, "CHUNK", 64)
-    for name in ("one", "several"):
+    for name in ("alone", "pool"):
         for part in ("model", "encoders", "index"):
             shutil.copytree(small_run / part, tmp_path / name / part)
         shutil.copy(small_run / "tracks.parquet", tmp_path / name)
         (tmp_path / name / "index/vectors.npy").write_bytes(b"lost")
-    return tmp_path / "one", tmp_path / "several"
+    return tmp_path / "alone", tmp_path / "pool"
 
 
-def test_ray_leaves_the_index_of_one_process_byte_for_byte(runs_to_index):
-    one, several = runs_to_index
+def test_ray_writes_the_same_index_as_one_process(runs_to_index):
+    alone, pool = runs_to_index
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        indexing.reindex(one)
+        indexing.reindex(alone)
     finally:
         torch.set_num_threads(before)
-    assert batch.main([str(several), "--encoders", "2"]) == 0
-    files = {file.name: file.read_bytes() for file in (one / "index").iterdir()}
-    assert files == {file.name: file.read_bytes() for file in (several / "index").iterdir()}
+    assert batch.main([str(pool), "--encoders", "2"]) == 0
+    files = {file.name: file.read_bytes() for file in (alone / "index").iterdir()}
+    assert files == {file.name: file.read_bytes() for file in (pool / "index").iterdir()}
     assert len(files["vectors.npy"]) > 400 * 384 * 4
-    assert (
-        recommender.open_run(several).recommend("calm piano").equals(recommender.open_run(one).recommend("calm piano"))
-    )
+    answers = [recommender.open_run(run).recommend("calm piano") for run in (alone, pool)]
+    assert answers[0].equals(answers[1])
 
 
-def test_a_run_that_has_none_is_refused(tmp_path, capsys):
+def test_a_folder_without_tracks_is_refused(tmp_path, capsys):
     assert batch.main([str(tmp_path)]) == 1
     assert "has no tracks.parquet" in capsys.readouterr().err
 
 
-def test_an_encoder_that_no_machine_has_room_for_is_refused(small_run, capsys):
-    """It would wait for ever."""
+def test_an_encoder_that_fits_no_machine_is_refused(small_run, capsys):
+    """The job would wait for ever."""
     assert batch.main([str(small_run), "--cpus", "4000"]) == 1
-    assert "an encoder wants 4000 CPUs" in capsys.readouterr().err
+    assert "an encoder needs 4000 CPUs" in capsys.readouterr().err

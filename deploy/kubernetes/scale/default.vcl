@@ -1,5 +1,5 @@
 vcl 4.1;
-# ../../scale/default.vcl.j2 for a cluster: the sidecar knows the workers and asks another where one is gone.
+# ../../scale/default.vcl.j2 for a cluster: the sidecar knows the workers and tries another one if one fails.
 import bodyaccess;
 import std;
 
@@ -11,8 +11,8 @@ backend api {
 
 sub vcl_recv {
     if (req.method == "BAN") {
-        # A worker that serves another model says so: answers of others go. Of addresses only the sidecar's is seen
-        # here, so that the port says who asks: workers alone reach it.
+        # A worker that serves a new model sends this: answers of other models are dropped. Varnish sees only the
+        # sidecar's address, so the port decides: only workers reach it.
         if (local.socket != "ban") {
             return (synth(405));
         }
@@ -38,11 +38,11 @@ sub vcl_recv {
 
 sub vcl_hash {
     bodyaccess.hash_req_body();
-    hash_data(req.http.Content-Type);  // without which a body is not the same request
+    hash_data(req.http.Content-Type);  // the same bytes are another request with another type
 }
 
 sub vcl_backend_fetch {
-    set bereq.http.Host = "api";  # by which the sidecar finds its route
+    set bereq.http.Host = "api";  # the sidecar finds its route by this name
     if (bereq.http.X-Method) {
         set bereq.method = bereq.http.X-Method;
         unset bereq.http.X-Method;
@@ -51,7 +51,7 @@ sub vcl_backend_fetch {
 
 sub vcl_backend_response {
     if (beresp.status > 500 && beresp.http.Content-Type !~ "^application/json") {
-        return (error);  # the sidecar's words, not a worker's
+        return (error);  # an answer of the sidecar, not of a worker
     }
     if (beresp.status != 200 || beresp.http.Cache-Control ~ "private|no-store") {
         set beresp.uncacheable = true;
@@ -73,7 +73,7 @@ sub vcl_backend_error {
 sub vcl_synth {
     set resp.http.Content-Type = "application/json";
     if (resp.status == 413) {
-        set resp.body = {"{"error":{"code":"too_large","message":"The body is over 64 KiB, or its length is not said.","field":null}}"};
+        set resp.body = {"{"error":{"code":"too_large","message":"The body is over 64 KiB, or its length is missing.","field":null}}"};
     }
     return (deliver);
 }

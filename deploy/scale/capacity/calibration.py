@@ -29,7 +29,7 @@ def service_of(
     text, batch = np.polyfit(sizes[small], took[small], 1, w=1 / took[small])
     worker = cpu["api"] + cpu["redis"] - tier["search"]
     return Service(
-        door=cpu["envoy"] + cpu["varnish"],
+        edge=cpu["envoy"] + cpu["varnish"],
         before=worker / 2,
         after=worker / 2 + (tier["search"] if search_ms is None else search_ms),
         batch=max(batch, 0.0),

@@ -161,7 +161,7 @@ def unit_costs(tier: dict, supply: Supply) -> pd.DataFrame:
     Returns:
         Index `PARTS`; columns edge, workers, encoder.
     """
-    loads = {"edge": tier["hit_door"], "workers": tier["redis"], "encoder": load_at(tier, supply.utilisation)}
+    loads = {"edge": tier["hit_envoy"], "workers": tier["redis"], "encoder": load_at(tier, supply.utilisation)}
     table = pd.DataFrame({layer: load["cpu"] for layer, load in loads.items()}).reindex(PARTS)
     table["edge"] *= [1, 1, 0, 0, 0]  # the other parts were idle, except for a poll each second
     table.loc[["envoy", "varnish"], "workers"] = table.loc[["envoy", "varnish"], "encoder"]

@@ -28,7 +28,7 @@ SLICE = 0.0015  # seconds of a core for a process while others wait: about Linux
 class Service(NamedTuple):
     """Median times of the parts, in milliseconds."""
 
-    door: float  # Envoy and Varnish, for a request
+    edge: float  # Envoy and Varnish, for a request
     before: float  # a worker, for an uncached request before the encoder's part
     after: float  # and after it
     batch: float  # an encoder, for a batch
@@ -157,7 +157,7 @@ class _Run:
     def _request(self, key: int) -> Iterator:
         start = self.env.now
         self.open[key, start] = None
-        yield from self._work(self.site.service.door)
+        yield from self._work(self.site.service.edge)
         yield self.env.timeout(self._seconds(self.site.service.path))
         source, failed, batch = yield from self._answer(key)
         del self.open[key, start]
