@@ -1,4 +1,4 @@
-"""evaluator."""
+"""The dev metric of a training: an evaluator for the trainer of sentence-transformers."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from lib.core.measures import MAIN, rank_by_similarity, score_ranking
 
 
 class RequestEvaluator(SentenceEvaluator):
-    """sentence-transformers' evaluator for training: `MEASURES` on graded requests; `MAIN` is the primary metric."""
+    """The means of `measures.MEASURES` over graded requests; `MAIN` is the primary metric."""
 
     def __init__(self, tracks: pd.DataFrame, requests: pd.DataFrame, most: int = 2000):
-        """Requests of which none of the first `most` tracks is relevant are left out."""
+        """Keep the first `most` tracks, and the first `most` requests that have a relevant track among them."""
         super().__init__()
         self.tracks = tracks.head(most)
-        kept = set(self.tracks["id"])
-        self.requests = requests[[bool(kept & set(ids)) for ids in requests["track_ids"]]].head(most)
+        ids = set(self.tracks["id"])
+        self.requests = requests[[bool(ids & set(relevant)) for relevant in requests["track_ids"]]].head(most)
         self.primary_metric = MAIN
 
     def __call__(self, model, output_path=None, epoch: int = -1, steps: int = -1) -> dict[str, float]:

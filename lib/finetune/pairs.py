@@ -146,7 +146,7 @@ def _request_pairs(requests: pd.DataFrame, tracks: pd.DataFrame, rng) -> pd.Data
 
 def _mood_batches(n: int, rng) -> list[pd.DataFrame]:
     """Return `n` batches with a pair for each mood."""
-    slots = [_request_slots(mood) for mood in MOODS.values()]
+    slots = [_slots(mood) for mood in MOODS.values()]
     sources = [_sound_sources(mood) for mood in MOODS.values()]
     batches = []
     for _ in range(n):
@@ -154,6 +154,18 @@ def _mood_batches(n: int, rng) -> list[pd.DataFrame]:
         positives = [_sound(parts, rng) for parts in sources]
         batches.append(pd.DataFrame({"kind": "mood", "anchor": anchors, "positive": positives}))
     return batches
+
+
+def _slots(mood: Mood) -> dict[str, list[str]]:
+    """Return the choices for each slot of a mood request."""
+    genres = [genre.name for genre in GENRES.values() if mood.name in genre.moods] or ["music"]
+    words, phrases, activities = (part["train"] for part in (mood.words, mood.phrases, mood.activities))
+    return {"word": words, "phrase": phrases, "activity": activities, "genre": genres}
+
+
+def _mood_request(slots: dict[str, list[str]], rng) -> str:
+    template = _drawn("mood_requests", 1, rng)[0]
+    return template.format(**{name: rng.choice(choices) for name, choices in slots.items()})
 
 
 def _artist_batches(n: int, tracks: pd.DataFrame, rng) -> list[pd.DataFrame]:
@@ -179,22 +191,6 @@ def _artist_pair(genre: Genre, title: str, album: str, rng) -> tuple[str, str]:
         word=rng.choice(MOODS[rng.choice(genre.moods)].words["train"]),
     )
     return request.strip(), _drawn("names", 1, rng)[0].format(title=title, artist=other, album=album)
-
-
-def _request_slots(mood: Mood) -> dict[str, list[str]]:
-    """Return the choices for each slot of a mood request."""
-    genres = [genre.name for genre in GENRES.values() if mood.name in genre.moods]
-    return {
-        "word": mood.words["train"],
-        "phrase": mood.phrases["train"],
-        "activity": mood.activities["train"],
-        "genre": genres or ["music"],
-    }
-
-
-def _mood_request(slots: dict[str, list[str]], rng) -> str:
-    template = _drawn("mood_requests", 1, rng)[0]
-    return template.format(**{name: rng.choice(choices) for name, choices in slots.items()})
 
 
 def _sound_sources(mood: Mood) -> dict[str, list[str]]:
