@@ -28,7 +28,7 @@ from lib.core.measures import MAIN, Encoded, held_out, rank_by_similarity, score
 from lib.core.paths import resolve
 from lib.core.runs import need
 from lib.performance.evaluation import interval
-from lib.search.index import SHOWN, Index
+from lib.search.index import COLUMNS, Index
 from lib.search.recommender import DISLIKED, DIVERSITY, LIKED, Recommender, open_run
 from lib.serve import contract
 
@@ -239,7 +239,9 @@ def diversity(songs: Recommender, splits: dict[str, Split]) -> None:
     most `COST` on dev.
     """
     print("\n2. Diversity: ten answers to each text\n")
-    part = {name: Recommender(songs.model, Index(s.vectors.tracks), s.tracks[SHOWN], {}) for name, s in splits.items()}
+    part = {
+        name: Recommender(songs.model, Index(s.vectors.tracks), s.tracks[COLUMNS], {}) for name, s in splits.items()
+    }
     gained, rows = {name: {} for name in splits}, {}
     for value in tqdm(DIVERSITIES, "diversity", leave=False):
         row = rows[value] = {}

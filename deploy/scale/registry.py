@@ -153,12 +153,12 @@ def main(argv: list[str] | None = None) -> int:
     from lib.core.errors import WorkbookError
     from lib.core.files import fingerprint
     from lib.core.paths import resolve
-    from lib.search.integrity import folder_of, whole  # not at the top: Triton's environment has no pandas
+    from lib.search.integrity import check_run, folder_of  # not at the top: Triton's environment has no pandas
 
     try:
         if args.command == "promote":
             run = resolve(args.run)
-            model = whole(run)
+            model = check_run(run)
             folder_of(run, "onnx")  # the form that Triton serves
             version = promote(run, model, fingerprint(run / "index" / "index.json"))
         elif args.command == "rollback":

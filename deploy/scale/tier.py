@@ -34,7 +34,7 @@ from lib.core.files import write_json
 from lib.core.paths import ROOT, resolve, shown
 from lib.core.processes import end_with_parent, only_one
 from lib.core.runs import folder
-from lib.search.integrity import whole
+from lib.search.integrity import check_run
 from lib.serve.contract import BODY_LIMIT
 
 HERE = Path(__file__).parent
@@ -87,7 +87,7 @@ def up(home: Path, first: int, replicas: int, encoder: str, run: str | None) -> 
     """Start all parts, register a run if there is none, and stay until Ctrl-C or SIGTERM."""
     registered = (home / "served.json").exists()
     if run or not registered:
-        whole(resolve(run or QUICK))  # an error is raised before the parts start
+        check_run(resolve(run or QUICK))  # an error is raised before the parts start
     if used := ports_in_use(first):
         raise WorkbookError(
             f"port {used[0]} is in use, one of the {PORTS} from {first} on: stop its server (a killed tier takes ten "

@@ -1,9 +1,7 @@
-"""indexing."""
+"""Indexing: write a run's index, and write it again after its catalogue has changed."""
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,101 +12,84 @@ from lib.core.catalogue import titles
 from lib.core.encoder import load
 from lib.core.errors import WorkbookError
 from lib.core.files import atomic, fingerprint, read_json, write_json
-from lib.core.paths import resolve, shown
+from lib.core.paths import shown
 from lib.core.processes import only_one
 from lib.core.runs import need
-from lib.search.embedding import Encode, embed_catalogue, here, known
-from lib.search.index import KINDS, LISTS, SHOWN, TRACKS, VECTORS, write_lists
-from lib.search.integrity import DAMAGED, damaged, folder_of
+from lib.search.embedding import Encode, Former, embed_catalogue, in_process
+from lib.search.index import COLUMNS, KINDS, LISTS, TRACKS, VECTORS, write_lists
+from lib.search.integrity import READ_ERRORS, check_index, folder_of, read_index
 
 
 def build_index(
     run: Path, tracks: pd.DataFrame, encoder: str = "torch", kind: str = "auto", progress: bool = False,
     encode: Encode | None = None,
 ) -> None:  # fmt: skip
-    """Embed the catalogue with the model in the run's folder and write index/, whole or not at all.
+    """Embed the catalogue with the run's model and write index/ atomically. Texts of the former index are reused.
 
     Args:
-        encoder: the form of it that encodes requests, of those in encoders/.
-        kind: exact, lists, or auto: by how many tracks there are.
-        encode: who embeds; this process, unless it is given.
+        encoder: the form that encodes queries, one of encoders/ or torch.
+        kind: exact, lists, or auto, which decides by the number of tracks.
+        encode: embeds the texts; by default this process does.
 
     Raises:
-        WorkbookError: another process is at it; or that form is missing, damaged or of another model.
+        WorkbookError: another process builds the index; or the form is missing, damaged or of another model.
     """
     with only_one(run, ".index.lock"):
-        folder_of(run, encoder)  # what could not serve is not indexed
-        _build(run, tracks, encoder, kind, progress, encode)
+        folder_of(run, encoder)  # an index that could not serve is not built
+        # The folder's model, not one in memory: index.json records the folder's fingerprint.
+        model, model_print = load(run / "model"), fingerprint(run / "model")
+        folder = run / ".index.unfinished"  # a killed process leaves it, and the next one resumes
+        folder.mkdir(exist_ok=True)
+        former, d = _former(run, model_print), model.get_embedding_dimension()
+        embed_catalogue(encode or in_process(model), d, tracks["text"], folder / VECTORS, model_print, former, progress)
+        write_lists(folder, kind, progress)
+        _write_tracks(tracks, folder / TRACKS)
+        names = [VECTORS, TRACKS, *([LISTS] if (folder / LISTS).exists() else [])]
+        files = {name: fingerprint(folder / name) for name in names}
+        about = {"model": model_print, "encoder": encoder, "kind": kind, "files": files, "tracks": len(tracks)}
+        write_json(folder / "index.json", about)
+        with atomic(run / "index") as temporary:
+            (folder / VECTORS).with_suffix(".key").unlink()
+            folder.rename(temporary)
 
 
-def _build(run: Path, tracks: pd.DataFrame, encoder: str, kind: str, progress: bool, encode: Encode | None) -> None:
-    # Not a model that the caller has in memory: what is recorded is the folder's fingerprint.
-    model, model_print = load(run / "model"), fingerprint(run / "model")
-    folder = run / ".index.unfinished"  # stays where it is if this is killed
-    folder.mkdir(exist_ok=True)
-    texts, before = _before(run / "index", model_print)
-    old = known(tracks["text"], texts)
-    d = model.get_embedding_dimension()
-    embed_catalogue(encode or here(model), d, tracks["text"], folder / VECTORS, model_print, old, before, progress)
-    write_lists(folder, kind, run / "index" if before is not None else None, old, progress)
-    kept = tracks[[*SHOWN, "text"]].assign(title=titles(tracks)).astype({"mood": "category", "artist": "category"})
-    # Uncompressed and in one piece: so it is memory-mapped, and not read at start.
-    kept.reset_index(drop=True).to_feather(folder / TRACKS, compression="uncompressed", chunksize=max(len(kept), 1))
-    names = [VECTORS, TRACKS, *([LISTS] if (folder / LISTS).exists() else [])]
-    files = {name: fingerprint(folder / name) for name in names}
-    about = {"model": model_print, "encoder": encoder, "kind": kind, "files": files, "tracks": len(tracks)}
-    write_json(folder / "index.json", about)
-    with atomic(run / "index") as whole:
-        (folder / VECTORS).with_suffix(".key").unlink()
-        folder.rename(whole)
-
-
-def _before(folder: Path, model_print: str) -> tuple[pd.Series, np.ndarray | None]:
-    """The texts and vectors of an index that is there already, if the same model made it."""
+def _former(run: Path, model: str) -> Former | None:
+    """Open the present index, if the same model made it and its files are unchanged."""
     try:
-        if read_json(folder / "index.json")["model"] == model_print and not damaged(folder):
-            return read_table(folder / TRACKS)["text"].to_pandas(), np.load(folder / VECTORS, mmap_mode="r")
-    except (OSError, ValueError, KeyError):
-        pass  # there is none, or it is damaged: all is embedded
-    return pd.Series([], dtype="str"), None
+        read_index(run, model)
+        check_index(run)
+        texts = read_table(run / "index" / TRACKS)["text"].to_pandas()
+        return Former(texts, np.load(run / "index" / VECTORS, mmap_mode="r"))
+    except (WorkbookError, *READ_ERRORS):  # all texts are embedded
+        return None
+
+
+def _write_tracks(tracks: pd.DataFrame, file: Path) -> None:
+    """Write the columns that search needs, uncompressed and in one piece: so the file is memory-mapped, not read."""
+    table = tracks[[*COLUMNS, "text"]].assign(title=titles(tracks)).astype({"mood": "category", "artist": "category"})
+    table.reset_index(drop=True).to_feather(file, compression="uncompressed", chunksize=max(len(table), 1))
 
 
 def reindex(run: Path, kind: str | None = None, encode: Encode | None = None) -> int:
-    """Index a run's catalogue again with the model it has: only texts that are new are embedded. -> how many tracks
+    """Index a run's catalogue again with the model it has; only new texts are embedded. -> the number of tracks.
 
     Args:
-        kind: how it is searched; as before, unless it is given.
-        encode: who embeds; this process, unless it is given.
+        kind: one of `KINDS`; by default that of the present index.
+        encode: embeds the texts; by default this process does.
 
     Raises:
-        WorkbookError: the run has no index yet, it is damaged, or another process is at work in it.
+        WorkbookError: there is no such kind; the run has no index or is damaged; or another process writes in it.
     """
+    if kind not in (None, *KINDS):
+        raise WorkbookError(f"index is {kind!r}, but must be one of {', '.join(KINDS)}.")
     need(run, "tracks.parquet", "model", "index")
     with only_one(run):
         try:
-            tracks, before = pd.read_parquet(run / "tracks.parquet"), read_json(run / "index" / "index.json")
-            encoder, kind = before["encoder"], kind or before["kind"]
+            tracks, about = pd.read_parquet(run / "tracks.parquet"), read_json(run / "index" / "index.json")
+            encoder, kind = about["encoder"], kind or about["kind"]
             if kind not in KINDS:
                 raise ValueError(f"index.json says {kind!r}, not {', '.join(KINDS)}")
-        except DAMAGED as error:
+        except READ_ERRORS as error:
             raise WorkbookError(f"{shown(run)} is damaged: {error}. Run 03_finetune again.") from error
         build_index(run, tracks, encoder, kind, progress=True, encode=encode)
     return len(tracks)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Index a run's catalogue again with the model it has: only texts that are new are embedded. A service follows."""
-    parser = argparse.ArgumentParser(prog="python -m lib.search.indexing", description=main.__doc__)
-    parser.add_argument("run", help="the run's folder, whose tracks.parquet has changed")
-    parser.add_argument("--index", choices=KINDS, help="how it is searched (default: as before)")
-    args = parser.parse_args(argv)
-    try:
-        reindex(resolve(args.run), args.index)
-    except WorkbookError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

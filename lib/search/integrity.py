@@ -1,6 +1,6 @@
-"""Whether a run is whole: model, forms of it and index belong together, and their files are as they were written.
+"""Integrity: a run's model, its forms and its index belong together, and their files are unchanged.
 
-It reads files and computes nothing: who only asks this need not wait for PyTorch.
+The checks read files and compute nothing, so a caller need not load PyTorch.
 """
 
 from __future__ import annotations
@@ -14,61 +14,81 @@ from lib.core.files import fingerprint, read_json
 from lib.core.paths import shown
 from lib.core.runs import need
 
-FORMS = "encoders.json"  # in encoders/: which forms there are, of which model
+FORMS = "encoders.json"  # in encoders/: the forms' fingerprints, and that of the model they come from
+READ_ERRORS = (ValueError, OSError, KeyError, TypeError, RuntimeError, SafetensorError)  # from reading a damaged run
 
 
 def forms(run: Path) -> dict[str, str]:
-    """The forms of the encoder that a run has, the reference first, and the fingerprint of each.
+    """Return the fingerprint of each form of a run's encoder, the reference form first.
 
     Raises:
-        WorkbookError: they were made of another model than the run's.
+        WorkbookError: another model than the run's has made them.
     """
     model, file = fingerprint(run / "model"), run / "encoders" / FORMS
     about = read_json(file) if file.exists() else {"model": model, "forms": {}}
-    if about["model"] != model:
-        raise WorkbookError(
-            f"{shown(run)}: encoders/ was made with another model than model/, or a file of model/ was changed or "
-            "lost. Run 03_finetune again."
-        )
+    _check_model(run, "encoders", about["model"], model)
     return {"torch": model, **about["forms"]}
 
 
 def folder_of(run: Path, form: str) -> Path:
-    """Where one form of a run's encoder lies, as it was written.
+    """Return the folder of one form of a run's encoder.
 
     Raises:
-        WorkbookError: the run does not have it, it is damaged, or it was made of another model.
+        WorkbookError: the run does not have the form, it is damaged, or another model has made it.
     """
-    known, folder = forms(run), run / "model" if form == "torch" else run / "encoders" / form
-    if form not in known:
-        raise WorkbookError(f"{shown(run)} has no encoder {form!r}, only {', '.join(known)}. Run 03_finetune again.")
-    if form != "torch" and (not folder.is_dir() or fingerprint(folder) != known[form]):
+    fingerprints, folder = forms(run), run / "model" if form == "torch" else run / "encoders" / form
+    if form not in fingerprints:
+        names = ", ".join(fingerprints)
+        raise WorkbookError(f"{shown(run)} has no encoder {form!r}, only {names}. Run 03_finetune again.")
+    if form != "torch" and (not folder.is_dir() or fingerprint(folder) != fingerprints[form]):
         raise WorkbookError(f"{shown(folder)} is damaged or lost. Run 03_finetune again.")
     return folder
 
 
-def damaged(index: Path) -> list[str]:
-    """The files of an index that are not as they were written; all of them are read."""
-    files = read_json(index / "index.json")["files"]
-    return [name for name, said in files.items() if not (index / name).exists() or fingerprint(index / name) != said]
+def read_index(run: Path, model: str) -> dict:
+    """Read what index.json says of a run's index.
 
-
-def whole(run: Path) -> str:
-    """Check all that serves of a run. -> its model's fingerprint
+    Args:
+        model: the fingerprint of the run's model.
 
     Raises:
-        WorkbookError: something is missing, damaged, or of another model.
+        WorkbookError: another model has made the index.
+    """
+    about = read_json(run / "index" / "index.json")
+    _check_model(run, "index", about["model"], model)
+    return about
+
+
+def check_index(run: Path) -> None:
+    """Read all files of a run's index.
+
+    Raises:
+        WorkbookError: one is missing or changed.
+    """
+    files = read_json(run / "index" / "index.json")["files"]
+    paths = {run / "index" / name: sha256 for name, sha256 in files.items()}
+    if changed := [path.name for path, sha256 in paths.items() if not path.exists() or fingerprint(path) != sha256]:
+        raise WorkbookError(f"{shown(run)} is damaged: {', '.join(changed)} of index/ changed. Run 03_finetune again.")
+
+
+def check_run(run: Path) -> str:
+    """Check all files that serve a run. -> the model's fingerprint.
+
+    Raises:
+        WorkbookError: a file is missing or damaged, or another model has made it.
     """
     need(run, "model", "encoders", "index")
-    about, known = read_json(run / "index" / "index.json"), forms(run)
-    if about["model"] != known["torch"]:
-        raise WorkbookError(f"{shown(run)}: index/ was made with another model than model/. Run 03_finetune again.")
-    if lost := damaged(run / "index"):
-        raise WorkbookError(f"{shown(run)} is damaged: {', '.join(lost)} of index/ changed. Run 03_finetune again.")
-    for form in known:
+    fingerprints = forms(run)
+    read_index(run, fingerprints["torch"])
+    check_index(run)
+    for form in fingerprints:
         folder_of(run, form)
-    return known["torch"]
+    return fingerprints["torch"]
 
 
-# What reading a damaged run ends in.
-DAMAGED = (ValueError, OSError, KeyError, TypeError, RuntimeError, SafetensorError)
+def _check_model(run: Path, part: str, maker: str, model: str) -> None:
+    if maker != model:
+        raise WorkbookError(
+            f"{shown(run)}: {part}/ was made with another model than model/, or a file of model/ was changed or lost. "
+            "Run 03_finetune again."
+        )

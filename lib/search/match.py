@@ -1,13 +1,13 @@
-"""match."""
+"""Match bands: a word for each similarity of a query and a track."""
 
 from __future__ import annotations
 
-# The seed's bands, on cosine similarity; the lower edge of each.
+# The lower edge of each band on cosine similarity. 0.7, 0.5 and 0.4 are the thresholds of the single-query check.
 BANDS = {"strong": 0.7, "moderate": 0.5, "borderline": 0.4, "weak": -1.0}
 
 
 def band(score: float) -> str:
-    """strong above 0.7, moderate from 0.5, borderline from 0.4, weak below."""
+    """Return strong above 0.7, moderate from 0.5, borderline from 0.4, weak below."""
     if score > BANDS["strong"]:
         return "strong"
     return next((name for name in ("moderate", "borderline") if score >= BANDS[name]), "weak")

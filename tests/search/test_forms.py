@@ -1,4 +1,4 @@
-"""The forms of a run's encoder: the same space, no mix-ups, and the one that serves is chosen by measuring."""
+"""The forms of a run's encoder: they share one space and are never mixed up; measured figures choose one to serve."""
 
 import json
 import shutil
@@ -28,12 +28,12 @@ def test_onnx_gives_the_same_vectors_and_int8_nearly(small_run, reference):
     assert 0.95 < (int8 * reference).sum(axis=1).min() < 0.9999
 
 
-def test_a_form_is_opened_by_sentence_transformers_alone(small_run, reference):
+def test_sentence_transformers_alone_opens_a_form(small_run, reference):
     model = SentenceTransformer(str(small_run / "encoders/onnx"), trust_remote_code=True, device="cpu")
     assert np.abs(model.encode(TEXTS) - reference).max() < 1e-5
 
 
-def test_a_model_that_is_cut_short_and_has_a_prompt_is_embedded_as_it_encodes(tmp_path):
+def test_a_prompt_and_a_cut_dimension_survive_the_export(tmp_path):
     model = encoder.load(base_models.find("all-MiniLM-L6-v2"))
     model.truncate_dim, model.prompts, model.default_prompt_name = 64, {"song": "a song: "}, "song"
     expected = model.encode(TEXTS, normalize_embeddings=True)
@@ -42,8 +42,8 @@ def test_a_model_that_is_cut_short_and_has_a_prompt_is_embedded_as_it_encodes(tm
     assert encoder.contributions(model, TEXTS, expected[0])[0]
 
 
-def test_int8_answers_whoever_else_asks(small_run):
-    """Its rounding depends on what is encoded in one batch; its answers must not."""
+def test_an_int8_vector_does_not_depend_on_the_other_queries(small_run):
+    """The rounding of int8 depends on the texts of a batch, so each text is encoded alone."""
     songs = recommender.open_run(small_run)
     songs.model = forms.open_form(small_run, "onnx-int8")
     alone = songs.query("sad piano")
@@ -51,9 +51,8 @@ def test_int8_answers_whoever_else_asks(small_run):
     assert np.array_equal(songs.query("sad piano", vector=together), alone)
 
 
-def test_forms_of_another_model_and_damaged_ones_are_refused(small_run, tmp_path):
-    run = tmp_path / "run"
-    shutil.copytree(small_run, run)
+def test_damaged_forms_and_those_of_another_model_are_refused(small_run, tmp_path):
+    run = shutil.copytree(small_run, tmp_path / "run")
     graph = run / "encoders/onnx-int8" / forms.GRAPH
     graph.write_bytes(graph.read_bytes()[:-9])
     with pytest.raises(errors.WorkbookError, match="onnx-int8 is damaged or lost"):
@@ -65,43 +64,52 @@ def test_forms_of_another_model_and_damaged_ones_are_refused(small_run, tmp_path
         forms.open_form(run, "onnx")
 
 
+def test_a_run_is_checked_before_it_is_published(small_run, tmp_path):
+    run = shutil.copytree(small_run, tmp_path / "run")
+    assert integrity.check_run(run) == integrity.forms(small_run)["torch"]
+    vectors = run / "index" / "vectors.npy"
+    vectors.write_bytes(vectors.read_bytes()[:-9])
+    with pytest.raises(errors.WorkbookError, match=r"is damaged: vectors\.npy of index/ changed"):
+        integrity.check_run(run)
+
+
 @pytest.mark.parametrize(
-    ("quicker", "worse", "chosen"),
+    ("faster", "worse", "chosen"),
     [(3, 0.001, "onnx-int8"), (1.1, 0, "onnx"), (3, 0.05, "onnx"), (3, -0.05, "onnx-int8")],
 )
-def test_int8_serves_where_it_is_quicker_and_as_good(quicker, worse, chosen):
-    rows = {"torch": [8, 0.4], "onnx": [4, 0.4], "onnx-int8": [4 / quicker, 0.4 - worse]}
+def test_int8_serves_if_it_is_faster_and_as_good(faster, worse, chosen):
+    rows = {"torch": [8, 0.4], "onnx": [4, 0.4], "onnx-int8": [4 / faster, 0.4 - worse]}
     compared = pd.DataFrame(rows, index=["ms for one", measures.MAIN]).T
     assert tradeoff.choose("onnx", compared) == chosen and tradeoff.choose("torch", compared) == "torch"
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("values", "message"),
     [
         (("fast", 0, "auto"), "encoder is 'fast', but must be one of torch, onnx, static"),
         (("onnx", 0, "flat"), "index is 'flat', but must be one of auto, exact, lists"),
         (("static", 0, "auto"), "needs texts to learn from"),
     ],
 )
-def test_what_cannot_be_is_refused_before_the_training(given, said):
-    with pytest.raises(errors.WorkbookError, match=said):
-        tradeoff.check(*given)
+def test_impossible_parameters_are_refused_before_the_training(values, message):
+    with pytest.raises(errors.WorkbookError, match=message):
+        tradeoff.check(*values)
     tradeoff.check("static", 10, "lists")
 
 
-def test_a_static_encoder_learns_to_answer_as_its_teacher(small_run, tmp_path, monkeypatch):
+def test_a_static_encoder_learns_to_rank_as_its_teacher(small_run, tmp_path, monkeypatch):
     monkeypatch.setattr(static, "WORDS", 500)
     texts = pd.read_parquet(small_run / "requests.parquet")["text"].tolist()
     teacher = forms.open_form(small_run, "onnx-int8")
     static.distil(teacher, texts[:200], 1500, 7).save(str(tmp_path / "static"))
-    alone = SentenceTransformer(str(tmp_path / "static"), device="cpu")
-    assert isinstance(alone[0], StaticEmbedding)
+    pupil = SentenceTransformer(str(tmp_path / "static"), device="cpu")
+    assert isinstance(pupil[0], StaticEmbedding)
     songs = recommender.open_run(small_run)
-    for some, least in ((texts[:200], 0.72), (texts[200:], 0.64)):  # untaught 0.62, 0.60
-        given, wanted = (encoder.embed(model, some) @ songs.vectors.T for model in (alone, teacher))
-        assert np.mean([np.corrcoef(*pair)[0, 1] for pair in zip(given, wanted, strict=True)]) > least
-    songs.model = alone
+    for some, least in ((texts[:200], 0.72), (texts[200:], 0.64)):  # 0.62 and 0.60 before training
+        scores = [encoder.embed(model, some) @ songs.vectors.T for model in (pupil, teacher)]
+        assert np.mean([np.corrcoef(*pair)[0, 1] for pair in zip(*scores, strict=True)]) > least
+    songs.model = pupil
     why = songs.explain(songs.query("a sad song"), list(songs.recommend("a sad song", 2)["id"]))
-    nothing = contract.recommend(songs, json.dumps({"body": {"text": "\u200b"}}))
-    assert nothing.status == 400 and "says nothing" in nothing.body
     assert all(len(w["words"]) == 3 and all(0 <= word["share"] <= 1 for word in w["words"][:1]) for w in why)
+    empty = contract.recommend(songs, json.dumps({"body": {"text": "\u200b"}}))
+    assert empty.status == 400 and "says nothing" in empty.body
