@@ -1,5 +1,6 @@
-"""What the service is shipped with: the Dockerfile, the compose file, the Kubernetes manifests, conda's list."""
+"""The files of the deployment: Dockerfile, entry point, compose file, Kubernetes manifests, lists of packages."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -13,14 +14,23 @@ import yaml
 from lib.core import paths
 
 DEPLOY = paths.ROOT / "deploy"
+BIN = Path(sys.executable).parent
 
 
 def overlay(name: str) -> str:
-    """What an overlay gives the cluster."""
+    """Return the manifests of an overlay."""
     if not shutil.which("kubectl"):
-        pytest.skip("kubectl, which puts the overlays together, is not installed")
+        pytest.skip("kubectl is not installed: it builds the overlays")
     command = ["kubectl", "kustomize", str(DEPLOY / "kubernetes" / name)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def dockerfile() -> Path:
+    """The Dockerfile, which the image itself does not contain."""
+    if not (file := paths.ROOT / "Dockerfile").exists():
+        pytest.skip("the image does not contain its Dockerfile")
+    return file
 
 
 @pytest.fixture(params=["cpu", "gpu", "scale"])
@@ -31,85 +41,116 @@ def manifests(request) -> str:
 
 @pytest.fixture(params=["cpu", "gpu"])
 def service(request) -> str:
-    """Each overlay of the one service."""
+    """Each overlay of the service on its own."""
     return overlay(request.param)
 
 
 @pytest.fixture
 def scale() -> dict[tuple[str, str], dict]:
-    """What the scaled-out tier gives the cluster, by kind and name."""
-    return {(one["kind"], one["metadata"]["name"]): one.get("spec") for one in yaml.safe_load_all(overlay("scale"))}
+    """The specs of the tier's manifests, by kind and name."""
+    return {(each["kind"], each["metadata"]["name"]): each.get("spec") for each in yaml.safe_load_all(overlay("scale"))}
 
 
 @pytest.fixture
 def audience() -> dict[str, str]:
-    """Whose tokens the scaled-out tier takes, and for whom they are. Read, since what says so needs its packages."""
+    """The issuer and the audience of valid tokens. Read from the code, which needs the tier's packages."""
     code = "".join(file.read_text() for file in (DEPLOY / "scale").glob("*.py"))
     ((issuer, audience),) = re.findall('^ISSUER, AUDIENCE = "(.+)", "(.+)"$', code, re.M)
     return {"issuer": issuer, "audience": audience}
 
 
 @pytest.fixture
-def door(audience) -> dict:
-    """What Envoy is told of requests in the scaled-out tier of one machine."""
+def envoy(audience) -> dict:
+    """Envoy's settings for requests, in the tier on one machine."""
     template = jinja2.Template((DEPLOY / "scale/envoy.yaml.j2").read_text(), trim_blocks=True)
-    told = yaml.safe_load(template.render(ports={}, replicas=0, home="", **audience))
-    return told["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    settings = yaml.safe_load(template.render(ports={}, replicas=0, home="", **audience))
+    return settings["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
 
 
 def containers(manifests: str) -> list[tuple[dict, dict]]:
-    """Each pod and container."""
-    found = [one.get("spec", {}) for one in yaml.safe_load_all(manifests)]
-    pods = [spec["template"]["spec"] for spec in found if "template" in spec]
+    """Return each container with its pod."""
+    specs = [each.get("spec", {}) for each in yaml.safe_load_all(manifests)]
+    pods = [spec["template"]["spec"] for spec in specs if "template" in spec]
     return [(pod, container) for pod in pods for container in pod["containers"]]
 
 
-def test_the_dockerfile_has_no_fault_that_hadolint_knows():
-    if not (dockerfile := paths.ROOT / "Dockerfile").exists():
-        pytest.skip("the image does not hold what it was made from")
-    hadolint = Path(sys.executable).with_name("hadolint")
-    found = subprocess.run([hadolint, dockerfile], capture_output=True, text=True)
-    assert found.returncode == 0, found.stdout
+def check(*command: str | Path) -> None:
+    """Run a checker of this environment; fail with its output if it finds an error."""
+    result = subprocess.run([BIN / command[0], *command[1:]], capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_the_compose_file_is_as_compose_wants_it():
-    check = [Path(sys.executable).with_name("check-jsonschema"), "--builtin-schema", "vendor.compose-spec"]
-    found = subprocess.run([*check, DEPLOY / "compose.yaml"], capture_output=True, text=True)
-    assert found.returncode == 0, found.stdout
+def test_hadolint_accepts_the_dockerfile(dockerfile):
+    check("hadolint", dockerfile)
 
 
-def test_manifests_are_as_kubernetes_wants_them(manifests, tmp_path):
+def test_the_last_stage_is_the_service_without_the_packages_of_the_tests(dockerfile):
+    stages = re.split(r"^FROM ", dockerfile.read_text(), flags=re.M)[1:]
+    assert stages[-1].strip() == "service"
+    assert [stage.split()[2] for stage in stages if "requirements-dev.txt" in stage] == ["test"]
+
+
+def test_compose_accepts_its_file():
+    check("check-jsonschema", "--builtin-schema", "vendor.compose-spec", DEPLOY / "compose.yaml")
+
+
+def test_kubernetes_accepts_the_manifests(manifests, tmp_path):
     file = tmp_path / "all.yaml"
     file.write_text(manifests)
-    command = [Path(sys.executable).with_name("kubernetes-validate"), "--strict", file]
-    found = subprocess.run(command, capture_output=True, text=True)
-    assert found.returncode == 0, found.stdout + found.stderr
+    check("kubernetes-validate", "--strict", file)
 
 
-def test_the_training_is_as_kubernetes_wants_it():
-    check = [Path(sys.executable).with_name("kubernetes-validate"), "--strict"]
-    found = subprocess.run([*check, DEPLOY / "kubernetes/gpu/train.yaml"], capture_output=True, text=True)
-    assert found.returncode == 0, found.stdout + found.stderr
+def test_kubernetes_accepts_the_training():
+    check("kubernetes-validate", "--strict", DEPLOY / "kubernetes/gpu/train.yaml")
 
 
-def test_only_the_service_is_cut_off(service):
-    """An empty selector would be every pod of the namespace, whoever's."""
-    found = [yaml.safe_load(part) for part in service.split("\n---\n")]
-    (policy,) = (one["spec"] for one in found if one["kind"] == "NetworkPolicy")
-    (pod,) = (one["spec"]["template"]["metadata"] for one in found if one["kind"] == "Deployment")
+def test_the_network_policy_selects_the_service_only(service):
+    """An empty selector would select every pod of the namespace."""
+    specs = [yaml.safe_load(part) for part in service.split("\n---\n")]
+    (policy,) = (each["spec"] for each in specs if each["kind"] == "NetworkPolicy")
+    (pod,) = (each["spec"]["template"]["metadata"] for each in specs if each["kind"] == "Deployment")
     assert policy["podSelector"]["matchLabels"] == pod["labels"]
 
 
-def test_the_entry_point_says_what_it_knows(tmp_path):
-    entry = tmp_path / "entrypoint.sh"
-    entry.write_text((DEPLOY / "entrypoint.sh").read_text().replace("cd /app", f"cd {tmp_path}"))
-    helped = subprocess.run(["sh", entry, "--help"], capture_output=True, text=True)
-    assert helped.returncode == 0 and "playground" in helped.stdout
-    wrong = subprocess.run(["sh", entry, "nonsense"], capture_output=True, text=True)
-    assert wrong.returncode == 127 and "no command nonsense" in wrong.stderr
+def enter(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess:
+    """Run the entry point in a folder."""
+    entry = folder / "entrypoint.sh"
+    entry.write_text((DEPLOY / "entrypoint.sh").read_text().replace("cd /app", f"cd {folder}"))
+    return subprocess.run(["sh", entry, *command], capture_output=True, text=True, env=os.environ | environment)
 
 
-def test_no_manifest_holds_a_secret_or_gives_a_container_more_than_it_needs(manifests):
+def test_the_entry_point_lists_its_commands(tmp_path):
+    usage = enter(tmp_path, "--help")
+    assert usage.returncode == 0 and "playground" in usage.stdout
+    wrong = enter(tmp_path, "nonsense")
+    assert wrong.returncode == 127 and "unknown command nonsense" in wrong.stderr and usage.stdout in wrong.stderr
+
+
+@pytest.mark.parametrize("command", ["test", "bench"])
+def test_the_image_without_tests_names_the_target_that_has_them(tmp_path, command):
+    refused = enter(tmp_path, command, PATH="/usr/bin:/bin")
+    assert refused.returncode == 1 and "docker build --target test" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (["run", "params/gpu.yaml", "epochs=2"], "run params/gpu.yaml epochs=2"),
+        (["promote", "outputs/gpu"], "promote outputs/gpu"),
+        (["--port", "9000"], "serve --run outputs/current --ip 0.0.0.0 --no-token --port 9000"),
+        (["playground"], "playground baked --no-browser --Voila.ip=0.0.0.0"),
+    ],
+)
+def test_the_entry_point_calls_the_command_line(tmp_path, command, expected):
+    """A stub in the place of Python prints its arguments."""
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "python").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "python").chmod(0o755)
+    result = enter(tmp_path, *command, PATH=f"{tmp_path}:/usr/bin:/bin", KG_AUTH_TOKEN="")
+    assert result.stdout == f"-m lib.workbook {expected}\n", result.stderr
+
+
+def test_manifests_hold_no_secret_and_give_containers_no_more_than_they_need(manifests):
     assert "kind: Secret" not in manifests
     for pod, container in containers(manifests):
         assert pod["securityContext"]["runAsNonRoot"] and pod["automountServiceAccountToken"] is False
@@ -120,18 +161,18 @@ def test_no_manifest_holds_a_secret_or_gives_a_container_more_than_it_needs(mani
 
 
 def test_pods_are_replaced_without_a_gap(manifests):
-    deployments = [one["spec"] for one in yaml.safe_load_all(manifests) if one["kind"] == "Deployment"]
+    deployments = [each["spec"] for each in yaml.safe_load_all(manifests) if each["kind"] == "Deployment"]
     assert deployments
     for deployment in deployments:
         assert deployment["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
 
 
-def test_a_service_that_cannot_answer_is_not_asked(service):
+def test_a_service_that_is_not_ready_gets_no_requests(service):
     ((_, container),) = containers(service)
     assert container["readinessProbe"]["httpGet"]["path"] == "/ready"
 
 
-def test_the_tier_cuts_off_its_own_pods_only_and_each_of_them(scale):
+def test_the_network_policies_select_all_pods_of_the_tier_and_no_others(scale):
     ours = {"app.kubernetes.io/name": "music-recommender-scale"}
     policies = [spec for (kind, _), spec in scale.items() if kind == "NetworkPolicy"]
     assert all(spec["podSelector"]["matchLabels"].items() >= ours.items() for spec in policies)
@@ -141,7 +182,7 @@ def test_the_tier_cuts_off_its_own_pods_only_and_each_of_them(scale):
     assert all(labels.items() >= ours.items() and labels["sidecar.istio.io/inject"] == "true" for labels in pods)
 
 
-def test_a_gpu_whose_memory_was_over_seven_tenths_for_two_minutes_asks_for_another(scale):
+def test_gpu_memory_over_seven_tenths_for_two_minutes_adds_a_pod(scale):
     scaled = scale["ScaledObject", "triton"]
     assert ("Deployment", scaled["scaleTargetRef"]["name"]) in scale
     memory, load = scaled["triggers"]
@@ -150,29 +191,30 @@ def test_a_gpu_whose_memory_was_over_seven_tenths_for_two_minutes_asks_for_anoth
     rule = rf"max\(min_over_time\(\( {share} \)\[2m:\d+s\]\) and nv_gpu_memory_total_bytes offset 2m\)"
     assert re.fullmatch(rule, memory["metadata"]["query"])
     assert "nv_inference_queue_duration_us" in load["metadata"]["query"]
-    # Of what is within a tenth of the threshold an autoscaler makes nothing, if it is not told to.
+    # By default an autoscaler ignores a value within a tenth of the threshold.
     behaviour = scaled["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
     assert behaviour["scaleUp"]["tolerance"] == "0"
 
 
-def test_the_mesh_gives_a_request_the_time_and_the_tries_that_envoy_gives_it(scale, door):
-    ((route,),) = (host["routes"] for host in door["route_config"]["virtual_hosts"])
-    told, again = route["route"], route["route"]["retry_policy"]
-    assert told["timeout"] == "1s"
+def test_the_mesh_has_the_time_limit_and_the_retries_of_envoy(scale, envoy):
+    ((route,),) = (host["routes"] for host in envoy["route_config"]["virtual_hosts"])
+    action, retry = route["route"], route["route"]["retry_policy"]
+    assert action["timeout"] == "1s"
     for name in ("recommender", "api"):
         (rule,) = scale["VirtualService", name]["http"]
-        assert rule["timeout"] == told["timeout"]
+        assert rule["timeout"] == action["timeout"]
         tries = (rule["retries"]["attempts"], rule["retries"]["retryOn"])
-        assert tries == (again["num_retries"], again["retry_on"])
+        assert tries == (retry["num_retries"], retry["retry_on"])
 
 
-def test_the_mesh_takes_whom_envoy_takes(scale, door, audience):
+def test_the_mesh_accepts_the_tokens_that_envoy_accepts(scale, envoy, audience):
     (login,) = scale["RequestAuthentication", "listeners"]["jwtRules"]
     assert (login["issuer"], login["audiences"]) == (audience["issuer"], [audience["audience"]])
-    assert not login.get("forwardOriginalToken")  # the cache must not see who asks
-    authn = next(one["typed_config"] for one in door["http_filters"] if one["name"].endswith("jwt_authn"))
-    taken = {one["name"]: one["value_prefix"] for one in next(iter(authn["providers"].values()))["from_headers"]}
-    assert {one["name"]: one["prefix"] for one in login["fromHeaders"]} == taken
+    assert not login.get("forwardOriginalToken")  # the cache must not see the token
+    authn = next(each["typed_config"] for each in envoy["http_filters"] if each["name"].endswith("jwt_authn"))
+    (provider,) = authn["providers"].values()
+    prefixes = {header["name"]: header["value_prefix"] for header in provider["from_headers"]}
+    assert {header["name"]: header["prefix"] for header in login["fromHeaders"]} == prefixes
     policy = scale["AuthorizationPolicy", "listeners"]
     without, bearers = policy["rules"]
     open_paths = [rule["match"]["path"] for rule in authn["rules"] if "requires" not in rule]
@@ -182,37 +224,37 @@ def test_the_mesh_takes_whom_envoy_takes(scale, door, audience):
     assert scale["PeerAuthentication", "recommender"]["mtls"] == {"mode": "STRICT"}
 
 
-def test_the_mesh_refuses_as_envoy_does(scale, door):
-    """401 in the contract's form, and no token that is good for ever."""
-    expires, form = (one["patch"] for one in scale["EnvoyFilter", "contract"]["configPatches"])
-    told = form["value"]["typed_config"]
+def test_the_mesh_refuses_as_envoy_does(scale, envoy):
+    """A refusal is 401 in the contract's form; a token without an expiry is refused."""
+    expires, form = (each["patch"] for each in scale["EnvoyFilter", "contract"]["configPatches"])
+    settings = form["value"]["typed_config"]
     for name in ("local_reply_config", "preserve_external_request_id", "always_set_request_id_in_response"):
-        assert told[name] == door[name]
+        assert settings[name] == envoy[name]
     rules = expires["value"]["typed_config"]["rules"]
-    ((has, hasnt),) = (who["and_ids"]["ids"] for who in rules["policies"]["never-expires"]["principals"])
-    assert rules["action"] == "DENY" and has["metadata"]["value"] == {"present_match": True}
-    time = hasnt["not_id"]["metadata"]
+    ((issuer, expiry),) = (each["and_ids"]["ids"] for each in rules["policies"]["never-expires"]["principals"])
+    assert rules["action"] == "DENY" and issuer["metadata"]["value"] == {"present_match": True}
+    time = expiry["not_id"]["metadata"]
     assert time["path"] == [{"key": "payload"}, {"key": "exp"}] and time["value"]["double_match"]["range"]["start"] == 1
 
 
-def test_who_says_who_may_come_in_speaks_of_the_door(scale):
+def test_rules_about_tokens_select_the_gateway(scale):
     gateway = scale["Deployment", "gateway"]["template"]["metadata"]["labels"]
-    chosen = [
+    selectors = [
         scale["Gateway", "recommender"]["selector"],
         scale["EnvoyFilter", "contract"]["workloadSelector"]["labels"],
     ]
     for kind in ("RequestAuthentication", "AuthorizationPolicy"):
-        chosen.append(scale[kind, "listeners"]["selector"]["matchLabels"])
-    for labels in chosen:
+        selectors.append(scale[kind, "listeners"]["selector"]["matchLabels"])
+    for labels in selectors:
         assert labels.items() <= gateway.items() and labels["app.kubernetes.io/component"] == "gateway"
 
 
-def test_one_in_twenty_is_the_canarys_and_there_is_somebody_at_every_address(scale):
+def test_the_canary_gets_one_request_in_twenty_and_every_route_has_a_service(scale):
     routes = [route for name in ("recommender", "api") for route in scale["VirtualService", name]["http"][0]["route"]]
     assert all(("Service", route["destination"]["host"]) in scale for route in routes)
-    weights = {one["destination"]["subset"]: one["weight"] for one in routes if "subset" in one["destination"]}
+    weights = {each["destination"]["subset"]: each["weight"] for each in routes if "subset" in each["destination"]}
     assert weights == {"stable": 95, "canary": 5}
-    subsets = {one["name"]: one["labels"] for one in scale["DestinationRule", "api"]["subsets"]}
+    subsets = {each["name"]: each["labels"] for each in scale["DestinationRule", "api"]["subsets"]}
     for name, subset in (("api", "stable"), ("api-canary", "canary")):
         labels = scale["Deployment", name]["template"]["metadata"]["labels"]
         assert labels.items() >= {**subsets[subset], **scale["Service", "api"]["selector"]}.items()
@@ -223,21 +265,28 @@ def test_one_in_twenty_is_the_canarys_and_there_is_somebody_at_every_address(sca
             assert policy["loadBalancer"]["localityLbSetting"]["failover"] and policy["outlierDetection"]
 
 
-def test_what_the_image_is_told_to_run_is_what_it_knows():
-    """The commands of compose.yaml and of the manifests are those of the entry point."""
-    known = re.findall(r"^([a-z |]+)\)", (DEPLOY / "entrypoint.sh").read_text(), re.M)
-    known = {name.strip() for line in known for name in line.split("|")}
-    composed = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
-    assert {one["command"][0] for one in composed.values()} - known == {"mlflow"}  # which the image has by itself
+def test_compose_and_the_manifests_use_commands_of_the_entry_point():
+    lines = re.findall(r"^([a-z |]+)\)", (DEPLOY / "entrypoint.sh").read_text(), re.M)
+    commands = {name.strip() for line in lines for name in line.split("|")}
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    assert {service["command"][0] for service in services.values()} - commands == {"mlflow"}  # a program of the image
     for file in (DEPLOY / "kubernetes").rglob("*.yaml"):
-        for said in re.findall(r"args: \[(\w+)", file.read_text()):
-            assert said in known
+        assert set(re.findall(r"args: \[(\w+)", file.read_text())) <= commands
 
 
-def test_conda_takes_the_pinned_list_and_nothing_else():
-    (conda,) = [
-        one
-        for one in yaml.safe_load((paths.ROOT / "environment.yml").read_text())["dependencies"]
-        if isinstance(one, dict)
-    ]
+def test_conda_installs_the_pinned_packages_only():
+    dependencies = yaml.safe_load((paths.ROOT / "environment.yml").read_text())["dependencies"]
+    (conda,) = (each for each in dependencies if isinstance(each, dict))
     assert conda["pip"] == ["--requirement requirements.txt", "--constraint constraints.txt", "--editable ."]
+
+
+def pins(name: str) -> dict[str, str]:
+    """Return the versions in a list of packages, by normalized names."""
+    lines = re.findall(r"^([\w.-]+)(?:\[.*\])?==(\S+)", (paths.ROOT / name).read_text(), re.M)
+    return {re.sub(r"[._-]+", "-", package).lower(): version for package, version in lines}
+
+
+def test_the_lists_of_packages_agree_with_the_lock_file():
+    lock, service, tests = pins("constraints.txt"), pins("requirements.txt"), pins("requirements-dev.txt")
+    assert not service.keys() & tests.keys()
+    assert (service | tests).items() <= lock.items()
