@@ -1,4 +1,4 @@
-"""The server to beat, in the shape most first ones have: FastAPI, PyTorch, every track scored and sorted.
+"""A plain server to compare with: FastAPI, PyTorch, and a sort over every track. Most first servers look like this.
 
 RUN=outputs/quick uvicorn --app-dir benchmarks baseline:app
 """
@@ -19,16 +19,16 @@ tracks = pd.read_parquet(run / "tracks.parquet")[["id", "title", "artist", "mood
 app = FastAPI()
 
 
-class Asked(BaseModel):
-    """The seed's request."""
+class RecommendRequest(BaseModel):
+    """A listener's request."""
 
     text: str
     top_k: int = 5
 
 
 @app.post("/recommend")
-def recommend(asked: Asked) -> dict:
-    """The seed's answer."""
-    scores = vectors @ model.encode(asked.text, normalize_embeddings=True, show_progress_bar=False)
-    best = np.argsort(-scores)[: asked.top_k]
+def recommend(request: RecommendRequest) -> dict:
+    """Return the nearest tracks."""
+    scores = vectors @ model.encode(request.text, normalize_embeddings=True, show_progress_bar=False)
+    best = np.argsort(-scores)[: request.top_k]
     return {"tracks": [tracks[i] | {"score": float(scores[i])} for i in best]}

@@ -1,4 +1,4 @@
-"""The service beside a plain FastAPI server, with wrk as the client of both; then faults, memory, and its contract."""
+"""The service and a plain FastAPI server, both with wrk as their client; then memory, faults and the contract."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from lib.serve import contract as api
 
 
 class Sizes(NamedTuple):
-    """How much is measured.
+    """The size of the measurements.
 
     Attributes:
-        rounds, seconds: pairs that are measured one after the other, and how long each.
-        clients: how many ask at once.
-        many: requests in which memory may grow and kernels die.
-        every: of these, how many between two kills.
+        rounds, seconds: pairs of measurements, and the duration of each.
+        clients: numbers of clients at the same time.
+        many: requests during which memory may grow and kernels die.
+        every: requests between two kills.
     """
 
     rounds: int
@@ -51,9 +51,9 @@ class Sizes(NamedTuple):
 
 
 FULL, QUICK = Sizes(5, 6, (1, 2, 4, 8, 16, 32, 64), 20_000, 500), Sizes(1, 1, (1, 8), 200, 150)
-AT_ONCE = 16  # clients while kernels die
-COMPARED = 8  # clients for which the plain server is to be beaten
-START = 120  # seconds in which a server must answer
+FAULT_CLIENTS = 16  # clients while kernels die
+COMPARED = 8  # clients in the comparison with a bar
+START = 120  # seconds until a server must answer
 TOKEN = {"Authorization": "Bearer bench"}
 LUA = """
 local file, bodies, thread_id, sent = io.open(os.getenv("BODIES")), {}, 0, 0
@@ -68,14 +68,14 @@ end
 
 
 def bodies(run: Path) -> list[str]:
-    """Requests that training never saw, each another text."""
+    """Return the bodies of requests that training never saw. Each has another text."""
     requests = pd.read_parquet(run / "requests.parquet")
     texts = requests.loc[requests["split"] == "test", "text"].drop_duplicates()
     return [json.dumps({"text": text}) for text in texts.sample(frac=1, random_state=7)]
 
 
 def in_process(run: Path, n: int) -> float:
-    """Milliseconds that encoding and searching take in a process like a kernel's, without any server."""
+    """Return the median milliseconds of an answer in this process, without a server."""
     songs, took = open_run(run), []
     for body in bodies(run)[:n]:
         started = time.perf_counter()
@@ -85,7 +85,7 @@ def in_process(run: Path, n: int) -> float:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a port that no process listens on."""
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -93,14 +93,14 @@ def free_port() -> int:
 
 @contextmanager
 def server(command: list[str], port: int, log: Path, **environment: str):
-    """A server in a process of its own, once it answers; stopped in the end."""
+    """Start a server, wait until it answers, and stop it after the block."""
     with log.open("w") as out:
         process = psutil.Popen(command, stdout=out, stderr=out, env=os.environ | environment)
     ends = time.monotonic() + START
     try:
         while (status := post(port, json.dumps({"text": "ready?"}))) != 200:
             if process.poll() is not None or time.monotonic() > ends:
-                raise WorkbookError(f"a server did not start; its last answer: {status}; its log:\n{log.read_text()}")
+                raise WorkbookError(f"a server did not start. Its last status: {status}. Its log:\n{log.read_text()}")
             time.sleep(0.5)
         yield process
     finally:
@@ -110,7 +110,7 @@ def server(command: list[str], port: int, log: Path, **environment: str):
 
 
 def post(port: int, body: str, timeout: float = 30) -> int:
-    """Ask once. -> the status; 0 where there is none."""
+    """Send a request. -> the status; 0 without an answer."""
     try:
         with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)) as connection:
             connection.request("POST", "/recommend", body, {"Content-Type": "application/json"} | TOKEN)
@@ -122,36 +122,24 @@ def post(port: int, body: str, timeout: float = 30) -> int:
 
 
 def wrk(port: int, clients: int, script: Path, duration: int) -> tuple[float, float]:
-    """-> requests a second, and half the requests' milliseconds. wrk's own words where an answer was not a 200."""
-    command = [
-        "wrk",
-        "-t",
-        str(min(2, clients)),
-        "-c",
-        str(clients),
-        "-d",
-        f"{duration}s",
-        "--latency",
-        "--timeout",
-        "10s",
-    ]
-    said = subprocess.run(
-        [*command, "-s", script, f"http://127.0.0.1:{port}"], check=True, capture_output=True, text=True
-    )
-    assert "Non-2xx" not in said.stdout and "Socket errors" not in said.stdout, said.stdout
-    value, unit = re.search(r"50%\s+([\d.]+)(us|ms|s)", said.stdout).groups()
-    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", said.stdout)[1])
+    """Return requests a second and the median milliseconds. Show wrk's output if an answer was not a 200."""
+    options = {"-t": min(2, clients), "-c": clients, "-d": f"{duration}s", "--timeout": "10s", "-s": script}
+    command = ["wrk", "--latency", *(str(part) for option in options.items() for part in option)]
+    out = subprocess.run([*command, f"http://127.0.0.1:{port}"], check=True, capture_output=True, text=True).stdout
+    assert "Non-2xx" not in out and "Socket errors" not in out, out
+    value, unit = re.search(r"50%\s+([\d.]+)(us|ms|s)", out).groups()
+    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1])
     return rate, float(value) * {"us": 0.001, "ms": 1, "s": 1000}[unit]
 
 
 def memory(process: psutil.Process) -> float:
-    """GiB that a process and its children hold, what they share counted once."""
+    """Return the memory of a process and its children in GiB. Shared memory counts once."""
     family = [process, *process.children(recursive=True)]
     return sum(member.memory_full_info().pss for member in family) / 2**30
 
 
 def latency(port: int, run: Path, script: Path, sizes: Sizes) -> tuple[Row, float]:
-    """What the gateway adds to encode and search, one client asking; and what these take alone, in milliseconds."""
+    """Measure the milliseconds that the gateway adds for one client. -> a row, and the milliseconds without it."""
     added, alone = [], []
     for _ in range(sizes.rounds):
         alone.append(apart(in_process, run, min(400, sizes.many), threads=threads()))
@@ -161,41 +149,41 @@ def latency(port: int, run: Path, script: Path, sizes: Sizes) -> tuple[Row, floa
     return Row("1 client: p50 over encode and search", ours, f"{base:.2g} ms: in process", bar="≤ +10 ms"), base
 
 
-def asked(clients: int) -> str:
-    """What a row of requests a second is called."""
+def rate_of(clients: int) -> str:
+    """Return the name of a row of requests a second."""
     return f"{clients} client{'s' * (clients > 1)}: requests a second"
 
 
 def processes(gateway: int, baseline: int, script: Path, sizes: Sizes) -> Row:
-    """The same beside the plain server as one who has measured would start it: a process of one thread a core."""
+    """Compare with the plain server at its best: one process with one thread for each core."""
     pairs = []
     for nth in range(sizes.rounds + 1):
         order = (gateway, baseline)[:: (-1) ** nth]
-        found = {port: wrk(port, COMPARED, script, sizes.seconds)[0] for port in order}
-        pairs.append([found[gateway], found[baseline]])
+        rates = {port: wrk(port, COMPARED, script, sizes.seconds)[0] for port in order}
+        pairs.append([rates[gateway], rates[baseline]])
     pairs = np.array(pairs[1:])  # the first warms up
     ours, theirs = np.median(pairs, axis=0)
     ratio = float(np.median(pairs[:, 0] / pairs[:, 1]))
-    return Row(asked(COMPARED), f"{ours:.0f}/s", f"{theirs:.0f}/s: plain server, {KERNELS} processes", ratio)
+    return Row(rate_of(COMPARED), f"{ours:.0f}/s", f"{theirs:.0f}/s: plain server, {KERNELS} processes", ratio)
 
 
 def throughput(gateway: int, baseline: int, script: Path, sizes: Sizes, alone: float) -> Iterator[Row | Growth]:
-    """Requests a second of both and half of them's milliseconds, in turn, by the number of clients."""
+    """Measure requests a second and median milliseconds of both servers, in turn, by the number of clients."""
     costs = {name: {} for name in ("ours: requests a second", "plain server: requests a second")}
     costs |= {"ours: p50, ms": {}, "plain server: p50, ms": {}}
     at_most = 1000 * min(KERNELS, os.cpu_count() or 1) / alone
     for clients in tqdm(sizes.clients, "clients", leave=False):
-        wrk(baseline, clients, script, sizes.seconds)  # ours has answered many already
+        wrk(baseline, clients, script, sizes.seconds)  # a warm-up; our service has answered many requests already
         pairs = []
         for nth in range(sizes.rounds):
             order = (gateway, baseline)[:: (-1) ** nth]
-            found = {port: wrk(port, clients, script, sizes.seconds) for port in order}
-            pairs.append([found[gateway], found[baseline]])
+            rates = {port: wrk(port, clients, script, sizes.seconds) for port in order}
+            pairs.append([rates[gateway], rates[baseline]])
         (ours, own), (theirs, other) = np.median(pairs, axis=0)
         for values, value in zip(costs.values(), (ours, theirs, own, other), strict=True):
             values[clients] = float(value)
         yield Row(
-            asked(clients),
+            rate_of(clients),
             f"{ours:.0f}/s, p50 {own:.0f} ms",
             f"{theirs:.0f}/s, p50 {other:.0f} ms: plain server",
             statistics.median(a[0] / b[0] for a, b in pairs),
@@ -206,12 +194,9 @@ def throughput(gateway: int, baseline: int, script: Path, sizes: Sizes, alone: f
 
 
 def ask_many(port: int, texts: list[str], n: int, sizes: Sizes, every: Callable[[], None] = lambda: None) -> Counter:
-    """Ask `n` times with `AT_ONCE` clients, and do something else every so often. -> the statuses, how often each."""
-    lock, turn, statuses = (
-        threading.Lock(),
-        iter(tqdm(range(1, n + 1), "requests", mininterval=1, leave=False)),
-        Counter(),
-    )
+    """Send `n` requests from `FAULT_CLIENTS` clients; call `every` now and then. -> how often each status came."""
+    lock, statuses = threading.Lock(), Counter()
+    turn = iter(tqdm(range(1, n + 1), "requests", mininterval=1, leave=False))
 
     def client() -> None:
         while True:
@@ -224,7 +209,7 @@ def ask_many(port: int, texts: list[str], n: int, sizes: Sizes, every: Callable[
             with lock:
                 statuses[status or "no answer"] += 1
 
-    clients = [threading.Thread(target=client) for _ in range(AT_ONCE)]
+    clients = [threading.Thread(target=client) for _ in range(FAULT_CLIENTS)]
     for thread in clients:
         thread.start()
     for thread in clients:
@@ -233,18 +218,18 @@ def ask_many(port: int, texts: list[str], n: int, sizes: Sizes, every: Callable[
 
 
 def held(process: psutil.Process, gateway: int, texts: list[str], sizes: Sizes) -> Row:
-    """Memory after many requests, over memory after few."""
+    """Compare the memory after many requests with the memory after a few."""
     after = []
     for n in (sizes.every, sizes.many - sizes.every):
         statuses = ask_many(gateway, texts, n, sizes)
         assert set(statuses) == {200}, statuses
         after.append(memory(process))
-    what = f"memory after {sizes.many:,} requests over memory after {sizes.every}"
-    return Row(what, f"{after[1] / after[0]:.3f} ({after[1]:.2f} GiB)", f"{after[0]:.2f} GiB", bar="≤ 1.05")
+    name = f"memory after {sizes.many:,} requests over memory after {sizes.every}"
+    return Row(name, f"{after[1] / after[0]:.3f} ({after[1]:.2f} GiB)", f"{after[0]:.2f} GiB", bar="≤ 1.05")
 
 
 def faults(process: psutil.Process, gateway: int, log: Path, texts: list[str], sizes: Sizes) -> Row:
-    """Clients that ask while kernels are killed, and what becomes of their requests."""
+    """Count the statuses of requests while kernels are killed."""
     killed = []
     statuses = ask_many(gateway, texts, sizes.many, sizes, lambda: killed.append(kill_one(process)))
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
@@ -252,22 +237,25 @@ def faults(process: psutil.Process, gateway: int, log: Path, texts: list[str], s
         line["requests"] for line in lines if line["event"] == "a kernel was lost" and "within" not in line["why"]
     )
     counts = ", ".join(f"{times:,} × {status}" for status, times in statuses.items())
-    value = f"{counts}; {lost} were on a kernel when it was killed ({sum(killed)} of them)"
-    what = f"{sizes.many:,} requests, {AT_ONCE} clients, a kernel killed every {sizes.every}"
-    return Row(what, value, bar="a 503 for those, 0 hung")
+    value = f"{counts}; {lost} were with a kernel when it was killed ({sum(killed)} kernels)"
+    name = f"{sizes.many:,} requests, {FAULT_CLIENTS} clients, a kernel killed every {sizes.every}"
+    return Row(name, value, bar="a 503 for those, 0 hung")
 
 
 def kill_one(process: psutil.Process) -> bool:
-    """Kill the kernel that has served longest, if there is any."""
-    kernels = [kernel for child in process.children() for kernel in child.children()]  # forked by one child
+    """Kill the oldest kernel. -> True if there was one."""
+    kernels = [kernel for child in process.children() for kernel in child.children()]  # the fork server's children
     if kernels:
         min(kernels, key=psutil.Process.create_time).kill()
     return bool(kernels)
 
 
 def contract(port: int, run: Path, scratch: Path) -> Row:
-    """Schemathesis against openapi.json, every check, with a token."""
-    environment = {"SCHEMATHESIS_HOOKS": str(ROOT / "tests/contract.py"), "TRACKS": str(run / "tracks.parquet")}
+    """Run all checks of Schemathesis against openapi.json, with a token."""
+    environment = {
+        "SCHEMATHESIS_HOOKS": str(ROOT / "tests/serve/schema_hooks.py"),
+        "TRACKS": str(run / "tracks.parquet"),
+    }
     command = [Path(sys.executable).with_name("schemathesis"), "run", f"http://127.0.0.1:{port}/openapi.json"]
     options = ["--checks", "all", "--max-examples", "5000", "--workers", "2", "--no-color"]
     options += ["-H", f"Authorization: {TOKEN['Authorization']}"]
@@ -278,12 +266,12 @@ def contract(port: int, run: Path, scratch: Path) -> Row:
     cases = re.search(r"(\d+) generated, .+", ran.stdout)
     if ran.returncode:
         print(ran.stdout, ran.stderr, file=sys.stderr)
-    said = "failed: see above" if ran.returncode else cases[0]
-    return Row("schemathesis, all checks", said, bar="≥ 5,000 cases, 0 failures")
+    result = "failed: see above" if ran.returncode else cases[0]
+    return Row("schemathesis, all checks", result, bar="≥ 5,000 cases, 0 failures")
 
 
 def measure(run: Path, quick: bool) -> Iterator[Row | Growth]:
-    """Both servers, on ports of their own; the contract is left out of the quick form (a test has it)."""
+    """Measure both servers. The quick form leaves out the contract, which a test covers."""
     sizes = QUICK if quick else FULL
     with tempfile.TemporaryDirectory() as folder:
         scratch, texts = Path(folder), apart(bodies, run)
@@ -292,11 +280,21 @@ def measure(run: Path, quick: bool) -> Iterator[Row | Growth]:
         (scratch / "bodies").write_text("\n".join(texts))
         os.environ["BODIES"] = str(scratch / "bodies")
         ours, theirs, several, strict = (free_port() for _ in range(4))
-        gateway = [sys.executable, "-m", "lib.serve.gateway", "--run", str(run), "--kernels", str(KERNELS), "--port"]
+        gateway = [
+            sys.executable,
+            "-m",
+            "lib.workbook",
+            "serve",
+            "--run",
+            str(run),
+            "--kernels",
+            str(KERNELS),
+            "--port",
+        ]
         uvicorn = [sys.executable, "-m", "uvicorn", "--app-dir", str(ROOT / "benchmarks"), "--log-level", "warning"]
         log = scratch / "gateway.log"
         with server([*gateway, str(ours)], ours, log, KG_AUTH_TOKEN="") as process:
-            yield held(process, ours, texts, sizes)  # first: later, all that grows has grown
+            yield held(process, ours, texts, sizes)  # first, because memory grows at the beginning
             with server([*uvicorn, "--port", str(theirs), "baseline:app"], theirs, scratch / "log", RUN=str(run)):
                 first, alone = latency(ours, run, script, sizes)
                 yield first

@@ -1,6 +1,8 @@
 """One small real run, made once by the real runner, for every test that needs a run."""
 
+import os
 import shutil
+import socket
 import sys
 from pathlib import Path
 
@@ -11,19 +13,39 @@ from playwright.sync_api import sync_playwright
 
 from lib.core import base_models, encoder, paths
 from lib.search import forms, indexing
-from lib.workbook import runner
+from lib.workbook import cli
 
 SMALL = ["n_tracks=400", "n_requests=300", "n_pairs=128", "debug_tracks=200", "min_per_mood=5", "static_texts=0"]
+
+
+# Fixtures that train a model, serve one or open a browser: `make check` leaves out the tests that use them.
+SLOW = {"small_run", "service", "chromium"}
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests that need a trained model, a server or a browser as slow."""
+    for item in items:
+        if SLOW & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")
 def small_run() -> Path:
     """Notebooks 01 to 05 with quick.yaml made small. The runner itself sees whether any of it must be run again."""
+    if frozen := os.environ.get("SMALL_RUN"):
+        return Path(frozen)
     where = paths.ROOT / "outputs" / "test" / "small"
     where.mkdir(parents=True, exist_ok=True)
     with FileLock(where.with_suffix(".lock")):  # tests run in two processes
-        assert runner.main([str(paths.ROOT / "params/quick.yaml"), "--set", f"run_dir={where}", *SMALL]) == 0
+        assert cli.main(["run", "params/quick.yaml", f"run_dir={where}", *SMALL]) == 0
     return where
+
+
+def free_port() -> int:
+    """Return a port of this machine that no process listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def untuned(run: Path, where: Path) -> Path:

@@ -1,98 +1,124 @@
-"""Inside a notebook kernel: run the cells of an address for each request, and keep what they print."""
+"""A kernel's own process: it runs the cells that the gateway sends, and returns what they print."""
 
 from __future__ import annotations
 
 import asyncio
 import io
 import json
+import os
+import signal
+import socket
+import threading
 import traceback
 from contextlib import redirect_stderr, redirect_stdout
-from functools import lru_cache
+from multiprocessing import parent_process
 from pathlib import Path
 from types import CodeType
 
-from IPython import get_ipython
+from ipykernel.inprocess.ipkernel import InProcessKernel
+from tqdm import tqdm
+
+from lib.core.paths import ROOT
+
+LIMIT = 2**30  # bytes of a batch of requests, or of its answers
 
 
-async def serve(socket: str, limit: int) -> None:
-    """Answer what is asked over a Unix socket, as long as this kernel lives.
+def serve(connection: socket.socket) -> None:
+    """Be a kernel until the gateway ends. The gateway kills a kernel that it no longer needs."""
+    threading.Thread(target=_end_with_gateway, daemon=True).start()
+    os.setsid()  # a Ctrl-C in the terminal stops the gateway, which lets its kernels finish their requests
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.chdir(ROOT)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)  # the output of libraries must not mix with the gateway's log
+    os.dup2(nowhere, 2)
+    tqdm.set_lock(threading.RLock())  # tqdm's own lock is a semaphore of the system, which a killed kernel would leave
+    asyncio.run(_converse(connection))
 
-    The kernel's own protocol takes 4 ms for a cell that does nothing. Here a line is a batch of requests, the arguments
-    of `run` as JSON; the line that comes back is what that returns. The kernel's loop takes both, one after the other.
 
-    Args:
-        socket: a path, where nothing is yet.
-        limit: bytes that a line may have.
-    """
-    await asyncio.start_unix_server(_converse, socket, limit=limit)
+def _end_with_gateway() -> None:
+    parent_process().join()
+    os._exit(1)
 
 
-async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _converse(connection: socket.socket) -> None:
+    """Load cells and answer requests. A message and its reply are one line of JSON each."""
+    reader, writer = await asyncio.open_connection(sock=connection, limit=LIMIT)
+    notebook = Notebook()
     while line := await reader.readline():
-        writer.write(json.dumps(run(*json.loads(line))).encode() + b"\n")
+        message = json.loads(line)
+        reply = await notebook.load(**message) if "startup" in message else notebook.answer(**message)
+        writer.write(json.dumps(reply).encode() + b"\n")
         await writer.drain()
 
 
-def run(cell: str, info: str | None, together: str | None, requests: list[str]) -> list[tuple[str, str, str, str]]:
-    """Answer requests with the cells of one address.
+class Notebook:
+    """The cells of a notebook in an IPython shell. A Jupyter kernel without its sockets provides the shell."""
 
-    The answer is the last line that a cell prints which is a JSON object. Whatever else it prints is handed back
-    apart: a stray print must not reach the client.
+    def __init__(self) -> None:
+        self.shell = InProcessKernel().shell
+        self.endpoints: dict[str, list[CodeType | None]] = {}
 
-    Args:
-        cell: the source of the cell `# POST /recommend`, say, which finds a request in REQUEST.
-        info: that of its ResponseInfo cell, which prints status and headers, if there is one.
-        together: that of its Together cell, if there is one: it runs first where several requests wait, all of them
-            in REQUESTS, to do for all at once what costs less so.
-        requests: JSON texts.
+    async def load(self, startup: list[str], endpoints: dict[str, list[str | None]]) -> str:
+        """Run the start-up cells and compile the others. -> the error, "" if there is none."""
+        try:
+            for source in startup:
+                with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+                    code = self.shell.transform_cell(source)
+                    result = await self.shell.run_cell_async(source, silent=True, transformed_cell=code)
+                result.raise_error()
+            self.endpoints = {name: [self._compile(source) for source in cells] for name, cells in endpoints.items()}
+        except (Exception, SystemExit) as error:
+            return f"{type(error).__name__}: {error}"
+        return ""
 
-    Returns:
-        Of each request body, response info, what else was printed, error.
-    """
-    names = get_ipython().user_ns
-    said = ""
-    if together and len(requests) > 1:
-        names["REQUESTS"] = requests
-        said = "".join(_run(together))  # an error too: no answer is lost by it, as each request does its own work
-    answers = []
-    for request in requests:
-        names["REQUEST"] = request
-        body, other, error = _printed(cell)
-        head = ""
-        if info and not error:
-            head, more, error = _printed(info)
-            other += more
-        answers.append((body, head, said + other, error))
-        said = ""
-    return answers
+    def answer(self, address: str, requests: list[str]) -> list[tuple[str, str, str, str]]:
+        """Answer requests with the cells of one address, which find each request (JSON) in REQUEST.
 
+        The answer is the last line of output that is a JSON object. Other output is returned separately: a stray
+        print must not reach the client. An address may have a Together cell. It runs first if there are several
+        requests, which it finds in REQUESTS.
 
-def _printed(source: str) -> tuple[str, str, str]:
-    """Run a cell. -> its last line that is a JSON object, its other output, its error."""
-    out, err, error = _run(source)
-    lines = out.split("\n")  # JSON may have other ends of lines inside
-    last = next((i for i in reversed(range(len(lines))) if lines[i].startswith("{")), None)
-    if last is None or error:
-        return "", out + err, error or "the cell printed no JSON object"
-    return lines[last], "\n".join(lines[:last] + lines[last + 1 :]) + err, ""
+        Returns:
+            For each request: body, response info, other output, error.
+        """
+        cell, info, together = self.endpoints[address]
+        names, other = self.shell.user_ns, ""
+        if together and len(requests) > 1:
+            names["REQUESTS"] = requests
+            other = "".join(self._run(together))  # an error, too: the answer's cell does not depend on this one
+        answers = []
+        for request in requests:
+            names["REQUEST"] = request
+            body, more, error = self._output(cell)
+            head, other = "", other + more
+            if info and not error:
+                head, more, error = self._output(info)
+                other += more
+            answers.append((body, head, other, error))
+            other = ""
+        return answers
 
+    def _output(self, code: CodeType) -> tuple[str, str, str]:
+        """Run a cell. -> its last line that is a JSON object, its other output, its error."""
+        out, err, error = self._run(code)
+        lines = out.split("\n")  # not splitlines: JSON may contain Unicode's other line breaks
+        last = next((i for i in reversed(range(len(lines))) if lines[i].startswith("{")), None)
+        if last is None or error:
+            return "", out + err, error or "the cell printed no JSON object"
+        return lines[last], "\n".join(lines[:last] + lines[last + 1 :]) + err, ""
 
-def _run(source: str) -> tuple[str, str, str]:
-    """Run a cell. -> what it printed to stdout, and to stderr; its error."""
-    out, err, failed = io.StringIO(), io.StringIO(), ""
-    try:
-        with redirect_stdout(out), redirect_stderr(err):
-            exec(_compiled(source), get_ipython().user_ns)
-    except (Exception, SystemExit) as error:
-        at = [f"{Path(f.filename).name} line {f.lineno}" for f in traceback.extract_tb(error.__traceback__)[-1:]]
-        failed = f"{type(error).__name__} at {' '.join(at)}: {error}"
-    return out.getvalue(), err.getvalue(), failed
+    def _run(self, code: CodeType) -> tuple[str, str, str]:
+        """Run a cell. -> its output on stdout, its output on stderr, its error."""
+        out, err, failure = io.StringIO(), io.StringIO(), ""
+        try:
+            with redirect_stdout(out), redirect_stderr(err):
+                exec(code, self.shell.user_ns)
+        except (Exception, SystemExit) as error:
+            at = [f"{Path(f.filename).name} line {f.lineno}" for f in traceback.extract_tb(error.__traceback__)[-1:]]
+            failure = f"{type(error).__name__} at {' '.join(at)}: {error}"
+        return out.getvalue(), err.getvalue(), failure
 
-
-@lru_cache
-def _compiled(source: str) -> CodeType:
-    """A cell as code, its magics translated; made once, which takes as long as to run it.
-
-    Not all is as in a notebook: there is no `await` outside functions, and a last expression is not shown.
-    """
-    return compile(get_ipython().transform_cell(source), "cell", "exec", dont_inherit=True)
+    def _compile(self, source: str | None) -> CodeType | None:
+        """Compile a cell with its magics. It cannot `await`, and its last expression is not displayed."""
+        return source and compile(self.shell.transform_cell(source), "cell", "exec", dont_inherit=True)

@@ -1,69 +1,68 @@
-"""The contract of POST /recommend: what a request may hold and what comes back. It knows nothing of Jupyter."""
+"""The contract of POST /recommend: valid requests and their answers. This module does not depend on Jupyter or HTTP."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    StrictBool,
-    StrictFloat,
-    StrictInt,
-    StrictStr,
-    StringConstraints,
-    ValidationError,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, WithJsonSchema, model_validator
 
-if TYPE_CHECKING:  # the gateway needs the contract, not PyTorch
+if TYPE_CHECKING:  # the gateway uses the contract without loading PyTorch
     import numpy as np
 
     from lib.search.recommender import Recommender
 
-
 DEFAULT_TOP_K = 5
 BODY_LIMIT = 64 * 1024  # bytes
-# A JSON schema's maxLength counts what is trimmed, so the rule is said as a pattern, with Unicode's white space.
+QUOTE_LIMIT = 1000  # characters of an error message
+# JSON Schema's maxLength counts the spaces that trimming removes. So a pattern states the rule, with Unicode's spaces.
 SPACE = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 TRIMMED = rf"^[{SPACE}]*[^{SPACE}]([\s\S]{{0,998}}[^{SPACE}])?[{SPACE}]*$"
 Text = Annotated[
-    StrictStr,
+    str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=1000),
     WithJsonSchema({"type": "string", "pattern": TRIMMED}),
 ]
-TopK = Annotated[StrictInt, Field(ge=1, le=10)]
-Diversity = Annotated[StrictFloat, Field(ge=0, le=1)]
-TrackId = Annotated[StrictStr, Field(json_schema_extra={"format": "track-id"})]
-QUOTED = 1000  # characters of an error that are told
-COUNTS = ("top_k", "num_recommendations")  # two names of one value: where both are numbers, they are the same
-ONE_COUNT = {
+TopK = Annotated[int, Field(ge=1, le=10)]
+Diversity = Annotated[float, Field(ge=0, le=1)]
+TrackId = Annotated[str, Field(json_schema_extra={"format": "track-id"})]
+COUNTS = ("top_k", "num_recommendations")
+ONE_COUNT = {  # two integers must be equal
     "if": {"required": [*COUNTS], "properties": {name: {"type": "integer"} for name in COUNTS}},
     "then": {"oneOf": [{"properties": {name: {"const": n} for name in COUNTS}} for n in range(1, 11)]},
+}
+# For each error status: the code in the body, and the description in openapi.json.
+ERRORS = {
+    400: ("not_json", "The body is not JSON, or a field is wrong: `field` names it."),
+    401: ("unauthorized", "The token is missing or wrong."),
+    404: ("not_found", "There is no such path."),
+    405: ("method_not_allowed", "The path does not allow this method."),
+    413: ("too_large", "The body is too large."),
+    415: ("unsupported_media_type", "The body is not plain application/json."),
+    429: ("too_many_requests", "Too many requests are waiting."),
+    500: ("internal", "The service failed; its log says why."),
+    503: ("unavailable", "The service did not answer in time."),
 }
 
 
 class RecommendRequest(BaseModel):
-    """What the listener asks."""
+    """A listener's request."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra=ONE_COUNT)
+    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=ONE_COUNT)
 
     text: Text = Field(
-        description="1 to 1000 characters after trimming: what the listener wants, in words.",
+        description="What the listener would like to hear; 1 to 1000 characters after trimming.",
         examples=["Jazzy lo-fi beats for studying"],
     )
-    top_k: TopK | None = Field(None, description=f"How many tracks; {DEFAULT_TOP_K} if absent.")
+    top_k: TopK | None = Field(None, description=f"The number of tracks; {DEFAULT_TOP_K} by default.")
     num_recommendations: TopK | None = Field(None, description="Another name for top_k.")
-    mood: StrictStr | None = Field(None, description="Only tracks of this mood.")
+    mood: str | None = Field(None, description="Return only tracks of this mood.")
     liked: list[TrackId] = Field([], description="Ids of tracks that pull the request towards them.")
     disliked: list[TrackId] = Field([], description="Ids of tracks that push the request away from them.")
-    diversity: Diversity | None = Field(None, description="0: the nearest, however alike; 1: as unlike as can be.")
-    explain: StrictBool = Field(False, description="Say of each track why it fits.")
+    diversity: Diversity | None = Field(None, description="0: the nearest tracks; 1: tracks as different as possible.")
+    explain: bool = Field(False, description="Explain why each track fits.")
 
     @model_validator(mode="after")
     def _one_count(self) -> RecommendRequest:
@@ -71,49 +70,54 @@ class RecommendRequest(BaseModel):
             raise ValueError("top_k and num_recommendations are two names of one value, and they differ")
         return self
 
+    @property
+    def count(self) -> int:
+        """The number of tracks to return."""
+        return self.top_k or self.num_recommendations or DEFAULT_TOP_K
+
 
 class Word(BaseModel):
-    """A word of the track's text and its share of the score, negative where it speaks against the track."""
+    """A word of the track's text and its share of the score. A negative share speaks against the track."""
 
     word: str
     share: float
 
 
 class Mood(BaseModel):
-    """A mood and the cosine similarity of the track to the mean of its tracks."""
+    """A mood and the cosine similarity of the track to the mean of the mood's tracks."""
 
     mood: str
     similarity: float
 
 
 class Why(BaseModel):
-    """Why a track fits: the words that carried the match, and its nearest moods."""
+    """The words that carried the match, and the track's nearest moods."""
 
     words: list[Word]
     moods: list[Mood]
 
 
 class Track(BaseModel):
-    """One recommended track."""
+    """A recommended track."""
 
     id: str
     title: str
     artist: str
     mood: str
-    score: float = Field(description="Cosine similarity; never increasing down the list.")
+    score: float = Field(description="Cosine similarity; never increases down the list.")
     match: str = Field(description="strong above 0.7, moderate from 0.5, borderline from 0.4, weak below.")
-    why: Why | None = Field(None, description="Only where explain was true.")
+    why: Why | None = Field(None, description="Present where the request has explain=true.")
 
 
 class RecommendResponse(BaseModel):
-    """The best tracks, best first, and the SHA-256 of the model that found them."""
+    """The best tracks, best first, and the SHA-256 of the model."""
 
     tracks: list[Track]
     model: str
 
 
 class Error(BaseModel):
-    """What was wrong, and with which field."""
+    """An error: its code, a message for people, and the field that is wrong."""
 
     code: str
     message: str
@@ -121,7 +125,7 @@ class Error(BaseModel):
 
 
 class ErrorResponse(BaseModel):
-    """Every answer that is not a success."""
+    """The body of every answer that is not a success."""
 
     error: Error
 
@@ -133,7 +137,7 @@ class Health(BaseModel):
 
 
 class Ready(BaseModel):
-    """The service can answer: how many tracks, which model, form of it and index, and (from the gateway) kernels."""
+    """The service can answer: its tracks, its model, encoder and index, and (from the gateway) its kernels."""
 
     status: str = "ready"
     tracks: int
@@ -144,147 +148,88 @@ class Ready(BaseModel):
     kernels_ready: int | None = None
 
 
-# What the service refuses or fails, by status: the code of the error, and what is said of it in the contract.
-CODES = {
-    400: "not_json",
-    401: "unauthorized",
-    404: "not_found",
-    405: "method_not_allowed",
-    413: "too_large",
-    415: "unsupported_media_type",
-    429: "too_many_requests",
-    503: "unavailable",
-}
-ERRORS = {
-    400: "The body is not JSON, or a field is wrong: `field` names it.",
-    401: "No token was sent, or a wrong one.",
-    413: "The body is too large.",
-    415: "The body is not plain application/json.",
-    429: "Too many requests wait.",
-    500: "The service failed; its log says why.",
-    503: "There was no answer in time.",
-}
-
-
 @dataclass(frozen=True)
 class Answer:
-    """A status and a JSON body, ready to print from a notebook cell."""
+    """A status and a JSON body, ready to be printed by a notebook cell."""
 
     status: int
     body: str
-    headers: dict = field(default_factory=lambda: {"Content-Type": "application/json"})
 
     @property
     def info(self) -> str:
-        """What a Kernel Gateway ResponseInfo cell prints."""
-        return json.dumps({"status": self.status, "headers": self.headers})
+        """Status and headers as JSON: the output of Kernel Gateway's ResponseInfo cells."""
+        return json.dumps({"status": self.status, "headers": {"Content-Type": "application/json"}})
 
 
-def shorten(text: str) -> str:
-    """The beginning of a long text."""
-    return text if len(text) <= QUOTED else text[: QUOTED - 1] + "…"
-
-
-def failure(status: int, code: str, message: str, field: str | None = None) -> Answer:
-    """An error answer in the contract's form; what it quotes of the request may be as long as that, and is cut."""
-    error = ErrorResponse(error=Error(code=code, message=shorten(message), field=field and shorten(field)))
-    return Answer(status, error.model_dump_json())
+def failure(status: int, message: str, field: str | None = None, code: str | None = None) -> Answer:
+    """Return an error answer. Long quotes of the request are cut. The code is the status's own by default."""
+    error = Error(code=code or ERRORS.get(status, ERRORS[500])[0], message=_cut(message), field=field and _cut(field))
+    return Answer(status, ErrorResponse(error=error).model_dump_json())
 
 
 def recommend(recommender: Recommender, request: str, vectors: Mapping[str, np.ndarray] | None = None) -> Answer:
     """Answer one POST /recommend.
 
     Args:
-        request: Kernel Gateway's REQUEST, a JSON text whose "body" is the HTTP body, parsed or as text.
+        request: Kernel Gateway's REQUEST: a JSON text whose "body" is the HTTP body, parsed or as text.
         vectors: the vectors of texts that `encode_together` has encoded.
     """
-    asked = read(_body(request))
-    return asked if isinstance(asked, Answer) else answer(recommender, asked, (vectors or {}).get(asked.text))
+    parsed = parse(_body(request))
+    return parsed if isinstance(parsed, Answer) else answer(recommender, parsed, (vectors or {}).get(parsed.text))
 
 
-def read(body: str | bytes) -> RecommendRequest | Answer:
-    """What a body asks, or the answer that says what is wrong with it."""
+def parse(body: str | bytes) -> RecommendRequest | Answer:
+    """Return the request in an HTTP body, or the error answer if the body is not valid."""
     try:
         return RecommendRequest.model_validate_json(body)
     except ValidationError as error:
         return _invalid(error)
 
 
-def answer(recommender: Recommender, asked: RecommendRequest, vector: np.ndarray | None = None) -> Answer:
-    """Answer a valid request. `vector` is the text's vector, from a caller that has encoded it already."""
-    if asked.mood is not None and asked.mood not in recommender.moods:
+def answer(recommender: Recommender, request: RecommendRequest, vector: np.ndarray | None = None) -> Answer:
+    """Answer a valid request. A caller that has encoded the text already passes its vector, (d,)."""
+    if request.mood is not None and request.mood not in recommender.moods:
         moods = f"there are {', '.join(recommender.moods)}" if recommender.moods else "this catalogue has no moods"
-        return failure(400, "unknown_mood", f"No track has the mood {asked.mood!r}; {moods}.", "mood")
+        return failure(400, f"No track has the mood {request.mood!r}; {moods}.", "mood", "unknown_mood")
     for name in ("liked", "disliked"):
-        if unknown := [track for track in getattr(asked, name) if track not in recommender.ids]:
+        if unknown := [track for track in getattr(request, name) if track not in recommender.ids]:
             more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
-            return failure(400, "unknown_track", f"No such track: {', '.join(unknown[:10])}{more}.", name)
-    top_k = asked.top_k or asked.num_recommendations or DEFAULT_TOP_K
-    diversity = {} if asked.diversity is None else {"diversity": asked.diversity}
+            return failure(400, f"No such track: {', '.join(unknown[:10])}{more}.", name, "unknown_track")
     try:
-        query = recommender.query(asked.text, asked.liked, asked.disliked, vector)
+        query = recommender.query(request.text, request.liked, request.disliked, vector)
     except ValueError as error:
-        return failure(400, "invalid_value", f"The field 'text' says nothing: {error}.", "text")
-    found = recommender.search(query, top_k, asked.mood, [*asked.liked, *asked.disliked], **diversity)
-    if asked.explain and found:
-        reasons = recommender.explain(query, [track["id"] for track in found])
-        found = [track | {"why": why} for track, why in zip(found, reasons, strict=True)]
-    response = RecommendResponse(tracks=found, model=recommender.fingerprints["model"])
+        return failure(400, f"The field 'text' says nothing: {error}.", "text", "invalid_value")
+    diversity = {} if request.diversity is None else {"diversity": request.diversity}
+    rated = [*request.liked, *request.disliked]
+    tracks = recommender.search(query, request.count, request.mood, rated, **diversity)
+    if request.explain and tracks:
+        reasons = recommender.explain(query, [track["id"] for track in tracks])
+        tracks = [track | {"why": why} for track, why in zip(tracks, reasons, strict=True)]
+    response = RecommendResponse(tracks=tracks, model=recommender.fingerprints["model"])
     return Answer(200, response.model_dump_json(exclude_none=True))
 
 
 def encode_together(recommender: Recommender, requests: list[str]) -> dict[str, np.ndarray]:
     """Encode the texts of several requests in one batch, which costs less than one by one. -> text: (d,) float32."""
-    parsed = [read(_body(request)) for request in requests]  # `recommend` refuses the invalid ones later
+    parsed = [parse(_body(request)) for request in requests]  # `recommend` refuses the invalid ones later
     texts = [request.text for request in parsed if isinstance(request, RecommendRequest)]
     return dict(zip(texts, recommender.encode(texts), strict=True))
 
 
 def health() -> Answer:
-    """The process is alive."""
+    """Answer GET /health."""
     return Answer(200, Health().model_dump_json())
 
 
 def ready(recommender: Recommender, vector: np.ndarray | None = None) -> Answer:
-    """Encode a text (unless its vector is passed), search once, and return the fingerprints of model and index."""
+    """Answer GET /ready: encode a text (unless its vector is passed) and search for it."""
     recommender.search(recommender.query("ready?", vector=vector), 1)
-    said = Ready(tracks=len(recommender.tracks), **recommender.fingerprints)
-    return Answer(200, said.model_dump_json(exclude_none=True))
+    response = Ready(tracks=len(recommender.tracks), **recommender.fingerprints)
+    return Answer(200, response.model_dump_json(exclude_none=True))
 
 
-def openapi(recommender: Recommender, token: str | None = None) -> Answer:
-    """The contract as OpenAPI 3.1, from the models that validate, with the moods that this catalogue has.
-
-    Args:
-        token: what listeners must send, if anything; the document says that something is asked for, not what.
-    """
-    schemas = {}
-    for model in (RecommendRequest, RecommendResponse, ErrorResponse, Health, Ready):
-        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-        schemas |= schema.pop("$defs", {}) | {model.__name__: schema}
-    moods = [{"enum": recommender.moods}] if recommender.moods else []
-    schemas["RecommendRequest"]["properties"]["mood"]["anyOf"] = [*moods, {"type": "null"}]
-    recommend = {
-        "summary": "Type how you feel, get songs.",
-        "requestBody": {"required": True, "content": _content("RecommendRequest")},
-        "responses": {"200": _said("The best tracks, best first.", _content("RecommendResponse"))} | _errors(*ERRORS),
-    }
-    figures = {"text/plain": {"schema": {"type": "string"}}}
-    anything = {"application/json": {"schema": {"type": "object"}}}
-    document = {
-        "openapi": "3.1.0",
-        "info": {"title": "Text-to-music recommendation", "version": "1"},
-        "paths": {
-            "/recommend": {"post": recommend},
-            "/health": {"get": _look("The process is alive.", _content("Health")) | {"security": []}},
-            "/ready": {"get": _look("Model and index answer.", _content("Ready")) | {"security": []}},
-            "/metrics": {"get": _look("Figures of the service in Prometheus' text format.", figures)},
-            "/openapi.json": {"get": _look("This document.", anything)},
-        },
-        "components": {"schemas": schemas, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
-        "security": [{"token": []}] if token else [],
-    }
-    return Answer(200, json.dumps(document))
+def _cut(text: str) -> str:
+    return text if len(text) <= QUOTE_LIMIT else text[: QUOTE_LIMIT - 1] + "…"
 
 
 def _body(request: str) -> str:
@@ -292,40 +237,20 @@ def _body(request: str) -> str:
     return body if isinstance(body, str) else json.dumps(body)
 
 
-def _content(schema: str) -> dict:
-    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
-
-
-def _said(description: str, content: dict, headers: dict[str, str] | None = None) -> dict:
-    headers = {"X-Request-Id": "Of this request, in the log too: the client's, or a new one."} | (headers or {})
-    named = {name: {"description": said, "schema": {"type": "string"}} for name, said in headers.items()}
-    return {"description": description, "content": content, "headers": named}
-
-
-def _errors(*statuses: int) -> dict:
-    later = {"Retry-After": "Seconds to wait before asking again."}
-    return {str(s): _said(ERRORS[s], _content("ErrorResponse"), later if s in (429, 503) else {}) for s in statuses}
-
-
-def _look(description: str, content: dict) -> dict:
-    """An address that is only looked at."""
-    return {"summary": description, "responses": {"200": _said(description, content)} | _errors(401, 413, 415, 503)}
-
-
 def _invalid(error: ValidationError) -> Answer:
-    """The first thing that was wrong, in words."""
+    """Return an answer that explains the first error."""
     first = error.errors()[0]
-    name = str(first["loc"][0]) if first["loc"] else None
-    if first["type"] == "json_invalid":
-        return failure(400, "not_json", f"The body is not JSON: {first['ctx']['error']}.")
-    if first["type"] == "missing":
-        return failure(400, "missing_field", f"The field {name!r} is required.", name)
-    if first["type"] == "extra_forbidden":
-        known = ", ".join(RecommendRequest.model_fields)
-        return failure(400, "unknown_field", f"There is no field {name!r}; there are {known}.", name)
-    if first["type"] == "string_too_short":
-        return failure(400, "invalid_value", f"The field {name!r} is empty: say what you would like to hear.", name)
-    if name is None and first["type"] == "model_type":
-        return failure(400, "not_an_object", "The body must be a JSON object with a field 'text'.")
+    kind, name = first["type"], str(first["loc"][0]) if first["loc"] else None
+    if kind == "json_invalid":
+        return failure(400, f"The body is not JSON: {first['ctx']['error']}.")
+    if kind == "missing":
+        return failure(400, f"The field {name!r} is required.", name, "missing_field")
+    if kind == "extra_forbidden":
+        fields = ", ".join(RecommendRequest.model_fields)
+        return failure(400, f"There is no field {name!r}; there are {fields}.", name, "unknown_field")
+    if kind == "string_too_short":
+        return failure(400, f"The field {name!r} is empty: say what you would like to hear.", name, "invalid_value")
+    if kind == "model_type":
+        return failure(400, "The body must be a JSON object with a field 'text'.", None, "not_an_object")
     message = first["msg"].removeprefix("Value error, ")
-    return failure(400, "invalid_value", f"{name}: {message}." if name else f"{message}.", name or "top_k")
+    return failure(400, f"{name}: {message}." if name else f"{message}.", name or "top_k", "invalid_value")

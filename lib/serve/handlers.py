@@ -1,4 +1,4 @@
-"""What the gateway answers over HTTP: who may ask, what may be sent, errors as JSON, a line in the log for each."""
+"""HTTP: tokens, limits of a request, errors as JSON, and a log line for each request."""
 
 from __future__ import annotations
 
@@ -9,239 +9,229 @@ import logging
 import os
 import re
 import uuid
-from typing import TYPE_CHECKING
 
 from kernel_gateway.notebook_http.request_utils import headers_to_dict, parse_args
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from lib.serve import contract
-from lib.serve.kernels import Broken, Lost
+from lib.serve.kernels import Broken, Lost, Reply
 from lib.serve.pool import Full
+from lib.serve.service import Service
 
-if TYPE_CHECKING:
-    from lib.serve.gateway import Personality
-
-
-TOKEN = "KG_AUTH_TOKEN"  # Kernel Gateway's own name for it
-GONE = 499  # nginx's word for a client that did not wait
-OPEN = ("/health", "/ready")  # what a load balancer's probe asks without a token
+TOKEN = "KG_AUTH_TOKEN"  # Kernel Gateway's own environment variable
+CLIENT_GONE = 499  # nginx's status for a client that closed the connection
+OPEN = ("/health", "/ready")  # the probes of a load balancer have no token
 REQUEST_ID = re.compile(r"[\w.:-]{1,100}")
 REQUESTS = Counter("recommend_requests", "Requests by path and status.", ["path", "status"])
 SECONDS = Histogram("recommend_request_seconds", "Seconds from request to answer.", ["path"])
+RETRY, CLOSE = {"Retry-After": "1"}, {"Connection": "close"}
 log = logging.getLogger(__name__)
 
 
-@stream_request_body  # so that a body over the limit is refused before it is read
+class Refusal(HTTPError):
+    """An error answer with a message for the client."""
+
+    def __init__(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(status)
+        self.message, self.headers = message, headers or {}
+
+
+@stream_request_body  # refuses a large body before it is read
 class Handler(RequestHandler):
-    """What holds of every address: who may ask, what may be sent, errors as JSON, one line in the log."""
+    """The rules of every address."""
 
     SUPPORTED_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY")
     methods: tuple[str, ...] = ("GET",)
-    name = "other"  # in the metrics: a path that anybody can make up must not become a label
-    id = None
+    name = "other"  # the label in the metrics; clients can invent paths, so a path is not a label
 
-    def prepare(self):
-        """Refuse what can be refused by its headers."""
-        asked, headers = self.request, self.request.headers
-        given = headers.get("X-Request-Id", "")
-        self.id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    def initialize(self, service: Service) -> None:
+        self.service, self.body = service, bytearray()
+
+    def set_default_headers(self) -> None:
+        """Set the headers of every answer. Tornado calls this method first, and again before an error."""
+        own = self.request.headers.get("X-Request-Id", "")
+        self.id = vars(self).get("id") or (own if REQUEST_ID.fullmatch(own) else uuid.uuid4().hex)
         self.set_header("X-Request-Id", self.id)
         self.set_header("Content-Type", "application/json")
-        self.body = bytearray()
-        self.personality.under_way.add(self)
-        if self.personality.stopping:
-            self.refuse(503, "The service is stopping.", {"Retry-After": "1", "Connection": "close"})
-        if asked.path not in OPEN and not self._may_ask():
-            self.refuse(401, f"Send the header Authorization: Bearer <{TOKEN}>.", {"WWW-Authenticate": "Bearer"})
-        if asked.method == "OPTIONS":
+
+    def prepare(self) -> None:
+        """Refuse a request because of its headers, before its body is read."""
+        method, headers = self.request.method, self.request.headers
+        self.service.under_way.add(self)
+        if self.service.stopping:
+            raise Refusal(503, "The service is stopping.", RETRY | CLOSE)
+        if self.request.path not in OPEN and not self._authorized():
+            raise Refusal(401, f"Send the header Authorization: Bearer <{TOKEN}>.", {"WWW-Authenticate": "Bearer"})
+        if method == "OPTIONS":
             return
-        if asked.method not in self.allowed():
+        if method not in self._allowed():
             raise HTTPError(405)
         if encoding := headers.get("Content-Encoding", ""):
-            self.refuse(415, f"The body is encoded with {encoding}: send it plain.", {"Accept-Encoding": "identity"})
+            raise Refusal(415, f"The body is encoded with {encoding}: send it plain.", {"Accept-Encoding": "identity"})
         length = headers.get("Content-Length", "0")
-        if not length.isdecimal():  # two of them, say
-            self.refuse(400, f"The header Content-Length is {length!r}.", {"Connection": "close"})
-        if int(length) > contract.BODY_LIMIT:
-            self._too_large()
+        if not length.isdecimal():  # for example two lengths
+            raise Refusal(400, f"The header Content-Length is {length!r}.", CLOSE)
+        self._check_size(int(length))
         kind = headers.get("Content-Type", "").split(";")[0].strip().lower()
-        if asked.method in ("POST", "PUT") and kind != "application/json":
-            self.refuse(415, "Send JSON, with the header Content-Type: application/json.", {})
+        if method in ("POST", "PUT") and kind != "application/json":
+            raise Refusal(415, "Send JSON, with the header Content-Type: application/json.")
 
-    def data_received(self, chunk: bytes):
-        """Collect the body, as far as it may go: one that is sent in chunks does not say before how long it is."""
+    def data_received(self, chunk: bytes) -> None:
+        """Collect the body up to the limit. A body in chunks has no Content-Length."""
         if len(self.body) <= contract.BODY_LIMIT:
             self.body += chunk
 
-    async def answer(self, **_):
-        """What GET, POST, PUT and DELETE do here."""
-        raise NotImplementedError
-
-    async def get(self, **path):
-        if len(self.body) > contract.BODY_LIMIT:
-            self._too_large()
+    async def get(self, **path: str) -> None:
+        self._check_size(len(self.body))
         await self.answer(**path)
 
     head = post = put = delete = get
 
-    def options(self, **_):
-        """Say which methods there are. No header of CORS: other sites' pages may not ask."""
-        self.set_header("Allow", ", ".join(self.allowed()))
+    async def answer(self, **path: str) -> None:
+        """Answer GET, POST, PUT and DELETE."""
+        raise NotImplementedError
+
+    def options(self, **_: str) -> None:
+        """Name the allowed methods. There are no CORS headers: pages of other sites may not send requests."""
+        self.set_header("Allow", ", ".join(self._allowed()))
         self.clear_header("Content-Type")
         self.set_status(204)
 
-    def allowed(self) -> tuple[str, ...]:
-        """The methods of this address."""
-        head = ("HEAD",) if "GET" in self.methods else ()
-        return (*self.methods, *head, "OPTIONS")
-
-    def refuse(self, status: int, message: str, headers: dict[str, str] | None = None):
-        """End the request with an error."""
-        error = HTTPError(status)
-        error.said, error.headers = message, headers or {}
-        raise error
-
-    def write_error(self, status_code: int, **kwargs):
-        """Every error in the contract's form, whoever raised it; what broke is in the log, not in the answer."""
+    def write_error(self, status_code: int, **kwargs) -> None:
+        """Send every error in the contract's form. Exceptions go to the log, not to the client."""
         error = kwargs.get("exc_info", (None, None))[1]
-        headers = {"Content-Type": "application/json", **getattr(error, "headers", {})}
-        self.id = self.id or uuid.uuid4().hex  # tornado refuses methods that it does not know before `prepare`
-        headers["X-Request-Id"] = self.id
-        message = getattr(error, "said", None) or "The service failed to answer; its log says why."
+        message = getattr(error, "message", "The service failed to answer; its log says why.")
+        headers = getattr(error, "headers", {})
         if status_code == 405:
-            headers["Allow"] = ", ".join(self.allowed())
+            headers = {"Allow": ", ".join(self._allowed())}
             message = f"{self.request.path} takes {headers['Allow']}."
         for name, value in headers.items():
             self.set_header(name, value)
-        self.finish(contract.failure(status_code, contract.CODES.get(status_code, "internal"), message).body)
+        self.finish(contract.failure(status_code, message).body)
 
-    def log_exception(self, kind, error, trace):
-        """Errors that were answered on purpose are in the request's own line."""
+    def log_exception(self, kind, error, trace) -> None:
+        """Log unexpected exceptions. Refusals are in the request's own line."""
         if not isinstance(error, HTTPError):
             log.error("the gateway failed", exc_info=(kind, error, trace), extra={"request_id": self.id})
 
-    def on_connection_close(self):
-        """The client has gone: nothing more is owed to it."""
-        self.personality.under_way.discard(self)
+    def on_connection_close(self) -> None:
+        self.service.under_way.discard(self)
 
-    def on_finish(self):
-        self.personality.under_way.discard(self)
+    def on_finish(self) -> None:
+        self.service.under_way.discard(self)
         REQUESTS.labels(self.name, self.get_status()).inc()
         SECONDS.labels(self.name).observe(self.request.request_time())
 
-    def _log(self):
-        """Called by tornado when the request is done."""
-        told = {
+    def _log(self) -> None:
+        """Log the request. Tornado calls this method at the end."""
+        fields = {
             "request_id": self.id,
             "method": self.request.method,
             "path": self.request.path,
             "status": self.get_status(),
             "ms": round(1000 * self.request.request_time(), 1),
         }
-        if self.personality.log_text and self.request.method == "POST":
-            told["body"] = bytes(self.body).decode(errors="replace")
-        log.info("request", extra=told)
+        if self.service.log_text and self.request.method == "POST":
+            fields["body"] = bytes(self.body).decode(errors="replace")
+        log.info("request", extra=fields)
 
-    def compute_etag(self):
-        """None: answers are not cached by the client."""
+    def compute_etag(self) -> None:
+        """Send no ETag: clients do not cache answers."""
 
-    @property
-    def personality(self) -> Personality:
-        return self.settings["kg_personality"]
+    def _allowed(self) -> tuple[str, ...]:
+        head = ("HEAD",) if "GET" in self.methods else ()
+        return (*self.methods, *head, "OPTIONS")
 
-    def _may_ask(self) -> bool:
+    def _authorized(self) -> bool:
         token = os.environ.get(TOKEN, "")
-        scheme, _, given = self.request.headers.get("Authorization", "").partition(" ")
-        sent = given.encode("latin-1")  # as tornado reads headers
-        return not token or (scheme.lower() == "bearer" and hmac.compare_digest(sent, token.encode()))
+        scheme, _, sent = self.request.headers.get("Authorization", "").partition(" ")
+        same = hmac.compare_digest(sent.encode("latin-1"), token.encode())  # tornado decodes headers as latin-1
+        return not token or (scheme.lower() == "bearer" and same)
 
-    def _too_large(self):
-        self.refuse(413, f"The body is over {contract.BODY_LIMIT // 1024} KiB.", {"Connection": "close"})
+    def _check_size(self, length: int) -> None:
+        if length > contract.BODY_LIMIT:
+            raise Refusal(413, f"The body is over {contract.BODY_LIMIT // 1024} KiB.", CLOSE)
 
 
 class CellHandler(Handler):
-    """Runs a notebook's cell for a request."""
+    """An address of the notebook: a kernel runs its cell."""
 
-    def initialize(self, sources: dict[str, str], name: str):
-        self.methods, self.name = tuple(sources), name
-        self.asked: asyncio.Future | None = None
+    def initialize(self, service: Service, name: str, methods: tuple[str, ...]) -> None:
+        super().initialize(service)
+        self.name, self.methods = name, methods
+        self.reply: asyncio.Future | None = None
 
-    def on_connection_close(self):
+    def on_connection_close(self) -> None:
         super().on_connection_close()
-        if self.asked:
-            self.asked.cancel()  # no kernel need answer what nobody waits for
+        if self.reply:
+            self.reply.cancel()  # no kernel needs to answer a client that has gone
 
-    async def answer(self, **path):
-        pool = self.personality.pool
-        if not self.personality.ready:
-            self.refuse(503, "The service is starting.", {"Retry-After": "5"})
-        self.asked = asyncio.ensure_future(pool.ask(self._address, self._request(path)))
+    async def answer(self, **path: str) -> None:
+        pool = self.service.pool
+        if not self.service.ready:
+            raise Refusal(503, "The service is starting.", {"Retry-After": "5"})
+        self.reply = asyncio.ensure_future(pool.ask(*self._job(path)))
         try:
-            reply = await self.asked
+            reply = await self.reply
         except asyncio.CancelledError:
-            self.set_status(GONE, "Client Closed Request")
+            self.set_status(CLIENT_GONE, "Client Closed Request")
             return
-        except Full:
-            self.refuse(429, f"{pool.limits.queue} requests wait already.", {"Retry-After": "1"})
-        except TimeoutError:
-            self.refuse(503, f"No answer within {pool.limits.time:g} s.", {"Retry-After": "1"})
+        except Full as error:
+            raise Refusal(429, f"{pool.limits.queue} requests wait already.", RETRY) from error
+        except TimeoutError as error:
+            raise Refusal(503, f"No answer within {pool.limits.time:g} s.", RETRY) from error
         except Lost as error:
-            self.refuse(503, str(error), {"Retry-After": "1"})
+            raise Refusal(503, str(error), RETRY) from error
         except Broken as error:
-            self.report("a cell failed", str(error), str(error).split(":")[0])
+            self._report("a cell failed", str(error), str(error).split(":")[0])
             raise HTTPError(500) from error
         if reply.printed:
-            self.report("a cell said more than its answer", reply.printed, f"{len(reply.printed)} characters")
-        self.send(reply.status, reply.body, reply.headers)
+            self._report("a cell printed more than its answer", reply.printed, f"{len(reply.printed)} characters")
+        self._send(reply)
 
-    def report(self, event: str, said: str, outline: str):
-        """Log what a cell said beside its answer; only its outline where what listeners write is not to be logged."""
-        told = said[:2000] if self.personality.log_text else f"{outline} (--log-text shows all)"
-        log.warning(event, extra={"request_id": self.id, "said": told})
+    def _report(self, event: str, output: str, outline: str) -> None:
+        """Log the output of a cell. It may quote the listener: without --log-text only its outline is logged."""
+        text = output[:2000] if self.service.log_text else f"{outline} (--log-text shows all)"
+        log.warning(event, extra={"request_id": self.id, "output": text})
 
-    def send(self, status: int, body: str, headers: dict[str, str]):
-        """Send what a cell answered."""
-        for name, value in headers.items():
+    def _send(self, reply: Reply, **fields: int) -> None:
+        """Send a kernel's reply, with more fields in its body."""
+        for name, value in reply.headers.items():
             self.set_header(name, value)
-        self.set_status(status)
-        self.finish(body)
+        self.set_status(reply.status)
+        self.finish(json.dumps(json.loads(reply.body) | fields) if fields else reply.body)
 
-    @property
-    def _address(self) -> str:
-        method = "GET" if self.request.method == "HEAD" else self.request.method
-        return f"{method} {self.name}"
-
-    def _request(self, path: dict[str, str]) -> str:
-        """What a cell finds in REQUEST, as stock Kernel Gateway puts it there; the body as text, the token left out."""
+    def _job(self, path: dict[str, str]) -> tuple[str, str]:
+        """Return the address and the cell's REQUEST: as in stock Kernel Gateway, without the token."""
         try:
             body = self.body.decode()
         except UnicodeDecodeError as error:
-            self.refuse(400, f"The body is not UTF-8: {error.reason} at byte {error.start}.")
+            raise Refusal(400, f"The body is not UTF-8: {error.reason} at byte {error.start}.") from error
+        method = "GET" if self.request.method == "HEAD" else self.request.method
         headers = {k: v for k, v in headers_to_dict(self.request.headers).items() if k != "Authorization"}
-        args = parse_args(self.request.query_arguments)
-        return json.dumps({"body": body, "args": args, "path": path, "headers": headers})
+        request = {"body": body, "args": parse_args(self.request.query_arguments), "path": path, "headers": headers}
+        return f"{method} {self.name}", json.dumps(request)
 
 
 class ReadyHandler(CellHandler):
-    """GET /ready: asks the cell of every kernel; ready while one of them is."""
+    """GET /ready: every kernel runs the cell. The service is ready if one succeeds."""
 
-    async def answer(self, **path):
-        pool = self.personality.pool
-        replies = await pool.ask_all(self._address, self._request(path)) if self.personality.ready else []
+    async def answer(self, **path: str) -> None:
+        pool = self.service.pool
+        replies = await pool.ask_all(*self._job(path)) if self.service.ready else []
         good = [reply for reply in replies if reply.status == 200]
         if not good:
-            self.refuse(503, "No kernel is ready.", {"Retry-After": "5"})
-        body = json.loads(good[0].body) | {"kernels": len(pool.slots), "kernels_ready": len(good)}
-        self.send(200, json.dumps(body), good[0].headers)
+            raise Refusal(503, "No kernel is ready.", {"Retry-After": "5"})
+        self._send(good[0], kernels=len(pool.slots), kernels_ready=len(good))
 
 
 class HealthHandler(Handler):
-    """GET /health: the process is alive, though all of its kernels may be at work; so no kernel is asked."""
+    """GET /health: the process is alive. No kernel is asked, because all may be busy."""
 
     name = "/health"
 
-    async def answer(self):
+    async def answer(self) -> None:
         self.finish(contract.health().body)
 
 
@@ -250,15 +240,15 @@ class MetricsHandler(Handler):
 
     name = "/metrics"
 
-    async def answer(self):
+    async def answer(self) -> None:
         self.set_header("Content-Type", CONTENT_TYPE_LATEST)
         self.finish(generate_latest())
 
 
-class NotFound(Handler):
-    """Any path that no cell serves."""
+class NotFoundHandler(Handler):
+    """All other paths."""
 
-    def prepare(self):
+    def prepare(self) -> None:
         self.methods = (self.request.method,)
         super().prepare()
-        self.refuse(404, f"There is nothing at {self.request.path}; ask POST /recommend.")
+        raise Refusal(404, f"There is nothing at {self.request.path}; the service is POST /recommend.")

@@ -1,73 +1,32 @@
-"""A notebook kernel that serves: a process of its own, seeded with a notebook's cells for one run."""
+"""A notebook kernel in a process of its own, as the gateway sees it."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
-import shutil
 import signal
+import socket
 import sys
-import tempfile
 import threading
-import uuid
-from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
-from multiprocessing import get_context, parent_process
-from pathlib import Path
+from multiprocessing import get_context, resource_tracker
 from typing import NamedTuple
 
-from jupyter_client import AsyncKernelClient
-from jupyter_client.connect import write_connection_file
-from tqdm import tqdm
+from lib.serve import cells
+from lib.serve.notebook import Cells
 
-from lib.core.paths import ROOT
-
-LIMIT = 2**30  # bytes of a batch of requests, or of its answers
-LAST = 1.0  # seconds from the end of a kernel's socket to that of its process
-# Kernels are forked from a process that has imported what they need and does nothing else: a fresh one serves within a
-# second, where its imports alone would take seven, and the code is in memory once. What the gateway imports is among
-# it, because multiprocessing imports the program again in each process that it forks. Not on macOS, whose own libraries
-# may not be used after a fork.
+LAST = 1.0  # seconds from the end of a kernel's socket to the end of its process
+# macOS has no fork server here: its own libraries do not work after a fork.
 FORKS = get_context("spawn" if sys.platform == "darwin" else "forkserver")
-PRELOADED = ["lib.serve.session", "ipykernel.kernelapp", "kernel_gateway.gatewayapp", "papermill"]
-
-
-PRELOADED += ["lib.serve.handlers", "lib.serve.cells", "lib.search.recommender"]
-
-
-FORKS.set_forkserver_preload(PRELOADED)
-
-
-def bound(threads: int) -> None:
-    """Set how many threads PyTorch uses in each kernel: before the first starts, as they inherit what is set then."""
-    os.environ |= {
-        "OMP_NUM_THREADS": str(threads),
-        # One thread for numpy's BLAS: its threads and PyTorch's would spin against each other, at four times the time.
-        "OPENBLAS_NUM_THREADS": "1",
-        # PyTorch keeps what it compiled for each shape of a batch; a thousand of them, as usual, gain nothing here.
-        "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32",
-    }
-
-
-class Endpoint(NamedTuple):
-    """The sources of the cells behind an address: the answer, its status and headers, what to do for many at once."""
-
-    cell: str
-    info: str | None = None
-    together: str | None = None
-
-
-class Target(NamedTuple):
-    """What to serve: a run's folder, and when its index was written."""
-
-    run: Path
-    written: int
+FORKS.set_forkserver_preload(["lib.serve.worker"])
+# Ctrl-C in a terminal and `timeout` send their signal to all processes of the group. Only the gateway may act on it.
+GROUP_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
 
 
 class Reply(NamedTuple):
-    """What a cell answered, and what it printed besides."""
+    """The answer of a cell, and its other output."""
 
     status: int
     headers: dict[str, str]
@@ -76,179 +35,140 @@ class Reply(NamedTuple):
 
 
 class Lost(Exception):
-    """The kernel died, or hung and was killed: what it was doing has no answer."""
+    """The kernel died, or hung and was killed. Its requests have no answer."""
 
 
 class Broken(Exception):
-    """The notebook failed in a way that another kernel would not mend: while seeding, on the canary, or in a cell."""
+    """The notebook failed: in a start-up cell, on the canary request, or in a cell. Another kernel would fail, too."""
 
 
 class Kernel:
-    """One notebook kernel in a process of its own."""
+    """A notebook kernel in a process of its own."""
 
     def __init__(self) -> None:
-        self.folder = tempfile.TemporaryDirectory(prefix="kernel-")  # of its sockets: nobody else's
-        self.target: Target | None = None
-        self.gone = self.client = self.writer = None
+        self.gone: asyncio.Future | None = None  # done when the process has ended
+        self.writer: asyncio.StreamWriter | None = None
         self.killed = False
 
     async def start(self, limit: float) -> None:
-        """Start the process, and wait until it can be asked.
+        """Start the process.
 
         Raises:
-            Lost: it died, or took longer than `limit` seconds.
+            Lost: it could not be started within `limit` seconds.
         """
-        file, cells = f"{self.folder.name}/kernel.json", f"{self.folder.name}/cells"
-        write_connection_file(file, transport="ipc", ip=f"{self.folder.name}/socket", key=uuid.uuid4().hex.encode())
-        self.process = FORKS.Process(target=_be_a_kernel, args=(file,), daemon=True)
+        ours, theirs = socket.socketpair()
+        self.process = FORKS.Process(target=cells.serve, args=(theirs,), daemon=True)
         try:
             async with asyncio.timeout(limit):
-                await _apart(self._fork)
-        except TimeoutError as error:
-            raise Lost(f"it was not forked within {limit:.3g} s") from error
+                await _in_thread(self._fork, theirs)
         except (EOFError, OSError, RuntimeError) as error:
-            raise Lost(f"it could not be forked: {error}") from error
+            ours.close()
+            reason = f"not within {limit:.3g} s" if isinstance(error, TimeoutError) else error
+            raise Lost(f"it could not be forked: {reason}") from error
         self.gone = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().add_reader(self.process.sentinel, self._died)
-        self.client = AsyncKernelClient()
-        self.client.load_connection_file(file)
-        self.client.start_channels(iopub=False, stdin=False, hb=False)  # all that is wanted comes with the reply
-        await self.seed([f"await __import__('lib.serve.cells').cells.serve({cells!r}, {LIMIT})"], limit)
-        self.reader, self.writer = await asyncio.open_unix_connection(cells, limit=LIMIT)
+        self.reader, self.writer = await asyncio.open_connection(sock=ours, limit=cells.LIMIT)
 
     def alive(self) -> bool:
-        """Whether the process is there, and not about to end."""
+        """Return True if the process exists and was not killed."""
         return not (self.killed or self.gone.done())
 
-    async def seed(self, cells: list[str], limit: float) -> None:
-        """Run cells one after another.
+    async def load(self, notebook: Cells, limit: float) -> None:
+        """Run the notebook's start-up cells.
 
         Raises:
             Broken: one raised an exception.
             Lost: the kernel died, or took longer than `limit` seconds.
         """
-        asked = {"silent": True, "store_history": False, "allow_stdin": False}
-        ends = asyncio.get_running_loop().time() + limit
-        for cell in cells:
-            left = ends - asyncio.get_running_loop().time()
-            reply = (await self._wait(self.client.execute(cell, **asked, reply=True), left))["content"]
-            if reply["status"] != "ok":
-                raise Broken(f"{reply['ename']}: {reply['evalue']}")
+        if error := await self._ask(notebook._asdict(), limit):
+            raise Broken(error)
 
-    async def answer(self, endpoint: Endpoint, requests: list[str], limit: float) -> list[tuple[str, str, str, str]]:
-        """Answer requests together: see `cells.run`.
+    async def answer(self, address: str, requests: list[str], limit: float) -> list[Reply | Broken]:
+        """Answer requests in one batch with the cells of an address.
 
         Raises:
-            Lost: the kernel died, or took longer than `limit` seconds and was killed.
+            Lost: the kernel died, or took longer than `limit` seconds.
         """
-        self.writer.write(json.dumps([*endpoint, requests]).encode() + b"\n")
-        try:
-            line = await self._wait(self.reader.readline(), limit)
-            if line.endswith(b"\n"):
-                return json.loads(line)
-        except ValueError as error:
-            self.kill()
-            raise Lost(f"its answer is none: {error}") from error
-        except BaseException:
-            self.kill()  # what it still sends would be taken for the next answer
-            raise
-        await asyncio.wait({self.gone}, timeout=LAST)
-        self.kill()
-        raise Lost(self._how())
+        return [_reply(*answer) for answer in await self._ask({"address": address, "requests": requests}, limit)]
+
+    async def answer_one(self, address: str, request: str, limit: float) -> Reply:
+        """Answer a request. Raises Broken or Lost."""
+        (reply,) = await self.answer(address, [request], limit)
+        if isinstance(reply, Broken):
+            raise reply
+        return reply
 
     def kill(self) -> None:
-        """End the process at once; whoever waits for it finds it gone."""
+        """End the process at once. Its callers get Lost."""
         self.killed = True
-        if not self.gone.done():
+        if self.gone and not self.gone.done():
             self.process.kill()
 
     async def stop(self) -> None:
-        """End the process at once, if it is there, and remove what it left."""
-        self.killed = True
+        """End the process, wait for its end, and close the connection."""
+        self.kill()
         if self.gone:
-            self.kill()
             await asyncio.wait({self.gone})
-        if self.client:
-            self.client.stop_channels()
         if self.writer:
             self.writer.close()
-        self.folder.cleanup()
 
-    def _fork(self) -> None:
-        self.process.start()
-        if self.killed:  # it was given up meanwhile
+    def _fork(self, theirs: socket.socket) -> None:
+        with theirs:
+            # The fork server inherits this thread's mask. The resource tracker must run before: it resets the mask.
+            resource_tracker.ensure_running()
+            signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
+            self.process.start()
+        if self.killed:  # `start` was given up in the meantime
             self.process.kill()
 
-    async def _wait(self, coming: Coroutine, limit: float):
-        """What comes from the kernel, if it does."""
-        reply = asyncio.ensure_future(coming)
+    async def _ask(self, message: dict, limit: float):
+        """Send a message and return the kernel's reply. Kill a kernel that does not reply in time."""
+        reply = None
         try:
-            await asyncio.wait({reply, self.gone}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
-            if reply.done():
-                return reply.result()
-        except OSError as error:
-            await asyncio.wait({self.gone}, timeout=LAST)
-            raise Lost(self._how()) from error
+            self.writer.write(json.dumps(message).encode() + b"\n")
+            async with asyncio.timeout(limit):
+                line = await self.reader.readline()
+            if not line.endswith(b"\n"):
+                await asyncio.wait({self.gone}, timeout=LAST)
+                how = f"it died: exit code {self.process.exitcode}" if self.gone.done() else "its answer broke off"
+                raise EOFError(how)
+            reply = json.loads(line)
+            return reply
+        except TimeoutError as error:
+            raise Lost(f"it gave no answer within {limit:.3g} s") from error
+        except (OSError, EOFError, ValueError) as error:
+            raise Lost(str(error)) from error
         finally:
-            reply.cancel()  # or it would take the reply to what is asked next
-        if self.gone.done():
-            raise Lost(self._how())
-        self.kill()
-        raise Lost(f"it gave no answer within {limit:.3g} s")
+            if reply is None:
+                self.kill()  # a late reply would be taken for the next one
 
     def _died(self) -> None:
         asyncio.get_running_loop().remove_reader(self.process.sentinel)
-        if self.process.exitcode == 255:  # or it is the process that it was forked from that died, and this one lives
+        if self.process.exitcode == 255:  # perhaps only the fork server died, and this process still runs
             with suppress(ProcessLookupError):
                 os.kill(self.process.pid, signal.SIGKILL)
         self.gone.set_result(None)
 
-    def _how(self) -> str:
-        return f"it died: exit code {self.process.exitcode}" if self.gone.done() else "its answer broke off"
+
+def _reply(body: str, info: str, printed: str, error: str) -> Reply | Broken:
+    try:
+        head = json.loads(info or "{}")
+    except ValueError:
+        error = "the ResponseInfo cell printed no JSON object"
+    return Broken(error) if error else Reply(head.get("status", 200), head.get("headers", {}), body, printed)
 
 
-def _be_a_kernel(connection_file: str) -> None:
-    """What the forked process does."""
-    from ipykernel.kernelapp import IPKernelApp  # here, as the gateway needs none of it
-
-    os.setsid()  # a Ctrl-C is meant for the gateway, not for what it is answering
-    os.chdir(ROOT)
-    tqdm.set_lock(threading.RLock())  # the usual one is a semaphore of the system, which a kernel that is killed leaves
-    threading.Thread(target=_end_with_gateway, args=(connection_file,), daemon=True).start()
-    # The handle: it ends with the process that it was forked from, too.
-    IPKernelApp.launch_instance(argv=["-f", connection_file], parent_handle=os.getppid())
-
-
-def _end_with_gateway(connection_file: str) -> None:
-    parent_process().join()
-    shutil.rmtree(Path(connection_file).parent, ignore_errors=True)
-    os._exit(1)
-
-
-async def _apart(function: Callable[[], None]) -> None:
-    """Call what blocks in a thread, which is not waited for when the program ends."""
+async def _in_thread(function, *arguments) -> None:
+    """Call a blocking function in a daemon thread: unlike asyncio.to_thread's, it does not delay the program's end."""
     done = Future()
 
     def call() -> None:
         if not done.set_running_or_notify_cancel():
             return
         try:
-            done.set_result(function())
+            done.set_result(function(*arguments))
         except Exception as error:
             done.set_exception(error)
 
     threading.Thread(target=call, daemon=True).start()
     await asyncio.wrap_future(done)
-
-
-def read(answer: tuple[str, str, str, str]) -> Reply:
-    """What the cells of one request left, as a reply.
-
-    Raises:
-        Broken: a cell raised an exception, or printed no answer.
-    """
-    body, info, printed, error = answer
-    if error:
-        raise Broken(error)
-    head = json.loads(info or "{}")
-    return Reply(head.get("status", 200), head.get("headers", {}), body, printed)

@@ -1,10 +1,11 @@
-"""A pool of notebook kernels: each answers what waits, a batch at a time; one that dies or hangs is replaced."""
+"""A pool of notebook kernels. They share one queue; each takes a batch at a time. A kernel that is lost is replaced."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import logging
+import os
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +16,8 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from lib.core.paths import shown
 from lib.core.processes import KERNELS, threads
-from lib.serve.kernels import Broken, Endpoint, Kernel, Lost, Reply, Target, bound, read
+from lib.serve.kernels import Broken, Kernel, Lost, Reply
+from lib.serve.notebook import Cells
 
 log = logging.getLogger(__name__)
 READY = Gauge("recommend_kernels_ready", "Kernels that can answer.")
@@ -25,12 +27,12 @@ REPLACED = Counter("recommend_kernels_replaced", "Kernels that died or hung and 
 
 
 class Limits(NamedTuple):
-    """How many kernels, what may wait for them, and how long anything may take.
+    """The limits of a pool.
 
     Attributes:
         kernels: processes, each with a model of its own.
         queue: requests that may wait; more are refused.
-        batch: requests that a kernel takes together.
+        batch: requests that a kernel takes at once.
         time: seconds from a request to its answer.
         start: seconds from a new process to its first answer.
     """
@@ -42,13 +44,20 @@ class Limits(NamedTuple):
     start: float = 60.0
 
 
+class Target(NamedTuple):
+    """A run's folder, and the time at which its index was written."""
+
+    run: Path
+    written: int
+
+
 class Full(Exception):
-    """As many requests wait as may wait."""
+    """The queue is full."""
 
 
 @dataclass
 class Job:
-    """A request on its way."""
+    """A request that waits for its answer."""
 
     address: str
     request: str
@@ -57,7 +66,7 @@ class Job:
 
 @dataclass
 class Slot:
-    """A place in the pool: a kernel, one that is gone while it is replaced; the lock is held by whoever uses it."""
+    """A place for a kernel. Its user holds the lock."""
 
     kernel: Kernel | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -67,19 +76,12 @@ class Pool:
     """Kernels that share one queue.
 
     Args:
-        endpoints: address, such as "POST /recommend" -> its cells.
-        seeds: gives the cells that make a kernel ready to serve a run.
-        canary: an address and a request that a kernel must answer with 200 before it serves anybody.
+        read: returns the cells that serve a run.
+        canary: an address and a request. A kernel must answer it with status 200 before it serves.
     """
 
-    def __init__(
-        self,
-        endpoints: dict[str, Endpoint],
-        seeds: Callable[[Path], list[str]],
-        canary: tuple[str, str],
-        limits: Limits,
-    ) -> None:
-        self.endpoints, self.seeds, self.canary, self.limits = endpoints, seeds, canary, limits
+    def __init__(self, read: Callable[[Path], Cells], canary: tuple[str, str], limits: Limits) -> None:
+        self.read, self.canary, self.limits = read, canary, limits
         self.slots = [Slot() for _ in range(limits.kernels)]
         self.waiting: deque[Job] = deque()
         self.idle: list[asyncio.Future] = []
@@ -87,13 +89,19 @@ class Pool:
         self.tasks: list[asyncio.Task] = []
 
     async def start(self, target: Target) -> None:
-        """Make all kernels ready.
+        """Start all kernels with a run.
 
         Raises:
-            Broken, Lost: one could not be; all are stopped.
+            Broken, Lost: one could not start; all are stopped.
         """
         self.target = target
-        bound(threads(self.limits.kernels))
+        os.environ |= {  # kernels inherit these
+            "OMP_NUM_THREADS": str(threads(self.limits.kernels)),
+            # numpy's BLAS gets one thread: its threads and PyTorch's would spin against each other, four times as slow.
+            "OPENBLAS_NUM_THREADS": "1",
+            # PyTorch keeps the code that it compiled for 1024 shapes of a batch by default; here 32 are as fast.
+            "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32",
+        }
         try:
             async with asyncio.TaskGroup() as group:
                 for slot in self.slots:
@@ -111,12 +119,12 @@ class Pool:
         await asyncio.gather(*(slot.kernel.stop() for slot in self.slots if slot.kernel), return_exceptions=True)
 
     async def ask(self, address: str, request: str) -> Reply:
-        """Wait for a kernel and for its answer, `limits.time` seconds at the most.
+        """Queue a request and return its answer, within `limits.time` seconds.
 
         Raises:
-            Full: too many wait already.
+            Full: too many requests wait already.
             Lost: the kernel died or hung.
-            Broken: a cell raised an exception; or its answer is none.
+            Broken: a cell raised an exception, or printed no answer.
             TimeoutError: no kernel was free in time.
         """
         if len(self.waiting) >= self.limits.queue:
@@ -133,40 +141,40 @@ class Pool:
                 WAITING.set(len(self.waiting))
 
     async def ask_all(self, address: str, request: str) -> list[Reply]:
-        """The answers of all kernels that give one, each asked as soon as it is free."""
-        asked = (self._ask_one(slot, address, request) for slot in self.slots)
-        replies = await asyncio.gather(*asked, return_exceptions=True)
+        """Send a request to every kernel, as soon as it is free. Return the answers of those that give one."""
+        questions = (self._ask_one(slot, address, request) for slot in self.slots)
+        replies = await asyncio.gather(*questions, return_exceptions=True)
         return [reply for reply in replies if isinstance(reply, Reply)]
 
     async def switch(self, target: Target) -> None:
-        """Serve another run, kernel by kernel: each loads it beside the old one, between two requests.
+        """Serve another run, kernel by kernel. Each loads it beside the old run, between two requests.
 
         Raises:
             Broken: the run cannot be served; all kernels serve the old one.
-            Lost: the kernel that tried it was lost, or none is there to try it; all serve the old one.
+            Lost: the first kernel that loaded it was lost, or none was alive; all serve the old one.
         """
         old, proven = self.target, False
         for slot in self.slots:
             async with slot.lock:
                 if not slot.kernel.alive():
-                    continue  # the one that takes its place loads the new target
+                    continue  # its replacement loads the new target
                 try:
-                    await self._seed(slot.kernel, target)
+                    await self._load(slot.kernel, target)
                     self.target, proven = target, True
                 except (Broken, Lost):
                     if not proven:
                         await self._go_back(slot.kernel, old, target)
                         raise
-                    slot.kernel.kill()  # others could, so it is this kernel that is at fault
+                    slot.kernel.kill()  # another kernel could load the run, so this kernel is at fault
         if not proven:
             raise Lost("there was no kernel to try it")
 
-    async def _go_back(self, kernel: Kernel, old: Target, tried: Target) -> None:
+    async def _go_back(self, kernel: Kernel, old: Target, refused: Target) -> None:
         try:
-            if kernel.alive() and old.run == tried.run:  # of the folder as it was only what is loaded is left
+            if kernel.alive() and old.run == refused.run:  # the folder was overwritten: only the loaded run is left
                 await self._try(kernel)
             elif kernel.alive():
-                await self._seed(kernel, old)
+                await self._load(kernel, old)
         except (Broken, Lost):
             kernel.kill()
 
@@ -175,16 +183,16 @@ class Pool:
         try:
             if not slot.kernel.alive():
                 raise Lost("it is being replaced")
-            return read((await slot.kernel.answer(self.endpoints[address], [request], self.limits.time))[0])
+            return await slot.kernel.answer_one(address, request, self.limits.time)
         finally:
             slot.lock.release()
 
     async def _work(self, slot: Slot) -> None:
-        """Answer what waits, for ever; replace the kernel when it is gone."""
+        """Answer the queue's requests forever. Replace the kernel when it is gone."""
         while True:
             try:
                 if not slot.kernel.alive():
-                    self._wake()  # it may have been this kernel that was woken for what waits
+                    self._wake()  # this kernel may have been woken for a request that it can no longer take
                     await self._replace(slot)
                 if not self.waiting:
                     woken = asyncio.get_running_loop().create_future()
@@ -192,14 +200,14 @@ class Pool:
                     await asyncio.wait({woken, slot.kernel.gone}, return_when=asyncio.FIRST_COMPLETED)
                     woken.cancel()
                 async with slot.lock:
-                    if slot.kernel.alive():
-                        await self._answer(slot.kernel, self._take())
-            except Exception:  # whatever it is, the place in the pool must not be lost for it
+                    if slot.kernel.alive() and (jobs := self._take()):
+                        await self._answer(slot.kernel, jobs)
+            except Exception:  # the slot must stay in use after any error
                 log.exception("the pool failed")
                 slot.kernel.kill()
 
     def _wake(self) -> None:
-        """Have the kernel that was idle last, whose caches are warm, take what waits."""
+        """Wake the kernel that became idle last: its caches are warm."""
         while self.waiting and self.idle:
             woken = self.idle.pop()
             if not woken.done():
@@ -207,16 +215,15 @@ class Pool:
                 return
 
     def _take(self) -> list[Job]:
-        """The oldest that waits, and what waits for the same address: up to a batch, and no more than a fair share.
+        """Take the oldest requests of one address: at most a batch, and at most this kernel's share of the queue.
 
-        Who took all that waits would soon have all clients, since those that are answered together ask again together,
-        and the other kernels none.
+        Taking the whole queue would starve the other kernels: clients answered together ask again together.
         """
         jobs: list[Job] = []
         alive = sum(slot.kernel.alive() for slot in self.slots)
         most = min(self.limits.batch, -(-len(self.waiting) // alive))
         while self.waiting and len(jobs) < most:
-            if self.waiting[0].answer.done():  # its listener has gone, or was told that it took too long
+            if self.waiting[0].answer.done():  # its client has gone, or got a 503
                 self.waiting.popleft()
             elif jobs and self.waiting[0].address != jobs[0].address:
                 break
@@ -226,74 +233,60 @@ class Pool:
         return jobs
 
     async def _answer(self, kernel: Kernel, jobs: list[Job]) -> None:
-        if not jobs:
-            return
         TOGETHER.observe(len(jobs))
+        address = jobs[0].address
+        results = [Lost("The kernel that was answering was lost.")] * len(jobs)
         try:
-            requests = [job.request for job in jobs]
-            answers = await kernel.answer(self.endpoints[jobs[0].address], requests, self.limits.time)
-        except Exception as error:
-            log.error("a kernel was lost", extra={"why": str(error), "address": jobs[0].address, "requests": len(jobs)})
-            _settle(jobs, [Lost("The kernel that was answering was lost.")] * len(jobs))
-            if not isinstance(error, Lost):
-                raise
-            return
-        results = []
-        for answer in answers:
-            try:
-                results.append(read(answer))
-            except Broken as error:
-                results.append(error)
-        _settle(jobs, results)
+            results = await kernel.answer(address, [job.request for job in jobs], self.limits.time)
+        except Lost as error:
+            log.error("a kernel was lost", extra={"why": str(error), "address": address, "requests": len(jobs)})
+        finally:
+            for job, result in zip(jobs, results, strict=True):
+                if job.answer.done():
+                    continue
+                if isinstance(result, Exception):
+                    job.answer.set_exception(result)
+                else:
+                    job.answer.set_result(result)
 
     async def _replace(self, slot: Slot) -> None:
-        """A fresh kernel for one that is gone; tried again, less and less often, until it can serve."""
+        """Replace a kernel that is gone. Try again, with growing pauses, until the new one can serve."""
         READY.dec()
         REPLACED.inc()
         async with slot.lock:
             await slot.kernel.stop()
-        log.warning("replacing a kernel", extra={"run": shown(self.target.run)})
-        for nth in itertools.count():
+        run = {"run": shown(self.target.run)}
+        log.warning("replacing a kernel", extra=run)
+        for attempt in itertools.count():
             try:
                 await self._fill(slot)
-                log.warning("a fresh kernel serves", extra={"run": shown(self.target.run)})
+                log.warning("a new kernel serves", extra=run)
                 return
             except Exception as error:
-                pause = min(2**nth, 30)
-                log.error("a fresh kernel cannot serve", extra={"why": str(error), "again_in_seconds": pause})
+                pause = min(2**attempt, 30)
+                log.error("a new kernel cannot serve", extra={"why": str(error), "again_in_seconds": pause})
                 await asyncio.sleep(pause)
 
     async def _fill(self, slot: Slot) -> None:
-        """Start and seed a kernel, then put it into the slot."""
-        kernel = Kernel()
+        """Start a kernel, load the target, and put the kernel into the slot."""
+        kernel, loaded = Kernel(), None
         try:
             await kernel.start(self.limits.start)
-            while kernel.target != self.target:  # which may change while this one loads
-                await self._seed(kernel, self.target)
+            while loaded != self.target:  # the target may change in the meantime
+                loaded = self.target
+                await self._load(kernel, loaded)
         except BaseException:
             await kernel.stop()
             raise
         slot.kernel = kernel
         READY.inc()
 
-    async def _seed(self, kernel: Kernel, target: Target) -> None:
-        """Load a run into a kernel, and ask it once before it serves anybody."""
-        await kernel.seed(self.seeds(target.run), self.limits.start)
+    async def _load(self, kernel: Kernel, target: Target) -> None:
+        """Load a run into a kernel and try it."""
+        await kernel.load(self.read(target.run), self.limits.start)
         await self._try(kernel)
-        kernel.target = target
 
     async def _try(self, kernel: Kernel) -> None:
-        address, request = self.canary
-        reply = read((await kernel.answer(self.endpoints[address], [request], self.limits.start))[0])
+        reply = await kernel.answer_one(*self.canary, self.limits.start)
         if reply.status != 200:
             raise Broken(f"the canary request was answered {reply.status}: {reply.body}")
-
-
-def _settle(jobs: list[Job], results: list[Reply | Exception]) -> None:
-    for job, result in zip(jobs, results, strict=True):
-        if job.answer.done():
-            continue
-        if isinstance(result, Exception):
-            job.answer.set_exception(result)
-        else:
-            job.answer.set_result(result)

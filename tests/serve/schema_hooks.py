@@ -1,6 +1,6 @@
-"""What Schemathesis must know beyond openapi.json to make valid requests: which track ids there are.
+"""Hooks for Schemathesis: what it must know beyond openapi.json to generate valid requests.
 
-SCHEMATHESIS_HOOKS=tests/contract.py TRACKS=outputs/quick/tracks.parquet schemathesis run …/openapi.json
+SCHEMATHESIS_HOOKS=tests/serve/schema_hooks.py TRACKS=outputs/quick/tracks.parquet schemathesis run …/openapi.json
 """
 
 import os
@@ -15,6 +15,6 @@ schemathesis.openapi.format("track-id", st.sampled_from(IDS))
 
 @schemathesis.hook
 def filter_body(_context, body) -> bool:
-    """Not 3.0 for a count: to JSON Schema that is an integer, to us it is none. No schema can say so."""
+    """Leave out counts such as 3.0. JSON Schema takes them for integers, the service refuses them."""
     counts = [body.get(name) for name in ("top_k", "num_recommendations")] if isinstance(body, dict) else []
     return not any(isinstance(count, float) and count.is_integer() for count in counts)

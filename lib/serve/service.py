@@ -1,0 +1,88 @@
+"""The service behind the handlers: a run's folder, which it follows, and the pool that answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from pathlib import Path
+
+from lib.core.paths import shown
+from lib.core.runs import need
+from lib.serve.kernels import Broken
+from lib.serve.pool import Pool, Target
+
+DRAIN = 8.0  # seconds that requests under way have to finish after SIGTERM
+TRIES = 3  # attempts to load a run while kernels are lost
+LOOK = 0.5  # seconds between two looks at the folder
+log = logging.getLogger(__name__)
+
+
+class Service:
+    """A folder with a run, served by a pool of kernels.
+
+    Args:
+        folder: the run's folder, or a link to it. When the link moves, or the run is made anew, the service follows.
+        log_text: True if the log may contain the listeners' texts.
+
+    Attributes:
+        ready: True once the kernels can answer.
+        stopping: True once the service is to stop.
+        under_way: the handlers of unfinished requests.
+    """
+
+    def __init__(self, folder: Path, pool: Pool, log_text: bool) -> None:
+        self.folder, self.pool, self.log_text = folder, pool, log_text
+        self.ready = self.stopping = False
+        self.under_way: set[object] = set()
+        self.task: asyncio.Task | None = None
+
+    async def start(self) -> None:
+        """Start the kernels, then follow the folder. Raises an exception if the service cannot start."""
+        self.task = asyncio.current_task()
+        await self.pool.start(self._target())
+        self.ready = True
+        self.task = asyncio.create_task(self._follow())
+
+    async def stop(self) -> None:
+        """Let the requests under way finish, then end the kernels."""
+        self.stopping = True
+        end = time.monotonic() + DRAIN
+        while self.under_way and time.monotonic() < end:
+            await asyncio.sleep(0.05)
+        if self.task:
+            self.task.cancel()
+            await asyncio.wait({self.task})
+        await self.pool.stop()
+
+    def _target(self) -> Target:
+        run = self.folder.resolve()
+        need(run, "model", "index")
+        return Target(run, (run / "index" / "index.json").stat().st_mtime_ns)
+
+    async def _follow(self) -> None:
+        """Switch whenever the folder holds another run than the one that is served."""
+        tries, reported = Counter(), ""
+        while True:
+            await asyncio.sleep(LOOK)
+            try:
+                target = self._target()
+                if target == self.pool.target:
+                    tries, reported = Counter(), ""  # a refused run is tried again when the link leads to it again
+                elif tries[target] < TRIES:
+                    tries[target] += 1
+                    await self._switch(target)
+            except Exception as error:  # the next promotion must be followed after any error
+                if isinstance(error, Broken):
+                    tries[target] = TRIES  # it would fail again
+                if str(error) != reported:  # a broken link is seen twice a second, and logged once
+                    run = shown(self.pool.target.run)
+                    log.error("not switched: the old run is kept", extra={"why": str(error), "run": run})
+                reported = str(error)
+
+    async def _switch(self, target: Target) -> None:
+        started, to = time.monotonic(), {"to": shown(target.run)}
+        log.warning("switching", extra=to)
+        await self.pool.switch(target)
+        log.warning("switched", extra=to | {"seconds": round(time.monotonic() - started, 1)})
