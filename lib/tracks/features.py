@@ -24,15 +24,12 @@ _CORRELATIONS = np.array(
 )
 
 
-def draw(rng: np.random.Generator, mood: np.ndarray, plane: np.ndarray, genre: np.ndarray) -> dict[str, np.ndarray]:
-    """Draw the features of each track: a Gaussian copula with logistic margins.
+def draw(rng: np.random.Generator, mood: np.ndarray, plane: np.ndarray, genre: np.ndarray) -> dict:
+    """Draw the features of each track with a Gaussian copula and logistic margins. -> columns of (n,).
 
     Args:
         mood, genre: positions in MOODS and GENRES, (n,).
         plane: valence and arousal, (n, 2).
-
-    Returns:
-        Columns of (n,): from 0 to 1, or in BPM, decibels, milliseconds.
     """
     n = len(mood)
     valence, arousal = plane.T
@@ -63,9 +60,7 @@ def draw(rng: np.random.Generator, mood: np.ndarray, plane: np.ndarray, genre: n
     }
 
 
-def draw_release(
-    rng: np.random.Generator, artists: pd.DataFrame, artist: np.ndarray, genre: np.ndarray
-) -> dict[str, np.ndarray]:
+def draw_release(rng: np.random.Generator, artists: pd.DataFrame, artist: np.ndarray, genre: np.ndarray) -> dict:
     """Draw a release date within the artist's career, and a popularity (0 to 100) from fame, recency and chance."""
     n = len(artist)
     first, last = _of(genre, "years").T

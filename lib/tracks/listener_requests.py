@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pandas as pd
 
@@ -18,7 +20,7 @@ CONDITIONS = {
     "loud": lambda t: t["energy"] >= 0.6,
     "clean": lambda t: ~t["explicit"].astype(bool),
 }
-BY_MOOD = {"word", "a_word", "word2", "phrase", "activity", "time", "playlist", "listener"}  # slots that state a mood
+BY_MOOD = ["word", "a_word", "word2", "phrase", "activity", "time", "playlist", "listener"]  # slots that state a mood
 EXACT, SAME_MOOD, NEAR_MOOD = 3, 2, 1  # grades
 
 
@@ -50,46 +52,36 @@ class Judge:
     """
 
     def __init__(self, tracks: pd.DataFrame):
-        self.ids = tracks["id"].to_numpy()
-        columns = {name: tracks[name].to_numpy(dtype=object) for name in ("mood", "mood2", "genre")}
-        self.decade = decades(tracks["release_date"])
-        self.rows = {(column, value): values == value for column, values in columns.items() for value in set(values)}
+        self.ids, self.decade = tracks["id"].to_numpy(), decades(tracks["release_date"])
         self.meets = {name: condition(tracks).to_numpy(dtype=bool) for name, condition in CONDITIONS.items()}
-        self.words = (tracks["text"] + " " + tracks["tags"]).str.casefold()
-        self.plays: dict[str, np.ndarray] = {}
+        columns = {name: tracks[name].to_numpy(dtype=object) for name in ("mood", "mood2", "genre")}
+        self.has = cache(lambda column, value: columns[column] == value)
+        words = (tracks["text"] + " " + tracks["tags"]).str.casefold()
+        self.plays = cache(lambda name: words.str.contains(name.casefold(), regex=False).to_numpy(dtype=bool))
 
     def grade(self, request) -> np.ndarray:
         """Return the grades for one request. -> (tracks,) of int."""
-        genres = [self._rows("genre", genre) for genre in (request.genre, request.genre2) if genre]
+        genres = [self.has("genre", genre) for genre in (request.genre, request.genre2) if genre]
         in_genre = np.any(genres, axis=0) if genres else np.full(len(self.ids), True)
         grades = np.zeros(len(self.ids), dtype=int)
         if request.mood:
-            same = self._rows("mood", request.mood)
-            neighbours = [self._rows("mood", other) for other in near(request.mood)]
-            close = np.any([self._rows("mood2", request.mood), *neighbours], axis=0)
+            same = self.has("mood", request.mood)
+            neighbours = [self.has("mood", other) for other in near(request.mood)]
+            close = np.any([self.has("mood2", request.mood), *neighbours], axis=0)
             grades[close & in_genre] = NEAR_MOOD
             grades[same] = SAME_MOOD
             grades[same & in_genre] = EXACT
         elif genres:
             grades[in_genre] = EXACT
-        for unmet in self._unmet(request):
-            grades = np.maximum(grades - unmet, 0)
+        if request.decade:
+            grades -= self.decade != request.decade
+        if request.instrument:
+            grades -= ~self.plays(request.instrument)
+        if request.wants:
+            grades -= ~self.meets[request.wants]
+        grades = np.maximum(grades, 0)
         grades[self.ids == request.target] = EXACT
         return grades
-
-    def _unmet(self, request):
-        if request.decade:
-            yield self.decade != request.decade
-        if request.instrument:
-            if request.instrument not in self.plays:
-                named = self.words.str.contains(request.instrument.casefold(), regex=False)
-                self.plays[request.instrument] = named.to_numpy(dtype=bool)
-            yield ~self.plays[request.instrument]
-        if request.wants:
-            yield ~self.meets[request.wants]
-
-    def _rows(self, column: str, value: str) -> np.ndarray:
-        return self.rows.get((column, value), np.full(len(self.ids), False))
 
 
 def _of_split(tracks: pd.DataFrame, split: str, n: int, rng: np.random.Generator) -> pd.DataFrame:
@@ -107,18 +99,15 @@ def _of_split(tracks: pd.DataFrame, split: str, n: int, rng: np.random.Generator
     fits &= np.stack([meets.get(group, np.full(n, True)) for group in groups], axis=1)
     draws = (rng.random(fits.shape) * fits).argmax(axis=1)
 
-    def states(names: set[str]) -> np.ndarray:
-        """Return True for each request that has one of the slots."""
-        return np.array([bool(need & names) for need in needs])[draws]
-
+    uses = pd.DataFrame([{slot: slot in need for slot in slots} for need in needs]).iloc[draws].reset_index(drop=True)
     text = np.empty(n, dtype=object)
     for i, template in enumerate(templates):
         text[draws == i] = fill(template, slots, np.flatnonzero(draws == i))
     table = pd.DataFrame({"text": text, "split": split, "template": np.array(templates, dtype=object)[draws]})
-    table["mood"] = np.where(states(BY_MOOD), about["mood"], "")
-    table["genre"] = np.where(states({"genre", "like"}), slots["genre"], "")  # a named artist stands for a genre
+    table["mood"] = np.where(uses[BY_MOOD].any(axis=1), about["mood"], "")
+    table["genre"] = np.where(uses["genre"] | uses["like"], slots["genre"], "")  # a named artist stands for a genre
     for name in ("genre2", "decade", "instrument"):
-        table[name] = np.where(states({name}), slots[name], "")
+        table[name] = np.where(uses[name], slots[name], "")
     table["wants"] = np.array([group if group in CONDITIONS else "" for group in groups], dtype=object)[draws]
     table["target"] = about["id"]
     table["track_ids"], table["grades"] = _judgements(table, tracks, split)

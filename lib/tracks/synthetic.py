@@ -17,6 +17,10 @@ BLOCK = 50_000  # tracks generated together: bounds the memory, and advances the
 SILENT = 0.15  # share of descriptions that do not name a mood, as many real ones do not
 BLENDED = 0.35  # share of tracks with two moods
 VERSIONS = 0.06  # share of titles with " - Live" and the like
+FIELDS = {
+    **{"critic": "critics", "listener": "listeners", "playlist": "playlists", "time": "times"},
+    **{"mood_instrument": "instruments", "vocals": "vocals"},
+}  # slot -> its field of a mood
 NAMES = {"moods": np.array(list(MOODS), dtype=object), "genres": np.array(list(GENRES), dtype=object)}
 
 
@@ -127,15 +131,13 @@ def _slots(rng, mood, mood2, genre, language, features) -> dict[str, np.ndarray]
         ("foreign", titles, row_of(LANGUAGES, language)),
     ):
         slots[slot], slots[f"{slot}2"] = pick_two(rng, choices, group)
-    critic, listener, playlist, time, of_mood, vocals = (
-        pick(rng, [getattr(m, field) for m in moods], mood)
-        for field in ("critics", "listeners", "playlists", "times", "instruments", "vocals")
-    )
+    for slot, field in FIELDS.items():
+        slots[slot] = pick(rng, [getattr(m, field) for m in moods], mood)
     no_vocals = rng.choice(np.array(PHRASES["no_vocals"], dtype=object), n)
     second = pick(rng, words, mood2)
     slots["word2"] = np.where(mood2 == mood, slots["word2"], second)
     slots["activity"] = pick(rng, [m.activities["train"] for m in moods], mood)
-    slots["instrument2"] = np.where(rng.random(n) < 0.3, of_mood, slots["instrument2"])
+    slots["instrument2"] = np.where(rng.random(n) < 0.3, slots["mood_instrument"], slots["instrument2"])
     slots["noun"] = rng.choice(np.array(PHRASES["nouns"], dtype=object), n)
     slots["like"] = pick(rng, [g.artists for g in genres], genre)
     abroad = {code: f", sung in {v['name']}" for code, v in LANGUAGES.items() if code != "en"}
@@ -144,11 +146,7 @@ def _slots(rng, mood, mood2, genre, language, features) -> dict[str, np.ndarray]
     tempo = np.select([features["tempo"] < 85, features["tempo"] < 118], ["slow", "mid-tempo"], "fast").astype(object)
     keys = np.array([f"{key} {mode}" for key in KEYS for mode in ("minor", "major")], dtype=object)
     return slots | {
-        "critic": critic,
-        "listener": listener,
-        "playlist": playlist,
-        "time": time,
-        "vocals": np.where(features["instrumentalness"] < 0.5, vocals + tongue, no_vocals),
+        "vocals": np.where(features["instrumentalness"] < 0.5, slots["vocals"] + tongue, no_vocals),
         "genre": NAMES["genres"][genre],
         "a_word": with_article(slots["word"]),
         "tempo_word": tempo,
