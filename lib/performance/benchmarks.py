@@ -1,4 +1,4 @@
-"""Benchmarks that no generator of ours wrote: MusicCaps, and a file of the user's own."""
+"""Benchmarks of text that people wrote: MusicCaps, and the user's own file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import ast
 import re
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,101 +19,102 @@ from lib.core.paths import resolve
 from lib.tracks.moods import MOODS
 
 HUB = "google/MusicCaps"  # Agostinelli et al. 2023, CC BY-SA 4.0
-ROWS = 1000  # clips sampled, the same ones each time
-# The moods asked for: our words for them, those of one word, as far as enough clips name them.
-MOOD_WORDS = frozenset(
-    word for mood in MOODS.values() for words in mood.words.values() for word in words if word.isalpha()
-)
+ROWS = 1000  # clips sampled, always the same
+MOOD_WORDS = {word for mood in MOODS.values() for words in mood.words.values() for word in words if word.isalpha()}
 FEWEST = 15  # clips that a mood needs
+
+Similarity = Callable[[list[str], list[str]], np.ndarray]  # queries, documents -> (queries, documents)
 
 
 def musiccaps(source: str) -> pd.DataFrame | None:
-    """MusicCaps: captions and aspect lists that people wrote of real clips. -> columns caption, aspects (lists).
+    """Read up to `ROWS` clips of MusicCaps: captions and aspects of real recordings. -> caption, aspects (lists).
 
     Args:
-        source: a CSV file with the columns caption and aspect_list, or "hub" for the Hugging Face hub and its cache.
+        source: a CSV file with the columns caption and aspect_list; "hub" for the Hugging Face hub and its cache; "".
 
     Returns:
-        At most `ROWS` clips; None where the hub does not have it at hand, or source is "".
+        None if source is "" or the hub cannot be reached.
     """
     if not source:
         return None
-    if source != "hub" and not resolve(source).is_file():
-        raise WorkbookError(f"musiccaps: there is no file {resolve(source)}.")
     try:
-        path = hf_hub_download(HUB, "musiccaps-public.csv", repo_type="dataset") if source == "hub" else resolve(source)
+        path = hf_hub_download(HUB, "musiccaps-public.csv", repo_type="dataset") if source == "hub" else source
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError):
         return None
-    table = pd.read_csv(path)
-    if missing := {"caption", "aspect_list"} - set(table):
-        raise WorkbookError(f"musiccaps: {source} has no column {' or '.join(sorted(missing))}.")
+    table = _read("musiccaps", path, "caption", "aspect_list")
     table = table.sample(min(ROWS, len(table)), random_state=0).reset_index(drop=True)
     return pd.DataFrame({"caption": table["caption"], "aspects": table["aspect_list"].map(ast.literal_eval)})
 
 
-def score_musiccaps(similarity: Callable[[list[str], list[str]], np.ndarray], clips: pd.DataFrame) -> dict[str, float]:
-    """Three tasks on MusicCaps; one person wrote both sides, so the first two mostly ask that nothing was forgotten.
+def score_musiccaps(similarity: Similarity, clips: pd.DataFrame) -> dict[str, float]:
+    """Score three tasks on MusicCaps.
+
+    The same person wrote a clip's caption and aspects, so the first two tasks mostly test that training forgot nothing.
 
     Args:
-        similarity: of queries and documents, (queries, documents): `evaluation.word_scores`, or `cosine(model)`.
+        similarity: `words.word_scores`, or `cosine(model)`.
 
     Returns:
-        caption → tags and tags → caption: MRR of a clip's aspects among all clips' by its caption, and of its caption
-        by its first three aspects; mood: mean average precision of "… music" against the clips whose aspects name the
-        mood, each clip shown without any word for a mood.
+        caption → tags and tags → caption: MRR of a clip's aspects for its caption, and of its caption for its first
+        three aspects. mood: mean average precision of "… music" for the clips whose aspects name the mood; the texts
+        of the clips leave out all words for moods. No mood where fewer than `FEWEST` clips name each.
     """
     captions, tags = clips["caption"].tolist(), clips["aspects"].str.join(", ").tolist()
     three = clips["aspects"].str[:3].str.join(", ").tolist()
+    results = {
+        "caption → tags": _mrr(similarity(captions, tags)),
+        "tags → caption": _mrr(similarity(three, captions)),
+    }
     silent = clips["aspects"].map(lambda tags: ", ".join(t for t in tags if not _moods_in(t)) or "music")
     named = clips["aspects"].map(lambda tags: set().union(*map(_moods_in, tags)))
     relevant = {mood: named.map(lambda moods, mood=mood: mood in moods).to_numpy() for mood in sorted(MOOD_WORDS)}
-    relevant = {mood: clip for mood, clip in relevant.items() if clip.sum() >= FEWEST}
-    scores = similarity([f"{mood} music" for mood in relevant], silent.tolist()) if relevant else []
-    found = [average_precision_score(clip, row) for clip, row in zip(relevant.values(), scores, strict=True)]
-    return {
-        "caption → tags": _mrr(similarity(captions, tags)),
-        "tags → caption": _mrr(similarity(three, captions)),
-        **({"mood": round(float(np.mean(found)), 4)} if found else {}),
-    }
+    relevant = {mood: clips_of for mood, clips_of in relevant.items() if clips_of.sum() >= FEWEST}
+    if relevant:
+        scores = similarity([f"{mood} music" for mood in relevant], silent.tolist())
+        precision = map(average_precision_score, relevant.values(), scores)
+        results["mood"] = round(float(np.mean(list(precision))), 4)
+    return results
 
 
-def cosine(model) -> Callable[[list[str], list[str]], np.ndarray]:
-    """An encoder's cosine similarity, as `score_musiccaps` takes it."""
-    encoded = cache(lambda texts: embed(model, texts))  # captions are asked once and answer once
-    return lambda queries, documents: encoded(tuple(queries)) @ encoded(tuple(documents)).T
+def cosine(model) -> Similarity:
+    """Return an encoder's cosine similarity for `score_musiccaps`."""
+    encode = cache(lambda texts: embed(model, texts))  # captions are queries once and documents once
+    return lambda queries, documents: encode(tuple(queries)) @ encode(tuple(documents)).T
 
 
 def own(path: str, tracks: pd.DataFrame) -> pd.DataFrame:
-    """The user's benchmark as requests: a CSV with the columns query and track_ids, ids apart by spaces, "," or ";".
+    """Read the user's benchmark as requests: a CSV with the columns query and track_ids (apart by spaces, "," or ";").
 
     Raises:
-        WorkbookError: no such file; a column is missing; ids that the catalogue does not have, with their line.
+        WorkbookError: the file or a column is missing; a line has no query, no ids, or ids outside the catalogue.
     """
-    file = Path(resolve(path))
-    if not file.is_file():
-        raise WorkbookError(f"benchmark: there is no file {file}.")
-    table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    if missing := {"query", "track_ids"} - set(table):
-        raise WorkbookError(
-            f"benchmark: {file.name} has no column {' or '.join(sorted(missing))}; it has {', '.join(table)}."
-        )
+    table = _read("benchmark", path, "query", "track_ids", dtype=str, keep_default_na=False)
     ids = table["track_ids"].map(lambda text: [t for t in re.split(r"[\s,;]+", text) if t])
-    known = set(tracks["id"])
-    for line, (query, wanted) in enumerate(zip(table["query"], ids, strict=True), start=2):
-        if not query.strip() or not wanted:
-            raise WorkbookError(f"benchmark: {file.name}, line {line}: an empty query or no track ids.")
-        if unknown := [t for t in wanted if t not in known]:
-            raise WorkbookError(
-                f"benchmark: {file.name}, line {line}: the catalogue has no track {', '.join(unknown[:5])}."
-            )
-    return pd.DataFrame(
-        {
-            "request_id": [f"b{i:06d}" for i in range(len(table))],
-            "text": table["query"],
-            "track_ids": ids,
-            "grades": ids.map(lambda wanted: [3] * len(wanted)),
-        }
-    )
+    known_ids = set(tracks["id"])
+    for line, (query, targets) in enumerate(zip(table["query"], ids, strict=True), start=2):
+        where = f"benchmark: {resolve(path).name}, line {line}"
+        if not query.strip() or not targets:
+            raise WorkbookError(f"{where}: an empty query or no track ids. Fill in both, or delete the line.")
+        if unknown := [track for track in targets if track not in known_ids]:
+            raise WorkbookError(f"{where}: the catalogue has no track {', '.join(unknown[:5])}.")
+    requests = pd.DataFrame({"text": table["query"], "track_ids": ids, "grades": [[3] * len(i) for i in ids]})
+    return requests.assign(request_id=[f"b{i:06d}" for i in range(len(requests))])
+
+
+def _read(parameter: str, path: str, *columns: str, **options) -> pd.DataFrame:
+    """Read a CSV file that the user named.
+
+    Raises:
+        WorkbookError: the file or one of the columns is missing.
+    """
+    file = resolve(path)
+    if not file.is_file():
+        raise WorkbookError(f"{parameter}: there is no file {file}.")
+    table = pd.read_csv(file, **options)
+    if missing := [column for column in columns if column not in table]:
+        message = f"{parameter}: {file.name} has no column {' or '.join(missing)}; it has {', '.join(table)}."
+        raise WorkbookError(message)
+    return table
 
 
 def _moods_in(text: str) -> set[str]:
@@ -122,6 +122,6 @@ def _moods_in(text: str) -> set[str]:
 
 
 def _mrr(scores: np.ndarray) -> float:
-    """Mean reciprocal rank where document i answers query i; ties count against it. scores: (queries, documents)."""
+    """Return the mean reciprocal rank of document i for query i; ties count against it. (queries, documents)."""
     rank = (scores >= np.diag(scores)[:, None]).sum(axis=1)
     return round(float((1 / rank).mean()), 4)

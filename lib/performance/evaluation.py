@@ -1,4 +1,4 @@
-"""Honest comparison of encoders: retrieval on held-out requests with graded relevance, intervals and paired tests."""
+"""Comparison of encoders on held-out requests with graded relevance: intervals, paired tests, moods, failures."""
 
 from __future__ import annotations
 
@@ -13,64 +13,64 @@ from lib.tracks.moods import ordered
 
 
 def rank(encoded: dict[str, Encoded], tracks: pd.DataFrame, requests: pd.DataFrame) -> dict[str, Ranking]:
-    """The ranking by BM25 (bm25), by each encoder, and by BM25 and the encoder named tuned together (hybrid)."""
+    """Rank the tracks by words (bm25), by each encoder, and by words and the encoder named tuned (hybrid)."""
     rankings = {"bm25": rank_by_words(tracks, requests)}
     rankings |= {name: rank_by_similarity(vectors, tracks, requests) for name, vectors in encoded.items()}
     return rankings | {"hybrid": fuse(rankings["bm25"], rankings["tuned"])}
 
 
 def interval(values: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """Mean and its 95 % bootstrap interval (2,000 resamples). Rounded to 4 places."""
+    """Return the mean and its 95 % bootstrap interval (2,000 resamples), rounded to 4 places."""
     values = np.asarray(values, dtype=float)
     low = high = values.mean()
     if np.ptp(values) > 0:
-        drawn = stats.bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=seed)
-        low, high = drawn.confidence_interval
+        bootstrap = stats.bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=seed)
+        low, high = bootstrap.confidence_interval
     return {"mean": round(float(values.mean()), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
 
 
 def intervals(scores: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """The mean of each measure with its interval."""
+    """Return each measure's mean with its interval."""
     return {measure: interval(scores[measure]) for measure in scores}
 
 
 def compare(base: pd.DataFrame, tuned: pd.DataFrame, seed: int = 0) -> dict[str, dict[str, float]]:
-    """Tuned minus base for each measure: mean, 95 % interval, and p of a paired sign-flip permutation test."""
-    out = {}
-    for measure in base.columns:
+    """Return tuned minus base for each measure: mean, 95 % interval, and p of a paired sign-flip permutation test."""
+    results = {}
+    for measure in base:
         difference = (tuned[measure] - base[measure]).to_numpy()
         test = stats.permutation_test(
             (difference,), np.mean, permutation_type="samples", n_resamples=2000, vectorized=False, rng=seed
         )
-        out[measure] = {**interval(difference, seed), "p": round(float(test.pvalue), 4)}
-    return out
+        results[measure] = {**interval(difference, seed), "p": round(float(test.pvalue), 4)}
+    return results
 
 
 def by_mood(scores: dict[str, pd.DataFrame], requests: pd.DataFrame) -> pd.DataFrame:
-    """Mean average precision of the requests that ask for each mood. -> index mood, columns requests and encoders."""
-    asked = requests.set_index("request_id")["mood"]
-    asked = asked[asked != ""]
-    table = pd.DataFrame({name: scored["mAP"].groupby(asked).mean() for name, scored in scores.items()})
-    table.insert(0, "requests", asked.value_counts())
+    """Return the mean average precision of each mood's requests. -> index mood, columns requests and the encoders."""
+    moods = requests.set_index("request_id")["mood"]
+    moods = moods[moods != ""]
+    table = pd.DataFrame({name: scored["mAP"].groupby(moods).mean() for name, scored in scores.items()})
+    table.insert(0, "requests", moods.value_counts())
     return table.rename_axis("mood")
 
 
 def confusion(ranking: Ranking, requests: pd.DataFrame, tracks: pd.DataFrame) -> pd.DataFrame:
-    """Of the ten tracks that answer requests for a mood, the share of each mood. -> index asked, columns answered."""
+    """Return the share of each mood in the first ten tracks. -> index requested mood, columns retrieved mood."""
     mood = tracks.set_index("id")["mood"].replace("", "unknown")
     pairs = [
         (r.mood, mood[track]) for r in requests.itertuples() if r.mood for track in list(ranking[r.request_id])[:10]
     ]
-    table = pd.DataFrame(pairs, columns=["asked", "answered"])
-    counts = pd.crosstab(table["asked"], table["answered"], normalize="index")
-    return counts.loc[ordered(counts.index), ordered(counts.columns)]
+    table = pd.DataFrame(pairs, columns=["requested", "retrieved"])
+    shares = pd.crosstab(table["requested"], table["retrieved"], normalize="index")
+    return shares.loc[ordered(shares.index), ordered(shares.columns)]
 
 
-def answered(scores: pd.DataFrame, ranking: Ranking, requests: pd.DataFrame, tracks: pd.DataFrame) -> pd.DataFrame:
-    """What each request was answered, to hold against another run: its measures and its first three songs.
+def answers(scores: pd.DataFrame, ranking: Ranking, requests: pd.DataFrame, tracks: pd.DataFrame) -> pd.DataFrame:
+    """Return each request's measures and first three songs, to compare with another run.
 
     Returns:
-        Columns request_id, text, mood, each of `MEASURES`, songs (three lines: title, artist, mood).
+        Columns request_id, text, mood, each of `MEASURES`, songs (three lines of title, artist and mood).
     """
     artist = (" — " + tracks["artist"]).where(tracks["artist"] != "", "")
     songs = (titles(tracks) + artist + " [" + tracks["mood"].replace("", "mood unknown") + "]").set_axis(tracks["id"])
@@ -79,14 +79,14 @@ def answered(scores: pd.DataFrame, ranking: Ranking, requests: pd.DataFrame, tra
 
 
 def worst(scores: pd.DataFrame, ranking: Ranking, requests: pd.DataFrame, tracks: pd.DataFrame) -> pd.DataFrame:
-    """The requests in order of nDCG@10, worst first, with what came first and the best of what should have."""
-    text = tracks.set_index("id")["text"]
-    mood = tracks.set_index("id")["mood"]
-    first = [next(iter(ranking[r])) for r in requests["request_id"]]
+    """Return the requests by nDCG@10, worst first, each with its first track and the track it should have found."""
+    by_id = tracks.set_index("id")
+    first = [next(iter(ranking[request])) for request in requests["request_id"]]
+    best = [ids[0] for ids in requests["track_ids"]]
     table = requests[["text", "mood", "genre"]].assign(
-        came_first=[text[t] for t in first],
-        of_mood=[mood[t] for t in first],
-        should_have_come=[text[ids[0]] for ids in requests["track_ids"]],
+        first_track=by_id["text"][first].to_list(),
+        first_mood=by_id["mood"][first].to_list(),
+        expected_track=by_id["text"][best].to_list(),
         ndcg=scores[MAIN].to_numpy().round(3),
     )
     return table.sort_values("ndcg", kind="stable")

@@ -1,4 +1,4 @@
-"""What notebook 05 measured, in words: the verdict, the screenful that it begins, and the table of the report."""
+"""Findings of notebook 05 in words: the verdict, the headline under it, and the table of the report."""
 
 from __future__ import annotations
 
@@ -8,71 +8,71 @@ import pandas as pd
 
 from lib.core.measures import MAIN
 
-FEWEST = 50  # held-out tracks, below which the first ten are too large a part of them for a verdict
+FEWEST = 50  # held-out tracks that a verdict needs: of fewer the first ten are too large a part
 
 
 def verdict(metrics: dict) -> str:
-    """One sentence on whether tuning helped, from the measured difference and its interval."""
-    change, encoders = metrics["difference"][MAIN], metrics["encoders"]
+    """Return one sentence on whether tuning helped, from the difference in nDCG@10 and its interval."""
+    change = metrics["difference"][MAIN]
     if metrics["tracks"] < FEWEST:
-        said = f"Too few held-out tracks ({metrics['tracks']}) to tell whether tuning helped"
+        finding = f"Too few held-out tracks ({metrics['tracks']}) to judge the tuning"
     elif change["low"] > 0:
-        said = "Tuning helped"
+        finding = "Tuning helped"
     elif change["high"] < 0:
-        said = "Tuning did harm, and keep_base=1 serves the base"
+        finding = "Tuning did harm (keep_base=1 serves the base)"
     else:
-        said = "Tuning made no clear difference"
-    words = encoders["bm25"]["retrieval"][MAIN]["mean"]
-    base, tuned = (encoders[name]["retrieval"][MAIN]["mean"] for name in ("base", "tuned"))
+        finding = "Tuning made no clear difference"
+    words, base, tuned = (metrics["encoders"][name]["retrieval"][MAIN]["mean"] for name in ("bm25", "base", "tuned"))
     return (
-        f"{said}: nDCG@10 on {metrics['requests']} held-out requests goes from {base:.3f} to {tuned:.3f} "
+        f"{finding}: nDCG@10 on {metrics['requests']} held-out requests goes from {base:.3f} to {tuned:.3f} "
         f"({change['mean']:+.3f}, 95 % interval {change['low']:+.3f} to {change['high']:+.3f}); "
-        f"words alone (BM25) have {words:.3f}."
+        f"words alone (BM25) reach {words:.3f}."
     )
 
 
 def headline(metrics: dict) -> str:
-    """The verdict as a screenful of Markdown: each line a finding and the figures that it rests on."""
+    """Return the verdict and the other findings as Markdown, a line each."""
     encoders, base, tuned = metrics["encoders"], metrics["encoders"]["base"], metrics["encoders"]["tuned"]
-    lines = [f"**{metrics['verdict']}**", ""]
     main = {name: encoder["retrieval"][MAIN]["mean"] for name, encoder in encoders.items()}
     best = max(main, key=main.get)
-    lines.append(f"- Best of all on these requests: **{best}** ({main[best]:.3f}).")
+    lines = [f"**{metrics['verdict']}**", "", f"- Best on these requests: **{best}** ({main[best]:.3f})."]
     if moods := metrics["by_mood"]:
-        weakest = min(moods, key=lambda m: moods[m]["tuned"])
+        hardest = min(moods, key=lambda m: moods[m]["tuned"])
         gained = sum(row["tuned"] > row["base"] for row in moods.values())
-        said = f"{moods[weakest]['base']:.2f} to {moods[weakest]['tuned']:.2f}"
-        lines.append(f"- {gained} of {len(moods)} moods are found better; hardest: {weakest} (mAP {said}).")
-    if "musiccaps" in tuned:
-        pairs = [
-            f"{task} {before:.3f} to {after:.3f}{' (**worse**)' if after < before else ''}"
-            for task, before, after in ((t, base["musiccaps"][t], v) for t, v in tuned["musiccaps"].items())
-        ]
-        lines.append(f"- On text that people wrote (MusicCaps): {', '.join(pairs)}.")
-    else:
-        lines.append("- Nothing was measured on text that people wrote: MusicCaps was not at hand.")
+        change = f"{moods[hardest]['base']:.2f} to {moods[hardest]['tuned']:.2f}"
+        lines.append(f"- Tuning raises the mAP of {gained} of {len(moods)} moods; hardest: {hardest} (mAP {change}).")
+    lines.append(_musiccaps(base.get("musiccaps"), tuned.get("musiccaps")))
     if "benchmark" in tuned:
         means = [f"{name} {e['benchmark'][MAIN]['mean']:.3f}" for name, e in encoders.items() if "benchmark" in e]
         lines.append(f"- On your own benchmark, {MAIN}: {', '.join(means)}.")
-    if tuned["seed_test"] and base["seed_test"]:
-        means = [encoder["seed_test"]["mean"] for encoder in (base, tuned)]
+    if tuned["single_query"] and base["single_query"]:
+        check = tuned["single_query"]
         lines.append(
-            f"- The seed's test: mean similarity {means[0]:.2f} to {means[1]:.2f}, "
-            f"{tuned['seed_test']['bands']['strong']} of {tuned['seed_test']['tracks']} tracks above 0.7. "
-            "It is no measure of retrieval."
+            f"- Single-query check: mean similarity {base['single_query']['mean']:.2f} to {check['mean']:.2f}, "
+            f"{check['bands']['strong']} of {check['tracks']} tracks above 0.7. It does not measure retrieval."
         )
     threshold = tuned["thresholds"]["70%"]
     lines.append(
-        f"- An answer is right 70 % of the time from a similarity of {threshold:.2f} on."
-        if threshold is not None
-        else "- No similarity is high enough for answers to be right 70 % of the time."
+        "- No similarity is high enough for 70 % of the tracks above it to be relevant."
+        if threshold is None
+        else f"- From a similarity of {threshold:.2f} on, 70 % of the tracks are relevant."
     )
     lines.append(f"- The space is {tuned['space']['verdict']} (uniformity {tuned['space']['uniformity']:.2f}).")
-    return escape("\n".join(lines), quote=False)  # Markdown lets HTML through, and moods may be the user's
+    return escape("\n".join(lines), quote=False)  # moods come from the user, and Markdown passes HTML on
+
+
+def _musiccaps(base: dict | None, tuned: dict | None) -> str:
+    if not tuned:
+        return "- MusicCaps was not available: nothing was measured on text that people wrote."
+    tasks = [
+        f"{task} {base[task]:.3f} to {after:.3f}{' (**worse**)' if after < base[task] else ''}"
+        for task, after in tuned.items()
+    ]
+    return f"- On text that people wrote (MusicCaps): {', '.join(tasks)}."
 
 
 def summary(metrics: dict) -> pd.DataFrame:
-    """Retrieval with intervals as a table to show: a row an encoder."""
+    """Return the retrieval measures with their intervals as text: a row for each encoder."""
     rows = {
         name: {m: f"{v['mean']:.3f} [{v['low']:.3f}, {v['high']:.3f}]" for m, v in encoder["retrieval"].items()}
         for name, encoder in metrics["encoders"].items()

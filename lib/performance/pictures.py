@@ -1,4 +1,4 @@
-"""The pictures of the encoder: its training, its figures. Titles say the finding; colours as in plots."""
+"""Pictures of encoders: retrieval, moods, match bands, speed. Titles state the finding."""
 
 from __future__ import annotations
 
@@ -7,52 +7,40 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from lib.core.style import BASE, PALETTE, TUNED, color_of
 from lib.search.match import BANDS
 
 
-def seed_histogram(tests: dict[str, dict]) -> Figure:
-    """Similarities of the energetic tracks to the seed's request, with the seed's thresholds."""
-    figure, axes = plt.subplots(figsize=(8, 4))
-    colors = color_of(list(tests))
-    for name, test in tests.items():
-        label = f"{name}: mean {test['mean']:.2f}, spread {test['std']:.2f}"
-        axes.hist(test["scores"], np.linspace(-0.2, 1, 49), alpha=0.6, color=colors[name], label=label)
-    for label, edge in list(BANDS.items())[:-1]:
-        axes.axvline(edge, color="#333333", linestyle="--", linewidth=1)
-        axes.text(edge + 0.005, 0.98, label, rotation=90, va="top", fontsize=8, transform=axes.get_xaxis_transform())
-    axes.set(xlabel="cosine similarity to the request", ylabel="tracks")
-    axes.yaxis.get_major_locator().set_params(integer=True)
-    axes.margins(y=0.3)
-    axes.legend(loc="upper left", fontsize=9)
-    total = max(test["tracks"] for test in tests.values())
-    strong = ", ".join(f"{test['bands']['strong']} {name}" for name, test in tests.items())
-    axes.set_title(f"Of {total} energetic tracks above 0.7: {strong}")
-    return figure
-
-
-def retrieval(encoders: dict[str, dict], said: str) -> Figure:
-    """Each encoder's retrieval measures with 95 % intervals."""
-    measures = list(next(iter(encoders.values()))["retrieval"])
-    figure, axes = plt.subplots(figsize=(max(8, 1.9 * len(encoders) + 3), 4))
-    colors, width = color_of(list(encoders)), 0.85 / len(encoders)
-    for k, (name, encoder) in enumerate(encoders.items()):
-        values = [encoder["retrieval"][m] for m in measures]
-        at, mean = np.arange(len(measures)) + width * (k - (len(encoders) - 1) / 2), [v["mean"] for v in values]
-        error = np.abs([[v["mean"] - v["low"] for v in values], [v["high"] - v["mean"] for v in values]])
-        axes.bar(at, mean, 0.92 * width, yerr=error, color=colors[name], label=name, capsize=2)
-        for x, v in zip(at, values, strict=True):
-            axes.text(x, v["high"] + 0.01, f"{v['mean']:.2f}".lstrip("0"), ha="center", fontsize=8)
-    axes.set(xticks=range(len(measures)), xticklabels=measures, ylabel="on held-out requests (bars: 95 % interval)")
+def retrieval(encoders: dict[str, dict], title: str) -> Figure:
+    """Draw each encoder's retrieval measures with 95 % intervals."""
+    values = {name: pd.DataFrame(encoder["retrieval"]) for name, encoder in encoders.items()}
+    means = pd.DataFrame({name: v.loc["mean"] for name, v in values.items()})
+    errors = [[v.loc["mean"] - v.loc["low"], v.loc["high"] - v.loc["mean"]] for v in values.values()]
+    axes = _bars(means, (max(8, 1.9 * len(encoders) + 3), 4), yerr=errors, capsize=2)
+    for bars in axes.containers[1::2]:  # each encoder has error bars, then bars
+        axes.bar_label(bars, [f"{v:.2f}".lstrip("0") for v in bars.datavalues], fontsize=8, padding=1)
+    axes.set_ylabel("mean (with 95 % interval)")
     axes.margins(y=0.25)
     axes.legend(ncols=len(encoders), loc="upper right", fontsize=9)
-    axes.set_title(said)
-    return figure
+    axes.set_title(title)
+    return axes.figure
 
 
-def by_mood(table: pd.DataFrame) -> Figure:
-    """Mean average precision of base and tuned for each mood, from `evaluation.by_mood`."""
+def _bars(table: pd.DataFrame, size: tuple[float, float], **options):
+    """Draw a group of bars for each row, with a bar for each encoder."""
+    colors = color_of(list(table))
+    _, axes = plt.subplots(figsize=size)
+    table.plot.bar(ax=axes, rot=0, width=0.85, color=colors, edgecolor="white", **options)
+    axes.grid(axis="x", visible=False)
+    return axes
+
+
+def by_mood(table: pd.DataFrame) -> Figure | None:
+    """Draw base and tuned mean average precision of each mood, from `evaluation.by_mood`. None without moods."""
+    if table.empty:
+        return None
     ordered = table.sort_values("tuned")
     figure, axes = plt.subplots(figsize=(8, 0.3 * len(ordered) + 1.2))
     y = np.arange(len(ordered))
@@ -60,73 +48,86 @@ def by_mood(table: pd.DataFrame) -> Figure:
     axes.scatter(ordered["base"], y, color=BASE, label="base", marker="s", zorder=2)
     axes.scatter(ordered["tuned"], y, color=TUNED, label="tuned", zorder=2)
     axes.set(yticks=y, yticklabels=[f"{m} ({n})" for m, n in ordered["requests"].items()], xlim=(0, None))
-    axes.set(xlabel="mean average precision of its requests (how many in brackets)")
+    axes.set(xlabel="mean average precision", ylabel="mood (number of requests)")
     axes.legend(loc="lower right")
     gained = int((ordered["tuned"] > ordered["base"]).sum())
-    axes.set_title(f"{gained} of {len(ordered)} moods are found better; {ordered.index[0]} is hardest")
+    axes.set_title(f"Tuning raises {gained} of {len(ordered)} moods; {ordered.index[0]} is hardest")
     return figure
 
 
-def bands(calibration: dict[str, dict]) -> Figure:
-    """The precision that each of the seed's bands really has, an encoder a colour.
-
-    Args:
-        calibration: encoder -> band -> answers and precision (None where too few answers fall into the band).
-    """
-    figure, axes = plt.subplots(figsize=(8, 4))
-    names = list(next(iter(calibration.values())))
-    colors, width = color_of(list(calibration)), 0.8 / len(calibration)
-    for k, (encoder, rows) in enumerate(calibration.items()):
-        for i, name in enumerate(names):
-            x, share = i + width * (k - (len(calibration) - 1) / 2), rows[name]["precision"]
-            axes.bar(x, share or 0, 0.92 * width, color=colors[encoder], label=encoder if i == 0 else None)
-            said = f"{share:.0%}" if share is not None else "too few"
-            axes.text(x, (share or 0) + 0.01, f"{said}\n{rows[name]['answers']:,}", ha="center", fontsize=8)
-    axes.set(xticks=range(len(names)), xticklabels=names, ylabel="share of answers that are relevant")
-    axes.set(xlabel="the seed's band of the answer's similarity (below each share: answers in it)", ylim=(0, 1.15))
-    axes.legend(loc="upper right")
-    tuned = calibration["tuned"]["strong"]["precision"]
-    axes.set_title(
-        "Few answers are “strong”: its precision is unknown"
-        if tuned is None
-        else f"“Strong” is right {tuned:.0%} of the time once tuned"
-    )
-    return figure
-
-
-def confusion(table: pd.DataFrame) -> Figure:
-    """Which moods answer requests for which, from `evaluation.confusion`."""
-    figure, axes = plt.subplots(figsize=(10, 0.42 * len(table) + 2))
+def confusion(table: pd.DataFrame) -> Figure | None:
+    """Draw the retrieved moods of each requested mood, from `evaluation.confusion`. None without moods."""
+    if table.empty:
+        return None
+    figure, axes = plt.subplots(figsize=(10, 0.42 * len(table) + 2), layout="constrained")
     percent = (100 * table).round()
     sns.heatmap(percent.where(percent >= 1), annot=True, fmt=".0f", cmap="cividis", cbar=False, linewidths=0.5, ax=axes,
                 annot_kws={"fontsize": 8})  # fmt: skip
-    axes.set(xlabel="mood of the ten tracks that answer (%)", ylabel="mood asked for")
+    axes.set(xlabel="mood of the first ten tracks (%)", ylabel="requested mood")
     axes.set_facecolor("white")
     axes.grid(False)
     right = np.mean([table.loc[m, m] if m in table else 0 for m in table.index])
     wrong = table.stack()
-    wrong = wrong[[a != b for a, b in wrong.index]]
-    worst = f"; most confused: {wrong.idxmax()[0]} answered with {wrong.idxmax()[1]}" if len(wrong) else ""
-    axes.set_title(f"{right:.0%} of answers have the mood asked for{worst}")
-    figure.tight_layout()
+    wrong = wrong[[requested != retrieved for requested, retrieved in wrong.index]]
+    worst = "; most confused: {} with {}".format(*wrong.idxmax()) if len(wrong) else ""
+    axes.set_title(f"{right:.0%} of the tracks have the requested mood{worst}")
     return figure
 
 
+def single_query(checks: dict[str, dict | None]) -> Figure | None:
+    """Draw the similarities of the energetic tracks to the request, with the match bands. None without such tracks."""
+    if not all(checks.values()):
+        return None
+    figure, axes = plt.subplots(figsize=(8, 4))
+    colors = color_of(list(checks))
+    for name, check in checks.items():
+        label = f"{name}: mean {check['mean']:.2f}, std {check['std']:.2f}"
+        axes.hist(check["scores"], np.linspace(-0.2, 1, 49), alpha=0.6, color=colors[name], label=label)
+    for label, edge in list(BANDS.items())[:-1]:
+        axes.axvline(edge, color="#333333", linestyle="--", linewidth=1)
+        axes.text(edge + 0.005, 0.98, label, rotation=90, va="top", fontsize=8, transform=axes.get_xaxis_transform())
+    axes.set(xlabel="cosine similarity to the request", ylabel="tracks")
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.margins(y=0.3)
+    axes.legend(loc="upper left", fontsize=9)
+    total = max(check["tracks"] for check in checks.values())
+    strong = ", ".join(f"{check['bands']['strong']} ({name})" for name, check in checks.items())
+    axes.set_title(f"Above 0.7 of {total} energetic tracks: {strong}")
+    return figure
+
+
+def bands(encoders: dict[str, dict]) -> Figure:
+    """Draw the measured precision of each match band, from `calibration.precision_by_band` of each encoder."""
+    precision = pd.DataFrame({name: pd.DataFrame(rows).loc["precision"] for name, rows in encoders.items()})
+    axes = _bars(precision.astype(float).fillna(0), (8, 4))
+    for bars, rows in zip(axes.containers, encoders.values(), strict=True):
+        shares = ["too few" if row["precision"] is None else f"{row['precision']:.0%}" for row in rows.values()]
+        labels = [f"{share}\n{row['answers']:,}" for share, row in zip(shares, rows.values(), strict=True)]
+        axes.bar_label(bars, labels, fontsize=8, padding=1)
+    axes.set_xlabel("match band of the similarity (below each share: tracks in the band)")
+    axes.set(ylabel="share of tracks that are relevant", ylim=(0, 1.15))
+    axes.legend(loc="upper right")
+    strong = encoders["tuned"]["strong"]["precision"]
+    axes.set_title(
+        "Too few “strong” tracks to measure the precision of the band"
+        if strong is None
+        else f"{strong:.0%} of the tuned encoder's “strong” tracks are relevant"
+    )
+    return axes.figure
+
+
 def forms(compared: pd.DataFrame, title: str) -> Figure:
-    """Speed beside quality: the forms of an encoder, by the milliseconds of one request and nDCG@10."""
-    figure, axes = plt.subplots(figsize=(8, 3.6))
-    for i, (form, row) in enumerate(compared.sort_values("ms for one").iterrows()):
-        at = (row["ms for one"], row["nDCG@10"])
-        axes.plot(*at, "^Dso"[i % 4], color=PALETTE[i], markersize=11)
-        said = f"{form}: {at[0]:.2g} ms, {at[1]:.3f}"
-        axes.annotate(said, at, xytext=(0, 11 if i % 2 else -20), textcoords="offset points", ha="center", fontsize=9)
-    ticks = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500]
+    """Draw the forms of an encoder by milliseconds of one request and nDCG@10, from `tradeoff.compare`."""
+    figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
+    ordered = compared.sort_values("ms for one")
+    for i, (form, ms, ndcg) in enumerate(ordered[["ms for one", "nDCG@10"]].itertuples()):
+        axes.plot(ms, ndcg, "^Dso"[i % 4], color=PALETTE[i], markersize=11)
+        offset = {"xytext": (0, 11 if i % 2 else -20), "textcoords": "offset points", "ha": "center", "fontsize": 9}
+        axes.annotate(f"{form}: {ms:.2g} ms, {ndcg:.3f}", (ms, ndcg), **offset)
     axes.set(xscale="log", xlabel="milliseconds to encode one request on a kernel's CPU threads (log scale)")
-    axes.set_ylabel("nDCG@10")
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.minorticks_off()
-    axes.set_xlim(compared["ms for one"].min() / 2, compared["ms for one"].max() * 2)
-    axes.set_ylim(0, 1.25 * compared["nDCG@10"].max())
-    axes.set_title(title)
-    figure.tight_layout()
+    axes.set(xlim=(ordered["ms for one"].iloc[0] / 2, ordered["ms for one"].iloc[-1] * 2), ylabel="nDCG@10")
+    axes.set(ylim=(0, 1.25 * ordered["nDCG@10"].max()), title=title)
     return figure

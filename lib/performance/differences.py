@@ -1,0 +1,115 @@
+"""Differences between finished runs: parameters, code, figures, and the answers to the same requests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from lib.core.errors import WorkbookError
+from lib.core.files import fingerprint, read_json
+from lib.core.measures import MAIN, MEASURES
+from lib.core.paths import ROOT, resolve, shown
+from lib.core.runs import need
+from lib.performance import evaluation, findings
+
+FILES = ("tracks.parquet", "metrics.json", "answers.parquet", "quality.json", "embedding.json")
+
+
+class Run(NamedTuple):
+    """A finished run: its name and folder, the contents of its files, and the fingerprint of its catalogue."""
+
+    name: str
+    folder: Path
+    record: dict
+    metrics: dict
+    quality: dict
+    embedding: dict
+    answers: pd.DataFrame
+    catalogue: str
+
+
+def read(folder: str) -> Run:
+    """Read the files of a run that can be compared.
+
+    Raises:
+        WorkbookError: there is no such run, or it is unfinished or damaged.
+    """
+    path = resolve(folder)
+    if not (path / "run.json").is_file():
+        runs = ", ".join(shown(p.parent) for p in sorted((ROOT / "outputs").glob("*/run.json")))
+        raise WorkbookError(f"{folder} is no run: it has no run.json. Finished runs: {runs or 'none; make run'}.")
+    need(path, *FILES)
+    try:
+        contents = [read_json(path / f"{name}.json") for name in ("run", "metrics", "quality", "embedding")]
+        answers = pd.read_parquet(path / "answers.parquet")
+    except ValueError as error:
+        raise WorkbookError(f"{shown(path)} is damaged: {error}. Run it again: make run FRESH=1.") from error
+    if (status := contents[0]["status"]) != "done":
+        raise WorkbookError(f"{shown(path)} is not finished: its run.json has the status {status!r}. Run it again.")
+    return Run(shown(path), path, *contents, answers, fingerprint(path / FILES[0]))
+
+
+def parameters(runs: list[Run]) -> pd.DataFrame:
+    """Return the parameters, code and packages that differ: a row for each, a column for each run."""
+    columns = {}
+    for run in runs:
+        packages = {f"package {name}": version for name, version in run.record["packages"].items()}
+        values = {**run.record["parameters"], "code": run.record["code"][:10], **packages}
+        columns[run.name] = pd.Series({key: "" if v is None else str(v) for key, v in values.items()})
+    table = pd.DataFrame(columns).fillna("")
+    return table[table.nunique(axis=1) > 1].drop(index="run_dir", errors="ignore")
+
+
+def figures(runs: list[Run]) -> pd.DataFrame:
+    """Return the figures of the tuned encoders, with 95 % intervals: a row for each, a column for each run."""
+    return pd.DataFrame({run.name: _figures(run) for run in runs}).fillna("")
+
+
+def _figures(run: Run) -> dict[str, str]:
+    tuned, retrieval, rules = run.metrics["encoders"]["tuned"], findings.summary(run.metrics), run.quality["rules"]
+    wrong = [check["check"] for check in run.embedding["scorecard"] if check["verdict"] in ("look", "broken")]
+    return {
+        **retrieval.loc["tuned"],
+        f"{MAIN}, base": retrieval.loc["base", MAIN],
+        **{f"MusicCaps {task}": f"{value:.3f}" for task, value in tuned.get("musiccaps", {}).items()},
+        "uniformity": f"{tuned['space']['uniformity']:.2f}",
+        "ms for one request": ", ".join(f"{s['ms_for_one']:.1f} ({where})" for where, s in tuned["speed"].items()),
+        "quality rules that hold": f"{sum(rule['passed'] for rule in rules)} of {len(rules)}",
+        "embedding checks to look at": "; ".join(wrong),
+        "held-out requests, tracks": f"{run.metrics['requests']:,}, {run.metrics['tracks']:,}",
+        "tracks in all": f"{run.quality['tracks']:,}",
+        "minutes to train and index": f"{run.record['stages']['03_finetune']['seconds'] / 60:.1f}",
+    }
+
+
+def paired(first: Run, other: Run) -> pd.DataFrame:
+    """Return the requests that both runs answered, with both answers; empty if their catalogues differ.
+
+    Returns:
+        Columns of answers.parquet, with _x for the first run and _y for the other, and the gain in nDCG@10.
+    """
+    if first.catalogue != other.catalogue:
+        return pd.DataFrame()
+    before, after = (run.answers.assign(nth=run.answers.groupby("text").cumcount()) for run in (first, other))
+    both = before.merge(after, on=["text", "mood", "nth"])  # two requests may have the same text
+    return both.assign(gain=both[f"{MAIN}_y"] - both[f"{MAIN}_x"])
+
+
+def verdict(first: Run, other: Run, both: pd.DataFrame) -> str:
+    """Return one sentence on which run answers better, from their `paired` requests."""
+    if len(both) < 2:
+        why = "different catalogues" if first.catalogue != other.catalogue else "no request in common"
+        return (
+            f"{other.name} and {first.name} have {why}: compare their figures only, request by request is impossible."
+        )
+    before, after = (both[[f"{m}_{side}" for m in MEASURES]].set_axis(list(MEASURES), axis=1) for side in "xy")
+    change = evaluation.compare(before, after)[MAIN]
+    better, worse = change["low"] > 0, change["high"] < 0
+    words = "answers better than" if better else "answers worse than" if worse else "makes no clear difference to"
+    return (
+        f"{other.name} {words} {first.name}: {MAIN} {change['mean']:+.3f} "
+        f"(95 % interval {change['low']:+.3f} to {change['high']:+.3f}) over {len(both):,} requests; "
+        f"{(both['gain'] > 0).sum():,} improved, {(both['gain'] < 0).sum():,} worsened."
+    )
