@@ -111,7 +111,7 @@ def compare(
     """Compare runs: parameters, figures and answers, as a table and a page."""
     from lib.performance import compare as comparison
 
-    print(comparison.compare(runs, resolve(out)))
+    print(comparison.write(runs, resolve(out)))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
