@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,32 +32,31 @@ def in_process(model: SentenceTransformer) -> Encode:
 
 
 def embed_catalogue(
-    encode: Encode, d: int, texts: pd.Series, file: Path, model: str, former: Former | None, progress: bool = False
+    encode: Encode, d: int, texts: pd.Series, file: Path, former: Former | None, progress: bool = False
 ) -> None:
-    """Write the unit vectors of texts as a .npy file, (n, d) float32; memory holds one chunk.
-
-    A .key file beside it names the model and the texts. A partial file for the same model and texts is resumed, any
-    other is replaced. The caller removes the .key file at the end.
+    """Write the unit vectors of texts as a .npy file, (n, d) float32; memory holds one chunk. Equal texts share one.
 
     Args:
         encode: embeds chunks of texts, in their order.
-        model: the model's fingerprint.
+        file: a new file, or the partial file of a killed process for the same model and texts: it is resumed.
         former: an index by the same model, whose vectors are reused.
 
     Raises:
         WorkbookError: vectors are not finite numbers.
     """
-    n, first = len(texts), _first_rows(texts)
-    reused = _former_rows(texts, former)
-    digest = hashlib.sha256(pd.util.hash_pandas_object(texts, index=False).to_numpy().tobytes()).hexdigest()
-    offset, done = _resume(file, model + digest, n, d)
-    chunks = [slice(start, min(start + CHUNK, n)) for start in range(done, n, CHUNK)]
-    new = [(first[rows] >= rows.start) & (reused[rows] < 0) for rows in chunks]  # the texts to embed
-    embedded = encode(texts.iloc[rows][mask] for rows, mask in zip(chunks, new, strict=True) if mask.any())
+    n, codes = len(texts), pd.factorize(texts)[0]
+    first = np.unique(codes, return_index=True)[1][codes]  # the first row with the same text
+    row = {} if former is None else {text: number for number, text in enumerate(former.texts)}
+    reused = np.array([row.get(text, -1) for text in texts], int)
     with (
         file.open("ab") as out,
-        Progress(total=n, initial=done, desc="embedding", unit="track", disable=not progress) as bar,
+        Progress(total=n, desc="embedding", unit="track", disable=not progress) as bar,
     ):
+        offset, done = _resume(out, n, d)
+        bar.update(done)
+        chunks = [slice(start, min(start + CHUNK, n)) for start in range(done, n, CHUNK)]
+        new = [(first[rows] >= rows.start) & (reused[rows] < 0) for rows in chunks]  # the texts to embed
+        embedded = encode(texts.iloc[rows][mask] for rows, mask in zip(chunks, new, strict=True) if mask.any())
         for rows, mask in zip(chunks, new, strict=True):
             vectors, repeated = np.empty((len(mask), d), np.float32), first[rows] < rows.start
             if repeated.any():  # in an earlier chunk
@@ -73,30 +72,15 @@ def embed_catalogue(
             bar.update(len(vectors))
 
 
-def _first_rows(texts: pd.Series) -> np.ndarray:
-    """Return for each text the first row with the same text. -> (n,) of int."""
-    codes, _ = pd.factorize(texts)
-    return np.unique(codes, return_index=True)[1][codes]
-
-
-def _former_rows(texts: pd.Series, former: Former | None) -> np.ndarray:
-    """Return the row of each text in the former index, -1 for a new text. -> (n,) of int."""
-    row = {} if former is None else {text: number for number, text in enumerate(former.texts)}
-    return np.array([row.get(text, -1) for text in texts], int)
-
-
-def _resume(file: Path, key: str, n: int, d: int) -> tuple[int, int]:
-    """Begin a .npy file of n vectors, or resume the one with this key. -> the vectors' offset, the rows written."""
-    note = file.with_suffix(".key")
-    if not note.exists() or note.read_text() != key:
-        note.unlink(missing_ok=True)  # first, or a process killed here would leave the other key beside this file
-        with file.open("wb") as out:
-            np.lib.format.write_array_header_1_0(out, {"descr": "<f4", "fortran_order": False, "shape": (n, d)})
-        note.write_text(key)
-    with file.open("r+b") as out:
-        np.lib.format.read_magic(out)
-        np.lib.format.read_array_header_1_0(out)
-        offset = out.tell()
-        done = (out.seek(0, 2) - offset) // (4 * d)
-        out.truncate(offset + 4 * d * done)
+def _resume(out, n: int, d: int) -> tuple[int, int]:
+    """Cut a file at its last whole vector; begin it if it has no whole header. -> the vectors' offset, their number."""
+    header = BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (n, d)})
+    offset = header.tell()
+    if out.tell() < offset:
+        out.truncate(0)
+        out.write(header.getvalue())
+        out.flush()
+    done = (out.seek(0, 2) - offset) // (4 * d)
+    out.truncate(offset + 4 * d * done)
     return offset, done

@@ -30,32 +30,20 @@ CHUNK = 100_000  # vectors in memory at a time
 
 
 class Filter(NamedTuple):
-    """The rows that a search may return.
+    """The rows that a search may return."""
 
-    Attributes:
-        mask: (n,) of bool.
-        bits: the same for FAISS, if the index has lists.
-        inside: (lists,) of int, the allowed rows in each list.
-    """
-
-    mask: np.ndarray
-    bits: faiss.IDSelector | None = None
-    inside: np.ndarray | None = None
+    mask: np.ndarray  # (n,) of bool
+    bits: faiss.IDSelector | None = None  # the mask for FAISS, if the index has lists
+    inside: np.ndarray | None = None  # (lists,) of int, the allowed rows in each list
 
 
 @dataclass
 class Index:
-    """Unit vectors, and a search for those nearest to a query.
+    """Unit vectors, and a search for those nearest to a query."""
 
-    Attributes:
-        vectors: (n, d) float32, memory-mapped: processes share them.
-        lists: FAISS's inverted lists of the same rows, one byte a dimension, memory-mapped; None compares all vectors.
-        file: the open file of the vectors, if there are lists: a search reads a few rows of it.
-    """
-
-    vectors: np.ndarray
-    lists: faiss.IndexIVF | None = None
-    file: BinaryIO | None = None
+    vectors: np.ndarray  # (n, d) float32, memory-mapped: processes share them
+    lists: faiss.IndexIVF | None = None  # of the same rows, one byte a dimension, memory-mapped; None: compare all
+    file: BinaryIO | None = None  # the vectors' file, if there are lists: a search reads a few rows of it
 
     def nearest(self, query: np.ndarray, k: int, allowed: Filter | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows nearest to a query, best first, and their cosine similarities.
@@ -65,7 +53,7 @@ class Index:
             allowed: a filter from `only`; None allows all rows.
 
         Returns:
-            (m,) int64 and (m,) float32. m is `k`, or less if fewer rows are allowed.
+            (m,) of int and (m,) float32; m is `k`, or less if fewer rows are allowed.
         """
         if self.lists is None:
             return self._compare_all(query, k, allowed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +26,10 @@ def build_index(
     run: Path, tracks: pd.DataFrame, encoder: str = "torch", kind: str = "auto", progress: bool = False,
     encode: Encode | None = None,
 ) -> None:  # fmt: skip
-    """Embed the catalogue with the run's model and write index/ atomically. Texts of the former index are reused.
+    """Embed the catalogue with the run's model and write index/ atomically. Vectors of the former index are reused.
 
     Args:
-        encoder: the form that encodes queries, one of encoders/ or torch.
+        encoder: the form that encodes queries.
         kind: exact, lists, or auto, which decides by the number of tracks.
         encode: embeds the texts; by default this process does.
 
@@ -38,10 +40,9 @@ def build_index(
         folder_of(run, encoder)  # an index that could not serve is not built
         # The folder's model, not one in memory: index.json records the folder's fingerprint.
         model, model_print = load(run / "model"), fingerprint(run / "model")
-        folder = run / ".index.unfinished"  # a killed process leaves it, and the next one resumes
-        folder.mkdir(exist_ok=True)
+        folder = _unfinished(run, model_print, tracks["text"])
         former, d = _former(run, model_print), model.get_embedding_dimension()
-        embed_catalogue(encode or in_process(model), d, tracks["text"], folder / VECTORS, model_print, former, progress)
+        embed_catalogue(encode or in_process(model), d, tracks["text"], folder / VECTORS, former, progress)
         write_lists(folder, kind, progress)
         _write_tracks(tracks, folder / TRACKS)
         names = [VECTORS, TRACKS, *([LISTS] if (folder / LISTS).exists() else [])]
@@ -49,8 +50,17 @@ def build_index(
         about = {"model": model_print, "encoder": encoder, "kind": kind, "files": files, "tracks": len(tracks)}
         write_json(folder / "index.json", about)
         with atomic(run / "index") as temporary:
-            (folder / VECTORS).with_suffix(".key").unlink()
             folder.rename(temporary)
+
+
+def _unfinished(run: Path, model: str, texts: pd.Series) -> Path:
+    """Return the folder of an unfinished index, named by model and texts, so that a killed process can resume."""
+    key = hashlib.sha256(model.encode() + pd.util.hash_pandas_object(texts, index=False).to_numpy().tobytes())
+    folder = run / f".index.unfinished-{key.hexdigest()[:16]}"
+    for other in set(run.glob(".index.unfinished*")) - {folder}:
+        shutil.rmtree(other)
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def _former(run: Path, model: str) -> Former | None:
@@ -71,11 +81,11 @@ def _write_tracks(tracks: pd.DataFrame, file: Path) -> None:
 
 
 def reindex(run: Path, kind: str | None = None, encode: Encode | None = None) -> int:
-    """Index a run's catalogue again with the model it has; only new texts are embedded. -> the number of tracks.
+    """Index a run's catalogue again with the same model; only new texts are embedded. -> the number of tracks.
 
     Args:
         kind: one of `KINDS`; by default that of the present index.
-        encode: embeds the texts; by default this process does.
+        encode: as in `build_index`.
 
     Raises:
         WorkbookError: there is no such kind; the run has no index or is damaged; or another process writes in it.

@@ -1,6 +1,6 @@
 """Integrity: a run's model, its forms and its index belong together, and their files are unchanged.
 
-The checks read files and compute nothing, so a caller need not load PyTorch.
+The checks read files and compute nothing, so a caller need not load PyTorch. Each raises WorkbookError.
 """
 
 from __future__ import annotations
@@ -19,23 +19,15 @@ READ_ERRORS = (ValueError, OSError, KeyError, TypeError, RuntimeError, Safetenso
 
 
 def forms(run: Path) -> dict[str, str]:
-    """Return the fingerprint of each form of a run's encoder, the reference form first.
-
-    Raises:
-        WorkbookError: another model than the run's has made them.
-    """
+    """Return the fingerprint of each form of a run's encoder, the reference form first; the run's model made them."""
     model, file = fingerprint(run / "model"), run / "encoders" / FORMS
     about = read_json(file) if file.exists() else {"model": model, "forms": {}}
-    _check_model(run, "encoders", about["model"], model)
+    _check_maker(run, "encoders", about["model"], model)
     return {"torch": model, **about["forms"]}
 
 
 def folder_of(run: Path, form: str) -> Path:
-    """Return the folder of one form of a run's encoder.
-
-    Raises:
-        WorkbookError: the run does not have the form, it is damaged, or another model has made it.
-    """
+    """Return the folder of a form that the run has and whose files are unchanged."""
     fingerprints, folder = forms(run), run / "model" if form == "torch" else run / "encoders" / form
     if form not in fingerprints:
         names = ", ".join(fingerprints)
@@ -46,25 +38,14 @@ def folder_of(run: Path, form: str) -> Path:
 
 
 def read_index(run: Path, model: str) -> dict:
-    """Read what index.json says of a run's index.
-
-    Args:
-        model: the fingerprint of the run's model.
-
-    Raises:
-        WorkbookError: another model has made the index.
-    """
+    """Return the content of index.json of an index that the model with this fingerprint made."""
     about = read_json(run / "index" / "index.json")
-    _check_model(run, "index", about["model"], model)
+    _check_maker(run, "index", about["model"], model)
     return about
 
 
 def check_index(run: Path) -> None:
-    """Read all files of a run's index.
-
-    Raises:
-        WorkbookError: one is missing or changed.
-    """
+    """Check that no file of a run's index is missing or changed. It reads all of them."""
     files = read_json(run / "index" / "index.json")["files"]
     paths = {run / "index" / name: sha256 for name, sha256 in files.items()}
     if changed := [path.name for path, sha256 in paths.items() if not path.exists() or fingerprint(path) != sha256]:
@@ -72,11 +53,7 @@ def check_index(run: Path) -> None:
 
 
 def check_run(run: Path) -> str:
-    """Check all files that serve a run. -> the model's fingerprint.
-
-    Raises:
-        WorkbookError: a file is missing or damaged, or another model has made it.
-    """
+    """Check all files that serve a run. -> the model's fingerprint."""
     need(run, "model", "encoders", "index")
     fingerprints = forms(run)
     read_index(run, fingerprints["torch"])
@@ -86,7 +63,7 @@ def check_run(run: Path) -> str:
     return fingerprints["torch"]
 
 
-def _check_model(run: Path, part: str, maker: str, model: str) -> None:
+def _check_maker(run: Path, part: str, maker: str, model: str) -> None:
     if maker != model:
         raise WorkbookError(
             f"{shown(run)}: {part}/ was made with another model than model/, or a file of model/ was changed or lost. "

@@ -33,19 +33,12 @@ WORDS, MOODS = 3, 3  # words and moods that explain a track
 
 @dataclass
 class Recommender:
-    """An encoder and a catalogue in one embedding space.
+    """An encoder and a catalogue in one embedding space."""
 
-    Attributes:
-        model: the form of the tuned encoder that encodes queries.
-        index: the tracks' vectors.
-        tracks: the n tracks, in the order of the index's rows.
-        fingerprints: SHA-256 of the model, of the form of it that encodes queries, and of the index.
-    """
-
-    model: SentenceTransformer
-    index: Index
-    tracks: pd.DataFrame
-    fingerprints: dict[str, str]
+    model: SentenceTransformer  # the form of the tuned encoder that encodes queries
+    index: Index  # the vectors of the tracks
+    tracks: pd.DataFrame  # the n tracks, in the order of the index's rows
+    fingerprints: dict[str, str]  # SHA-256 of the model, of the form (encoder) and of the index
 
     def __post_init__(self) -> None:
         self.ids = pd.Index(self.tracks["id"])
@@ -129,36 +122,31 @@ class Recommender:
         nearest, scores = nearest[kept], scores[kept]
         chosen = self._diversify(nearest, scores, top_k, diversity)
         # Column by column: a table of five rows takes pandas as long as the encoder takes for a query.
-        tracks = zip(*(column.take(nearest[chosen]) for column in self.columns), strict=True)
-        rounded = scores[chosen].astype(float).round(4).tolist()
-        return [
-            dict(zip(COLUMNS, track, strict=True)) | {"score": score, "match": band(score)}
-            for track, score in zip(tracks, rounded, strict=True)
-        ]
+        columns = [column.take(nearest[chosen]) for column in self.columns]
+        columns.append(scores[chosen].astype(float).round(4).tolist())
+        tracks = [dict(zip([*COLUMNS, "score"], values, strict=True)) for values in zip(*columns, strict=True)]
+        return [track | {"match": band(track["score"])} for track in tracks]
 
     def explain(self, query: np.ndarray, ids: list[str]) -> list[dict]:
         """Explain why tracks fit a query, by the words of their text and by moods.
 
         If the encoder averages over tokens, as MiniLM and MPNet do, the score is a sum over them, and each word has a
-        share. (A static encoder weighs the words by its own vectors, which are near to those behind the score. For
-        other pooling the shares are a hint, not a sum.) Stop words are left out.
+        share. A static encoder weighs the words by its own vectors, which are near to those behind the score. For
+        other pooling the shares are a hint, not a sum.
 
         Returns:
             For each track, largest first: words, [{word, share}], at most `WORDS`; moods, [{mood, similarity}] to the
             mean vector of each mood's tracks, at most `MOODS`.
         """
         rows = self.rows(ids)
-        words = contributions(self.model, self.tracks["text"].iloc[rows].tolist(), query)
-        moods = self.index.at(rows) @ self.centres.T
-        return [
-            {
-                "words": [{"word": word, "share": round(share, 3)} for word, share in ranked[:WORDS]],
-                "moods": [
-                    {"mood": self.moods[i], "similarity": round(float(row[i]), 3)} for i in np.argsort(-row)[:MOODS]
-                ],
-            }
-            for ranked, row in zip(words, moods, strict=True)
-        ]
+        explanations = []
+        shares = contributions(self.model, self.tracks["text"].iloc[rows].tolist(), query)
+        for ranked, near in zip(shares, self.index.at(rows) @ self.centres.T, strict=True):
+            words = [{"word": word, "share": round(share, 3)} for word, share in ranked[:WORDS]]
+            nearest = np.argsort(-near)[:MOODS]
+            moods = [{"mood": self.moods[i], "similarity": round(float(near[i]), 3)} for i in nearest]
+            explanations.append({"words": words, "moods": moods})
+        return explanations
 
     @cached_property
     def centres(self) -> np.ndarray:

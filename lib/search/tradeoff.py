@@ -56,15 +56,14 @@ def compare(
         encoded alone on the threads of one kernel; texts per second, in batches on all threads; MB on disk.
     """
     rows, ms = {}, _milliseconds(run, requests["text"].drop_duplicates().head(BLOCKS * BLOCK).tolist())
+    documents = cache(partial(embed, open_form(run, "torch").to("cpu")))
     for form in forms(run):
         model = open_form(run, form).to("cpu")
         queries = embed(model, requests["text"])
-        if form == "torch":
-            reference, catalogue, documents = queries, embed(model, tracks["text"]), cache(partial(embed, model))
-        ranking = rank_by_similarity(Encoded(catalogue, queries), tracks, requests)
+        ranking = rank_by_similarity(Encoded(documents(tuple(tracks["text"])), queries), tracks, requests)
         best = [set(list(scores)[:10]) for scores in ranking.values()]
         if form == "torch":
-            expected = best
+            reference, expected = queries, best
         folder = run / ("model" if form == "torch" else f"encoders/{form}")
         rows[form] = {
             MAIN: score_ranking(ranking, requests)[MAIN].mean(),
@@ -75,7 +74,7 @@ def compare(
             "MB": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6,
         }
         if outside:
-            rows[form] |= outside(partial(_similarity, model, documents))
+            rows[form] |= outside(lambda a, b, model=model: embed(model, a) @ documents(tuple(b)).T)
     return pd.DataFrame(rows).T.rename_axis("form")
 
 
@@ -92,10 +91,6 @@ def _milliseconds(run: Path, texts: list[str]) -> dict[str, float]:
     finally:
         torch.set_num_threads(before)
     return {form: round(1000 * float(np.median(values)), 2) for form, values in times.items()}
-
-
-def _similarity(model, embed_documents, queries: list[str], documents: list[str]) -> np.ndarray:
-    return embed(model, queries) @ embed_documents(tuple(documents)).T
 
 
 def choose(encoder: str, compared: pd.DataFrame) -> str:

@@ -39,7 +39,7 @@ def run(small_run, tmp_path) -> Path:
 
 def write(model, texts: pd.Series, file: Path) -> np.ndarray:
     """Embed texts into a file, and read it."""
-    embedding.embed_catalogue(embedding.in_process(model), 384, texts, file, "this model", None)
+    embedding.embed_catalogue(embedding.in_process(model), 384, texts, file, None)
     return np.load(file)
 
 
@@ -67,15 +67,32 @@ def test_a_killed_embedding_resumes(model, texts, embedded, tmp_path, monkeypatc
     monkeypatch.setattr(embedding, "embed", embed)
     embedded.clear()
     assert np.array_equal(write(model, texts, file), expected) and embedded == texts.tolist()[32:60]
-    assert np.allclose(write(model, texts[::-1], file), expected[::-1], atol=1e-5)  # other texts begin again
 
 
-def test_an_embedding_killed_at_its_start_is_not_resumed(model, texts, embedded, tmp_path, monkeypatch):
-    write(model, texts, tmp_path / "vectors.npy")
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(Path, "write_text", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        write(model, texts[:9], tmp_path / "vectors.npy")
+def test_an_embedding_killed_at_its_start_begins_again(model, texts, embedded, tmp_path):
+    (tmp_path / "vectors.npy").write_bytes(b"half a header")
     assert write(model, texts, tmp_path / "vectors.npy").shape == (len(texts), 384)
+
+
+def test_a_killed_index_resumes_for_the_same_texts_only(run, embedded, monkeypatch):
+    tracks, embed, file = pd.read_parquet(run / "tracks.parquet"), embedding.embed, run / "index" / "vectors.npy"
+    expected = np.load(file)
+
+    def killed(model, chunk):
+        if len(embedded) >= 32:
+            raise KeyboardInterrupt
+        return embed(model, chunk)
+
+    for table, vectors, resumed in ((tracks, expected, 32), (tracks[::-1], expected[::-1], 0)):
+        file.write_bytes(b"lost")
+        embedded.clear()
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(embedding, "embed", killed)
+            indexing.build_index(run, tracks)
+        embedded.clear()
+        indexing.build_index(run, table)
+        assert len(embedded) == len(tracks) - resumed and np.allclose(np.load(file), vectors, atol=1e-5)
+        assert not list(run.glob(".index.unfinished*"))
 
 
 def test_two_processes_do_not_build_one_index(run):
