@@ -1,8 +1,14 @@
-"""`python -m lib.workbook` is the command `workbook`."""
+"""The command `workbook`, also as `python -m lib.workbook`."""
 
 import sys
 
-from lib.workbook.cli import main
 
-if __name__ == "__main__":  # worker processes import this module again
+def main() -> int:
+    """Run the command line."""
+    from lib.workbook import cli  # not at the top: every kernel of a service imports this module again
+
+    return cli.main()
+
+
+if __name__ == "__main__":
     sys.exit(main())
