@@ -165,7 +165,7 @@ class WorkerTrainer(Trainer):
 
 
 class Stop(TrainerCallback):
-    """Ends the training of all workers after the step in which the first worker sees a file."""
+    """A callback that ends the training of all workers after the step in which the first worker sees a file."""
 
     def __init__(self, file: Path):
         self.file = file

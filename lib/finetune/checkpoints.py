@@ -80,7 +80,7 @@ def mean_of(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor], sha
 
 
 class OneOptimizer(TrainerCallback):
-    """Deletes the optimiser's state of older checkpoints; a training resumes only from the last."""
+    """A callback that deletes the optimiser's state of older checkpoints: a training resumes only from the last."""
 
     def on_save(self, args, state, control, **_):
         complete = complete_ones(Path(args.output_dir)) if args.should_save else {}

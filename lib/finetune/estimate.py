@@ -20,7 +20,7 @@ from lib.core.encoder import device
 from lib.core.progress import MARK
 from lib.finetune.evaluator import RequestEvaluator
 from lib.finetune.progress import Bar
-from lib.finetune.training import Recipe, Trainer, evaluations
+from lib.finetune.training import Recipe, Trainer
 
 LONG = 3600  # seconds of training on a CPU that deserve a warning
 ENOUGH = 30.0  # seconds of steps before they are compared with the estimate
@@ -98,11 +98,11 @@ def estimate_training(
         trainer.accelerator.free_memory()
     started = time.perf_counter()
     dev(model)
-    measuring = (time.perf_counter() - started) * (evaluations(recipe.epochs) + 1)
+    measuring = (time.perf_counter() - started) * (recipe.evaluations + 1)
     steps, step = len(size) * recipe.epochs, float(np.interp(size, size[tried], clock.seconds[1::2]).mean())
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     # The last two checkpoints also hold the optimiser's two moments.
-    return Estimate(steps, step, steps * step + measuring, used, (evaluations(recipe.epochs) + 4) * weights)
+    return Estimate(steps, step, steps * step + measuring, used, (recipe.evaluations + 4) * weights)
 
 
 def warnings(estimate: Estimate, recipe: Recipe) -> str:

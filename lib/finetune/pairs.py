@@ -72,12 +72,10 @@ def make_pairs(
         )
     by_request, by_mood, by_artist = (round(n * share) for share in (request_share, mood_share, artist_share))
     views = _views(tracks.iloc[rng.integers(0, len(tracks), n - by_request - by_mood - by_artist)], rng)
-    # Texts of similar length share a batch. It needs little padding, and the length does not reveal the partner.
-    views = views.sort_values("positive", key=lambda text: text.str.len(), kind="stable")
-    relevant = _request_pairs(requests.iloc[rng.integers(0, len(requests), by_request)], tracks, rng)
+    requested = _request_pairs(requests.iloc[rng.integers(0, len(requests), by_request)], tracks, rng)
     batches = [
         *_batches(views, batch_size),
-        *_batches(relevant, batch_size),
+        *_batches(requested, batch_size),
         *_mood_batches(round(by_mood / len(MOODS)), rng),
         *_artist_batches(round(by_artist / len(GENRES)), tracks, rng),
     ]
@@ -86,9 +84,10 @@ def make_pairs(
 
 
 def _views(tracks: pd.DataFrame, rng) -> pd.DataFrame:
-    """Pair each track's prose with its tags, three of its tags, or three phrases of the prose.
+    """Pair each track's prose with its tags, three of its tags, or three phrases of the prose, sorted by length.
 
-    The name replaces the tags of a track that has none.
+    A track without tags has its name instead. Texts of similar length share a batch: it needs little padding, and the
+    length does not reveal the partner.
     """
     name = tracks["title"] + " — " + tracks["artist"]
     tags = tracks["tags"].where(tracks["tags"] != "", name)
@@ -102,13 +101,10 @@ def _views(tracks: pd.DataFrame, rng) -> pd.DataFrame:
         "three tags and prose": [_three(t, p, rng) for t, p in zip(tags, prose, strict=True)],
         "three phrases and prose": [_phrases(p, rng) for p in prose],
     }
-    return pd.DataFrame(
-        {
-            "kind": kind,
-            "anchor": np.select([kind == name for name in anchors], list(anchors.values())),
-            "positive": np.where(kind == "prose and tags", [_shuffled(t, rng) for t in tags], prose),
-        }
-    )
+    anchor = np.select([kind == name for name in anchors], list(anchors.values()))
+    positive = np.where(kind == "prose and tags", [_shuffled(t, rng) for t in tags], prose)
+    pairs = pd.DataFrame({"kind": kind, "anchor": anchor, "positive": positive})
+    return pairs.sort_values("positive", key=lambda text: text.str.len(), kind="stable")
 
 
 def _phrases(prose: str, rng) -> str:
@@ -139,9 +135,8 @@ def _request_pairs(requests: pd.DataFrame, tracks: pd.DataFrame, rng) -> pd.Data
     positive = np.where(chosen == "", about["text"], chosen)
     # Any track of the mood is relevant to a request that names only a mood, so a batch takes one such request.
     only_mood = requests["mood"].where(requests["genre"] == "", "").to_numpy()
-    return pd.DataFrame(
-        {"kind": "request", "anchor": requests["text"].to_numpy(), "positive": positive, "once": only_mood}
-    )
+    anchor = requests["text"].to_numpy()
+    return pd.DataFrame({"kind": "request", "anchor": anchor, "positive": positive, "once": only_mood})
 
 
 def _mood_batches(n: int, rng) -> list[pd.DataFrame]:

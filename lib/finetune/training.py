@@ -36,7 +36,7 @@ from lib.finetune.evaluator import RequestEvaluator
 from lib.finetune.progress import Bar
 
 LOGS = 40  # rows of loss in the history of a training
-EVALUATIONS = 4  # measurements of the dev metric, each with a checkpoint; more if there are more epochs
+EVALUATIONS = 4  # least number of measurements of the dev metric; else one per epoch
 DEV = f"dev {MAIN}"
 
 
@@ -50,6 +50,11 @@ class Recipe(NamedTuple):
     keep_base: float  # share of the base's weights in the final average, 0 to 1
     max_length: int  # tokens that the encoder reads of a text; it already has this limit, here it is for the record
     seed: int  # random seed of the trainer; `make_pairs` sets the order of the batches
+
+    @property
+    def evaluations(self) -> int:
+        """The number of measurements of the dev metric, each with a checkpoint."""
+        return max(EVALUATIONS, self.epochs)
 
 
 def train(
@@ -119,7 +124,7 @@ class Trainer(SentenceTransformerTrainer):
         """Take the arguments of `train`, and training arguments that replace those of `_arguments`."""
         self.keep_base = recipe.keep_base
         self.micro: int | None = None  # texts encoded at a time; None: the whole batch
-        for module in model.modules():  # so short a training does not overfit, and dropout slows it; never saved
+        for module in model.modules():  # dropout slows a training too short to overfit; this change is never saved
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
         model.model_card_data.widget = [{}]  # not empty, so the trainer generates no examples; we write our own card
@@ -176,7 +181,7 @@ class Trainer(SentenceTransformerTrainer):
             # accelerate knows PyTorch's messages, but not the CUDA driver's
             if not should_reduce_batch_size(error) and "CUDA error: out of memory" not in str(error):
                 raise
-        self.halve(len(inputs["anchor_input_ids"]))  # after the except block, which holds the failed step's memory
+        self.halve(len(inputs["anchor_input_ids"]))  # the except block still held the failed step's memory
         model.zero_grad(set_to_none=True)
         if device() == "cuda":
             torch.cuda.empty_cache()
@@ -187,7 +192,7 @@ class Trainer(SentenceTransformerTrainer):
         """Halve the number of texts encoded at a time, for a batch of `size` pairs."""
         self.micro = (self.micro or size) // 2
         if self.micro < 1:
-            raise WorkbookError("Not even one pair fits into memory: lower max_length, or take a smaller base_model.")
+            raise WorkbookError("Not even one pair fits into memory: lower max_length, or use a smaller base_model.")
         tqdm.write(f"Out of memory: encoding {self.micro} texts at a time from here; a batch still has {size} pairs.")
 
 
@@ -198,11 +203,6 @@ def precision() -> dict[str, bool]:
     return {"bf16": True} if torch.cuda.is_bf16_supported() else {"fp16": True}
 
 
-def evaluations(epochs: int) -> int:
-    """Return the number of measurements of the dev metric in a training."""
-    return max(EVALUATIONS, epochs)
-
-
 def history_of(log: list[dict]) -> pd.DataFrame:
     """Return the trainer's log with one row per step; a step that was repeated after a resume has one row."""
     table = pd.DataFrame(log).rename(columns={f"eval_{MAIN}": DEV}).reindex(columns=["step", "loss", DEV])
@@ -210,7 +210,7 @@ def history_of(log: list[dict]) -> pd.DataFrame:
 
 
 def _arguments(folder: Path, steps: int, recipe: Recipe) -> dict:
-    interval = max(1, -(-steps // evaluations(recipe.epochs)))
+    interval = max(1, -(-steps // recipe.evaluations))
     return {
         "output_dir": str(folder),
         "num_train_epochs": recipe.epochs,
