@@ -61,20 +61,10 @@ class TritonPythonModel:
 
 
 @pytest.fixture(scope="module")
-def run() -> Path:
-    """An existing run with an ONNX encoder."""
-    runs = [paths.ROOT / "outputs" / name for name in ("quick", "test/small")]
-    for run in runs:
-        if (run / "encoders/onnx/model.onnx").exists():
-            return run
-    pytest.skip(f"no run with an ONNX encoder in {' or '.join(map(paths.shown, runs))}")
-
-
-@pytest.fixture(scope="module")
-def written(run, tmp_path_factory) -> SimpleNamespace:
+def written(small_run, tmp_path_factory) -> SimpleNamespace:
     """The run's repository: its folder, the names of its models, and their settings as Triton reads them."""
     home = tmp_path_factory.mktemp("repository")
-    encoder = repository.write(run, home)
+    encoder = repository.write(small_run, home)
     transformer = encoder.replace("encoder", "transformer")
     configs = {name: read(home / name / "config.pbtxt") for name in (encoder, transformer)}
     return SimpleNamespace(home=home, encoder=encoder, transformer=transformer, configs=configs)
@@ -126,7 +116,7 @@ class Server(SimpleNamespace):
 
 
 @pytest.fixture(scope="module", params=[("fp16", 5e-4), ("fp32", 1e-4)], ids=lambda param: param[0])
-def server(request, run, written, tmp_path_factory):
+def server(request, small_run, written, tmp_path_factory):
     """Triton on a copy of the repository, with the fp16 graph or with the fp32 graph before the conversion."""
     if not WHEEL.is_dir():
         pytest.skip("no .venv-triton with nvidia-pytriton: make scale installs it")
@@ -139,7 +129,7 @@ def server(request, run, written, tmp_path_factory):
     (transformer / "config.pbtxt").write_text(text_format.MessageToString(settings))
     (transformer / "1/model.py").write_text(BACKEND)
     if precision == "fp32":
-        onnx.save(repository.unit(onnx.load(run / "encoders/onnx/model.onnx")), transformer / "1/model.onnx")
+        onnx.save(repository.unit(onnx.load(small_run / "encoders/onnx/model.onnx")), transformer / "1/model.onnx")
     shutil.copytree(WHEEL / "backends", home / "backends")
     stub = WHEEL / f"python_backend_stubs/3.{sys.version_info.minor}/triton_python_backend_stub"
     (home / "backends/python" / stub.name).symlink_to(stub)
@@ -180,9 +170,9 @@ def ready(address: str) -> bool:
         return False
 
 
-def test_the_settings_fit_the_graph(run, written):
+def test_the_settings_fit_the_graph(small_run, written):
     graph = onnxruntime.InferenceSession(written.home / written.transformer / "1/model.onnx")
-    before = onnxruntime.InferenceSession(run / "encoders/onnx/model.onnx")
+    before = onnxruntime.InferenceSession(small_run / "encoders/onnx/model.onnx")
     transformer, encoder = written.configs[written.transformer], written.configs[written.encoder]
     assert in_settings(transformer.input) == in_graph(graph.get_inputs()) == in_graph(before.get_inputs())
     assert in_settings(transformer.output) == in_settings(encoder.output) == in_graph(graph.get_outputs())
@@ -195,8 +185,8 @@ def test_the_settings_fit_the_graph(run, written):
     assert {name: config.name for name, config in written.configs.items()} == {name: name for name in written.configs}
 
 
-def test_the_encoder_has_the_name_that_workers_use(run, written):
-    assert written.encoder == registry.Version("1", open_run(run).fingerprints["model"], "").triton
+def test_the_encoder_has_the_name_that_workers_use(small_run, written):
+    assert written.encoder == registry.Version("1", open_run(small_run).fingerprints["model"], "").triton
 
 
 def test_batches_have_the_limits_of_triton_py():
@@ -214,9 +204,9 @@ def test_the_weights_are_in_fp16(written):
     assert types & set(floats) == {onnx.TensorProto.FLOAT16}
 
 
-def test_64_texts_at_once_have_the_vectors_of_the_run(server, run):
+def test_64_texts_at_once_have_the_vectors_of_the_run(server, small_run):
     """64 clients send them. Triton batches them, and each batch of texts is one batch of tokens of any lengths."""
-    expected, before = embed(open_form(run, "onnx"), TEXTS), server.counts()
+    expected, before = embed(open_form(small_run, "onnx"), TEXTS), server.counts()
     with ThreadPoolExecutor(64) as clients:
         vectors = np.concatenate(list(clients.map(server.ask, TEXTS)))
     assert np.abs(vectors - expected).max() < server.tolerance
@@ -226,8 +216,8 @@ def test_64_texts_at_once_have_the_vectors_of_the_run(server, run):
     assert [texts, batches] == of_transformer.tolist()
 
 
-def test_a_request_may_have_several_texts(server, run):
-    expected = embed(open_form(run, "onnx"), TEXTS)
+def test_a_request_may_have_several_texts(server, small_run):
+    expected = embed(open_form(small_run, "onnx"), TEXTS)
     with ThreadPoolExecutor(8) as clients:
         results = list(clients.map(lambda n: server.ask(*TEXTS[n : n + 3 + n % 5]), range(0, 56, 7)))
     for n, vectors in zip(range(0, 56, 7), results, strict=True):
@@ -251,7 +241,7 @@ def test_a_missing_transformer_is_named(server):
     assert server.ask("calm").shape[0] == 1
 
 
-def test_files_are_written_atomically(run, written, monkeypatch):
+def test_files_are_written_atomically(small_run, written, monkeypatch):
     """A full disk leaves the old files unchanged and nothing beside them."""
 
     def full(*_):
@@ -260,13 +250,13 @@ def test_files_are_written_atomically(run, written, monkeypatch):
     before = files.fingerprint(written.home)
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(errors.WorkbookError, match="No space left"):
-        repository.write(run, written.home)
+        repository.write(small_run, written.home)
     assert files.fingerprint(written.home) == before
     assert {folder.name for folder in written.home.iterdir()} == {written.encoder, written.transformer}
 
 
-def test_the_command_line(run, tmp_path, capsys):
-    assert repository.main([str(run), "--to", str(tmp_path / "new")]) == 0
+def test_the_command_line(small_run, tmp_path, capsys):
+    assert repository.main([str(small_run), "--to", str(tmp_path / "new")]) == 0
     words = capsys.readouterr().out.split()
     models = {word for word in words if word.startswith(("encoder-", "transformer-"))}
     assert {folder.name for folder in (tmp_path / "new").iterdir()} == models
