@@ -1,4 +1,4 @@
-"""The evaluation: measures, comparisons, what a similarity is worth, benchmarks; and an encoder made to collapse."""
+"""The evaluation: measures, comparisons, calibration and benchmarks, also of a collapsed encoder."""
 
 import zlib
 
@@ -19,9 +19,12 @@ def base():
 
 
 class Collapsed:
-    """An encoder that puts everything close together: all texts at one point, but for a little noise of their own."""
+    """An encoder that puts all texts near one point, with a little noise for each."""
 
     device = "cpu"
+
+    def get_embedding_dimension(self):
+        return 384
 
     def encode(self, texts, **_):
         noise = np.stack([np.random.default_rng(zlib.crc32(text.encode())).normal(size=384) for text in texts])
@@ -39,7 +42,7 @@ def scored(model, requests, table):
     return measures.score_ranking(measures.rank_by_similarity(encoded, table, requests), requests)
 
 
-def test_measures_know_a_perfect_and_a_hopeless_ranking():
+def test_measures_of_a_perfect_and_a_useless_ranking():
     requests, table = requests_and_tracks()
     grades = {r.request_id: dict(zip(r.track_ids, map(float, r.grades), strict=True)) for r in requests.itertuples()}
     perfect = measures.score_ranking(grades, requests)
@@ -48,74 +51,82 @@ def test_measures_know_a_perfect_and_a_hopeless_ranking():
     assert measures.score_ranking(none, requests).to_numpy().max() == 0
 
 
-def test_a_collapsed_encoder_passes_the_seeds_test_and_fails_all_else(base):
-    """The reason why the seed's figure never stands alone."""
+def test_a_collapsed_encoder_passes_only_the_single_query_check(base):
+    """Show why the single-query check must not stand alone."""
     requests, table = requests_and_tracks(200)
     collapsed = Collapsed()
-    assert calibration.seed_test(collapsed, table)["bands"]["strong"] == len(table[table["mood"] == "energetic"])
+    strong = calibration.single_query(collapsed, table)["bands"]["strong"]
+    assert strong == len(table[table["mood"] == "energetic"])
     honest, bad = scored(base, requests, table), scored(collapsed, requests, table)
     change = evaluation.compare(honest, bad)
     assert change["nDCG@10"]["high"] < 0 and change["nDCG@10"]["p"] < 0.05
     metrics = {"requests": len(requests), "tracks": len(table), "difference": change, "encoders": {}}
-    for name, table_ in (("base", honest), ("tuned", bad), ("bm25", honest)):
-        metrics["encoders"][name] = {"retrieval": evaluation.intervals(table_)}
+    for name, scores in (("base", honest), ("tuned", bad), ("bm25", honest)):
+        metrics["encoders"][name] = {"retrieval": evaluation.intervals(scores)}
     assert findings.verdict(metrics).startswith("Tuning did harm")
     assert findings.verdict(metrics | {"tracks": 12}).startswith("Too few held-out tracks (12)")
     spaces = [calibration.spread(encoder.encode(m, table, requests), table, requests) for m in (base, collapsed)]
     assert [space["verdict"] for space in spaces] == ["spread", "collapsed"]
     assert spaces[1]["uniformity"] > spaces[0]["uniformity"] and spaces[1]["mean_cosine"] > 0.99
     ranking = measures.rank_by_similarity(encoder.encode(collapsed, table, requests), table, requests)
-    shown = calibration.answers(ranking, requests)
+    shown = calibration.shown_tracks(ranking, requests)
     assert calibration.precision_by_band(shown)["strong"]["precision"] < 0.2
     assert calibration.thresholds(shown)["70%"] is None
 
 
-def test_the_headline_says_what_got_worse_and_what_was_not_measured():
+def test_the_single_query_check_needs_energetic_tracks(base):
+    _, table = requests_and_tracks()
+    calm = table[table["mood"] == "calm"]
+    check = calibration.single_query(base, table)
+    assert sum(check["bands"].values()) == check["tracks"] == len(check["scores"])
+    assert calibration.single_query(base, calm) is None
+
+
+def test_the_headline_names_losses_and_missing_benchmarks():
     def one(figure: float) -> dict:
         space = {"verdict": "crowded", "uniformity": -1.0}
-        found = {"retrieval": {measures.MAIN: {"mean": figure}}, "space": space}
-        return found | {"seed_test": None, "thresholds": {"70%": None}}
+        figures = {"retrieval": {measures.MAIN: {"mean": figure}}, "space": space}
+        return figures | {"single_query": None, "thresholds": {"70%": None}}
 
     encoders = {"base": one(0.2), "tuned": one(0.4)}
     metrics = {"verdict": "Tuning helped", "by_mood": {}, "encoders": encoders}
-    said = findings.headline(metrics)
-    assert (
-        "**tuned** (0.400)" in said and "crowded" in said and "Nothing was measured on text that people wrote" in said
-    )
+    text = findings.headline(metrics)
+    assert "**tuned** (0.400)" in text and "crowded" in text and "MusicCaps was not available" in text
     encoders["base"]["musiccaps"] = {"mood": 0.5, "tags → caption": 0.5}
     encoders["tuned"]["musiccaps"] = {"mood": 0.3, "tags → caption": 0.6}
     metrics["by_mood"] = {"<script>": {"base": 0.1, "tuned": 0.2}}
-    said = findings.headline(metrics)
-    assert "mood 0.500 to 0.300 (**worse**), tags → caption 0.500 to 0.600." in said and "Nothing" not in said
-    assert "hardest: &lt;script&gt;" in said
+    text = findings.headline(metrics)
+    assert "mood 0.500 to 0.300 (**worse**), tags → caption 0.500 to 0.600." in text and "not available" not in text
+    assert "hardest: &lt;script&gt;" in text
+    assert "Single-query check" not in text
 
 
-def test_the_interval_holds_the_mean_and_narrows():
+def test_the_interval_contains_the_mean_and_narrows():
     values = np.random.default_rng(0).random(400)
     wide, narrow = evaluation.interval(values[:20]), evaluation.interval(values)
     assert wide["low"] < wide["mean"] < wide["high"] and narrow["high"] - narrow["low"] < wide["high"] - wide["low"]
     assert evaluation.interval(np.ones(5)) == {"mean": 1.0, "low": 1.0, "high": 1.0}
 
 
-def test_words_alone_find_a_track_by_its_name():
+def test_bm25_finds_a_track_by_its_name():
     requests, table = requests_and_tracks(5)
     requests["text"] = " ".join(table.loc[7, ["title", "artist"]])
     ranking = rank_by_words(table, requests)
     assert next(iter(ranking[requests["request_id"][0]])) == table["id"].iloc[7]
 
 
-def test_words_alone_name_no_track_that_shares_none():
+def test_bm25_returns_only_tracks_that_share_a_word():
     requests, table = requests_and_tracks(5)
     requests["text"] = ["zzzz", *requests["text"][1:]]
     ranking = rank_by_words(table, requests)
     assert ranking[requests["request_id"][0]] == {}
-    assert all(min(found.values()) > 0 for found in list(ranking.values())[1:])
+    assert all(min(scores.values()) > 0 for scores in list(ranking.values())[1:])
     assert measures.score_ranking(ranking, requests).iloc[0].eq(0).all()
     fused = fuse(ranking, {request: {"t": 1.0} for request in ranking})
     assert list(fused[requests["request_id"][0]]) == ["t"]
 
 
-def test_fusion_puts_first_what_both_rank_high():
+def test_fusion_prefers_tracks_that_both_rankings_have():
     first = {"q": {"a": 3.0, "b": 2.0, "c": 1.0}}
     second = {"q": {"b": 9.0, "d": 8.0, "a": 7.0}}
     assert list(fuse(first, second)["q"]) == ["b", "a", "d", "c"]
@@ -123,13 +134,13 @@ def test_fusion_puts_first_what_both_rank_high():
 
 def test_the_evaluator_of_training_agrees_with_the_notebook(base):
     requests, table = requests_and_tracks(60)
-    found = evaluator.RequestEvaluator(table, requests)(base)
-    assert found == pytest.approx(scored(base, requests, table).mean().to_dict())
+    metrics = evaluator.RequestEvaluator(table, requests)(base)
+    assert metrics == pytest.approx(scored(base, requests, table).mean().to_dict())
     few = evaluator.RequestEvaluator(table, requests, most=50)
     assert len(few.tracks) == 50 and 0 < len(few.requests) <= 50
 
 
-def test_moods_are_told_apart_in_tables(base):
+def test_tables_of_moods_and_worst_answers(base):
     requests, table = requests_and_tracks(200)
     ranking = measures.rank_by_similarity(encoder.encode(base, table, requests), table, requests)
     by_mood = evaluation.by_mood({"base": measures.score_ranking(ranking, requests)}, requests)
@@ -139,17 +150,17 @@ def test_moods_are_told_apart_in_tables(base):
     unsure = table.assign(mood=table["mood"].where(table.index % 3 != 0, ""))
     assert list(evaluation.confusion(ranking, requests, unsure)).count("unknown") == 1
     worst = evaluation.worst(measures.score_ranking(ranking, requests), ranking, requests, table)
-    assert worst["ndcg"].is_monotonic_increasing and (worst["should_have_come"] != "").all()
+    assert worst["ndcg"].is_monotonic_increasing and (worst["expected_track"] != "").all()
 
 
-def test_thresholds_give_the_precision_they_promise():
+def test_thresholds_reach_their_precision():
     rng = np.random.default_rng(0)
     score = rng.random(4000)
     shown = pd.DataFrame({"score": score, "relevant": rng.random(4000) < score})
-    found = calibration.thresholds(shown)
-    for wanted, share in (("90%", 0.9), ("70%", 0.7), ("50%", 0.5)):
-        assert shown.loc[shown["score"] >= found[wanted], "relevant"].mean() >= share - 1e-9
-    assert found["90%"] > found["70%"] > found["50%"]
+    thresholds = calibration.thresholds(shown)
+    for name, precision in (("90%", 0.9), ("70%", 0.7), ("50%", 0.5)):
+        assert shown.loc[shown["score"] >= thresholds[name], "relevant"].mean() >= precision - 1e-9
+    assert thresholds["90%"] > thresholds["70%"] > thresholds["50%"]
     assert calibration.thresholds(shown.assign(relevant=False)) == {"90%": None, "70%": None, "50%": None}
     bands = calibration.precision_by_band(shown)
     assert sum(b["answers"] for b in bands.values()) == 4000 and 0.8 < bands["strong"]["precision"] < 0.9
@@ -159,25 +170,25 @@ def test_thresholds_give_the_precision_they_promise():
 # benchmarks
 
 
-def test_a_benchmark_of_ones_own_is_read_and_its_mistakes_are_named(tmp_path):
+def test_the_users_benchmark_is_read_and_its_mistakes_are_named(tmp_path):
     table, path = synthetic.generate(100, seed=1), tmp_path / "mine.csv"
     path.write_text(f'query,track_ids\nrainy sunday,"{table["id"][3]}, {table["id"][7]}"\nloud,{table["id"][1]}\n')
-    wanted = benchmarks.own(str(path), table)
-    assert wanted["track_ids"].tolist() == [[table["id"][3], table["id"][7]], [table["id"][1]]]
-    assert len(measures.score_ranking(rank_by_words(table, wanted), wanted)) == 2
-    for text, said in (
+    requests = benchmarks.own(str(path), table)
+    assert requests["track_ids"].tolist() == [[table["id"][3], table["id"][7]], [table["id"][1]]]
+    assert len(measures.score_ranking(rank_by_words(table, requests), requests)) == 2
+    for text, message in (
         ("query,track_ids\nx,nope\n", "line 2: the catalogue has no track nope"),
         ("query,track_ids\n ,t0000001\n", "line 2: an empty query"),
         ("text,ids\nx,y\n", "has no column query or track_ids; it has text, ids"),
     ):
         path.write_text(text)
-        with pytest.raises(errors.WorkbookError, match=said):
+        with pytest.raises(errors.WorkbookError, match=message):
             benchmarks.own(str(path), table)
     with pytest.raises(errors.WorkbookError, match="there is no file"):
         benchmarks.own(str(tmp_path / "none.csv"), table)
 
 
-def test_musiccaps_is_left_out_where_it_is_not_at_hand_and_scored_where_it_is(base, shared):
+def test_musiccaps_is_scored_if_it_is_available(base, shared):
     assert benchmarks.musiccaps("") is None
     with pytest.raises(errors.WorkbookError, match="there is no file"):
         benchmarks.musiccaps("nowhere.csv")
@@ -185,5 +196,5 @@ def test_musiccaps_is_left_out_where_it_is_not_at_hand_and_scored_where_it_is(ba
     assert len(clips) == benchmarks.ROWS
     words = benchmarks.score_musiccaps(word_scores, clips.head(300))
     assert 0.7 < words["caption → tags"] < 0.95 and words["mood"] < 0.2
-    found = benchmarks.score_musiccaps(benchmarks.cosine(base), clips.head(300))
-    assert 0.5 < found["caption → tags"] < 0.9 and 0.4 < found["tags → caption"] < 0.9 and 0.02 < found["mood"] < 0.3
+    scores = benchmarks.score_musiccaps(benchmarks.cosine(base), clips.head(300))
+    assert 0.5 < scores["caption → tags"] < 0.9 and 0.4 < scores["tags → caption"] < 0.9 and 0.02 < scores["mood"] < 0.3

@@ -1,0 +1,66 @@
+"""Maps: groups, trustworthiness, alignment, colours, and the interactive page in a browser."""
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+from browser import click_map, opened
+from colorspacious import cspace_convert, deltaE
+from matplotlib.colors import to_rgb
+from spaces import D, N, unit, verdicts
+
+from lib.core import pages, style
+from lib.debug import maps, space
+
+
+def test_a_map_keeps_groups_and_is_judged(healthy, monkeypatch, rng):
+    monkeypatch.setattr(space, "LIMIT", 300)  # UMAP fits half of the tracks and places the others among them
+    apart = unit(healthy + 4 * np.eye(6, D)[np.arange(N) % 6])
+    points = maps.project(apart, 7)
+    assert points.shape == (N, 2) and np.isfinite(points).all()
+    assert np.array_equal(points, maps.project(apart, 7))
+    centres = np.array([points[k::6].mean(axis=0) for k in range(6)])
+    nearest = np.linalg.norm(points[:, None] - centres, axis=2).argmin(axis=1)
+    assert (nearest == np.arange(N) % 6).mean() > 0.95
+    good, bad = maps.judge(apart, points, 7), maps.judge(apart, rng.normal(size=(N, 2)), 7)
+    assert good["trustworthiness"] > 0.8 > 0.6 > bad["trustworthiness"]
+    assert good["neighbours kept"] > 4 * bad["neighbours kept"]
+    assert verdicts({"trustworthiness of the map": bad["trustworthiness"]})["trustworthiness of the map"] == "look"
+
+
+def test_the_fewest_tracks_for_a_map_are_judged(healthy, capsys):
+    few = healthy[: space.FEWEST]
+    assert 0 <= maps.judge(few, few[:, :2], 7)["trustworthiness"] <= 1
+    assert space.can_compare(few) and maps.project_all({"base": few[:-1]}, 7) == {}
+    assert "A map needs at least 21 tracks; there are 20." in capsys.readouterr().out
+
+
+def test_maps_are_turned_to_match_each_other(rng):
+    points, angle = rng.normal(size=(50, 2)), 2.0
+    turned = points @ np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * [1, -1] + 5
+    assert np.allclose(maps.aligned(turned, points), points - points.mean(axis=0), atol=1e-6)
+
+
+def test_names_are_text_and_not_code(chromium, tmp_path):
+    """Click a song with a hostile title in the interactive map, and show the title in a table."""
+    vectors = unit(np.random.default_rng(0).normal(size=(40, 8)))
+    evil = "</iframe></script><script>alert(1)</script><img src=x onerror=alert(2)>"
+    tracks = pd.DataFrame({"title": [evil] * 40, "artist": evil, "mood": evil, "genre": evil, "text": evil})
+    spaces = dict.fromkeys(("base", "tuned"), vectors)
+    points = dict.fromkeys(spaces, vectors[:, :2])
+    frame = maps.interactive(points, spaces, tracks.assign(energy=np.nan))
+    file = tmp_path / "page.html"
+    file.write_text(f"<!doctype html><meta charset=utf-8><main>{frame}{pages.table(tracks.head(1))}</main>")
+    with opened(chromium, file, "desktop") as page:
+        assert evil in click_map(page)[0] and page.trouble == []
+
+
+@pytest.mark.parametrize("blindness", ["deuteranomaly", "protanomaly"])
+def test_colours_differ_for_colour_blind_readers(blindness):
+    """Compare in CAM02-UCS, where 1 is just visible, as simulated by Machado et al. 2009 at full severity."""
+    space_name = {"name": "sRGB1+CVD", "cvd_type": blindness, "severity": 100}
+    for colors in ((*style.PALETTE, style.BASE), (*style.PALETTE, style.FAINT)):
+        simulated = [np.clip(cspace_convert(to_rgb(color), space_name, "sRGB1"), 0, 1) for color in colors]
+        for (a, one), (b, other) in combinations(zip(colors, simulated, strict=True), 2):
+            assert deltaE(one, other, input_space="sRGB1") > 10, (a, b)
