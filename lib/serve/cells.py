@@ -24,9 +24,9 @@ LIMIT = 2**30  # bytes of a batch of requests, or of its answers
 
 
 def serve(connection: socket.socket) -> None:
-    """Be a kernel until the gateway ends. The gateway kills a kernel that it no longer needs."""
+    """Be a kernel until the gateway ends or kills this process."""
     threading.Thread(target=_end_with_gateway, daemon=True).start()
-    os.setsid()  # a Ctrl-C in the terminal stops the gateway, which lets its kernels finish their requests
+    os.setsid()  # a Ctrl-C in the terminal is for the gateway, which lets its kernels finish
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.chdir(ROOT)
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -57,9 +57,9 @@ class Notebook:
 
     def __init__(self) -> None:
         self.shell = InProcessKernel().shell
-        self.endpoints: dict[str, list[CodeType | None]] = {}
+        self.endpoints: dict[str, dict[str, CodeType]] = {}
 
-    async def load(self, startup: list[str], endpoints: dict[str, list[str | None]]) -> str:
+    async def load(self, startup: list[str], endpoints: dict[str, dict[str, str]]) -> str:
         """Run the start-up cells and compile the others. -> the error, "" if there is none."""
         try:
             for source in startup:
@@ -67,37 +67,37 @@ class Notebook:
                     code = self.shell.transform_cell(source)
                     result = await self.shell.run_cell_async(source, silent=True, transformed_cell=code)
                 result.raise_error()
-            self.endpoints = {name: [self._compile(source) for source in cells] for name, cells in endpoints.items()}
+            for address, sources in endpoints.items():
+                self.endpoints[address] = {mark: self._compile(source) for mark, source in sources.items()}
         except (Exception, SystemExit) as error:
             return f"{type(error).__name__}: {error}"
         return ""
 
     def answer(self, address: str, requests: list[str]) -> list[tuple[str, str, str, str]]:
-        """Answer requests with the cells of one address, which find each request (JSON) in REQUEST.
+        """Run the cells of an address for each request. -> body, response info, other output, error of each.
 
-        The answer is the last line of output that is a JSON object. Other output is returned separately: a stray
-        print must not reach the client. An address may have a Together cell. It runs first if there are several
-        requests, which it finds in REQUESTS.
-
-        Returns:
-            For each request: body, response info, other output, error.
+        The cells find a request (JSON) in REQUEST. If there are several, the Together cell runs first and finds them in
+        REQUESTS. The answer is the last line of output that is a JSON object: a stray print must not reach the client.
         """
-        cell, info, together = self.endpoints[address]
-        names, other = self.shell.user_ns, ""
-        if together and len(requests) > 1:
+        cells, names = self.endpoints[address], self.shell.user_ns
+        answers, other = [], ""
+        if "Together" in cells and len(requests) > 1:
             names["REQUESTS"] = requests
-            other = "".join(self._run(together))  # an error, too: the answer's cell does not depend on this one
-        answers = []
+            other = "".join(self._run(cells["Together"]))  # an error, too: the answers do not depend on this cell
         for request in requests:
-            names["REQUEST"] = request
-            body, more, error = self._output(cell)
-            head, other = "", other + more
-            if info and not error:
-                head, more, error = self._output(info)
+            names["REQUEST"], info = request, ""
+            body, more, error = self._output(cells[""])
+            other += more
+            if "ResponseInfo" in cells and not error:
+                info, more, error = self._output(cells["ResponseInfo"])
                 other += more
-            answers.append((body, head, other, error))
+            answers.append((body, info, other, error))
             other = ""
         return answers
+
+    def _compile(self, source: str) -> CodeType:
+        """Compile a cell with its magics. It cannot `await`, and its last expression is not shown."""
+        return compile(self.shell.transform_cell(source), "cell", "exec", dont_inherit=True)
 
     def _output(self, code: CodeType) -> tuple[str, str, str]:
         """Run a cell. -> its last line that is a JSON object, its other output, its error."""
@@ -106,7 +106,7 @@ class Notebook:
         last = next((i for i in reversed(range(len(lines))) if lines[i].startswith("{")), None)
         if last is None or error:
             return "", out + err, error or "the cell printed no JSON object"
-        return lines[last], "\n".join(lines[:last] + lines[last + 1 :]) + err, ""
+        return lines.pop(last), "\n".join(lines) + err, ""
 
     def _run(self, code: CodeType) -> tuple[str, str, str]:
         """Run a cell. -> its output on stdout, its output on stderr, its error."""
@@ -118,7 +118,3 @@ class Notebook:
             at = [f"{Path(f.filename).name} line {f.lineno}" for f in traceback.extract_tb(error.__traceback__)[-1:]]
             failure = f"{type(error).__name__} at {' '.join(at)}: {error}"
         return out.getvalue(), err.getvalue(), failure
-
-    def _compile(self, source: str | None) -> CodeType | None:
-        """Compile a cell with its magics. It cannot `await`, and its last expression is not displayed."""
-        return source and compile(self.shell.transform_cell(source), "cell", "exec", dont_inherit=True)

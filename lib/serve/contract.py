@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, WithJsonSchema, model_validator
 
@@ -25,8 +23,6 @@ Text = Annotated[
     StringConstraints(strip_whitespace=True, min_length=1, max_length=1000),
     WithJsonSchema({"type": "string", "pattern": TRIMMED}),
 ]
-TopK = Annotated[int, Field(ge=1, le=10)]
-Diversity = Annotated[float, Field(ge=0, le=1)]
 TrackId = Annotated[str, Field(json_schema_extra={"format": "track-id"})]
 COUNTS = ("top_k", "num_recommendations")
 ONE_COUNT = {  # two integers must be equal
@@ -53,15 +49,15 @@ class RecommendRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra=ONE_COUNT)
 
     text: Text = Field(
-        description="What the listener would like to hear; 1 to 1000 characters after trimming.",
+        description="The listener's wish in words; 1 to 1000 characters after trimming.",
         examples=["Jazzy lo-fi beats for studying"],
     )
-    top_k: TopK | None = Field(None, description=f"The number of tracks; {DEFAULT_TOP_K} by default.")
-    num_recommendations: TopK | None = Field(None, description="Another name for top_k.")
+    top_k: int | None = Field(None, ge=1, le=10, description=f"The number of tracks; {DEFAULT_TOP_K} by default.")
+    num_recommendations: int | None = Field(None, ge=1, le=10, description="Another name for top_k.")
     mood: str | None = Field(None, description="Return only tracks of this mood.")
     liked: list[TrackId] = Field([], description="Ids of tracks that pull the request towards them.")
     disliked: list[TrackId] = Field([], description="Ids of tracks that push the request away from them.")
-    diversity: Diversity | None = Field(None, description="0: the nearest tracks; 1: tracks as different as possible.")
+    diversity: float | None = Field(None, ge=0, le=1, description="0: the nearest tracks; 1: the most varied ones.")
     explain: bool = Field(False, description="Explain why each track fits.")
 
     @model_validator(mode="after")
@@ -148,8 +144,7 @@ class Ready(BaseModel):
     kernels_ready: int | None = None
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """A status and a JSON body, ready to be printed by a notebook cell."""
 
     status: int
@@ -167,7 +162,7 @@ def failure(status: int, message: str, field: str | None = None, code: str | Non
     return Answer(status, ErrorResponse(error=error).model_dump_json())
 
 
-def recommend(recommender: Recommender, request: str, vectors: Mapping[str, np.ndarray] | None = None) -> Answer:
+def recommend(recommender: Recommender, request: str, vectors: dict[str, np.ndarray] | None = None) -> Answer:
     """Answer one POST /recommend.
 
     Args:
@@ -200,8 +195,7 @@ def answer(recommender: Recommender, request: RecommendRequest, vector: np.ndarr
     except ValueError as error:
         return failure(400, f"The field 'text' says nothing: {error}.", "text", "invalid_value")
     diversity = {} if request.diversity is None else {"diversity": request.diversity}
-    rated = [*request.liked, *request.disliked]
-    tracks = recommender.search(query, request.count, request.mood, rated, **diversity)
+    tracks = recommender.search(query, request.count, request.mood, [*request.liked, *request.disliked], **diversity)
     if request.explain and tracks:
         reasons = recommender.explain(query, [track["id"] for track in tracks])
         tracks = [track | {"why": why} for track, why in zip(tracks, reasons, strict=True)]
@@ -224,8 +218,8 @@ def health() -> Answer:
 def ready(recommender: Recommender, vector: np.ndarray | None = None) -> Answer:
     """Answer GET /ready: encode a text (unless its vector is passed) and search for it."""
     recommender.search(recommender.query("ready?", vector=vector), 1)
-    response = Ready(tracks=len(recommender.tracks), **recommender.fingerprints)
-    return Answer(200, response.model_dump_json(exclude_none=True))
+    state = Ready(tracks=len(recommender.tracks), **recommender.fingerprints)
+    return Answer(200, state.model_dump_json(exclude_none=True))
 
 
 def _cut(text: str) -> str:

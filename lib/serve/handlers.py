@@ -16,7 +16,6 @@ from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from lib.serve import contract
 from lib.serve.kernels import Broken, Lost, Reply
-from lib.serve.pool import Full
 from lib.serve.service import Service
 
 TOKEN = "KG_AUTH_TOKEN"  # Kernel Gateway's own environment variable
@@ -43,15 +42,17 @@ class Handler(RequestHandler):
 
     SUPPORTED_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY")
     methods: tuple[str, ...] = ("GET",)
-    name = "other"  # the label in the metrics; clients can invent paths, so a path is not a label
+    name = "other"  # the label in the metrics: clients can invent paths, so unknown paths share one
+    id = ""
+    reply: asyncio.Future | None = None  # the kernel's, once it was asked
 
     def initialize(self, service: Service) -> None:
         self.service, self.body = service, bytearray()
 
     def set_default_headers(self) -> None:
-        """Set the headers of every answer. Tornado calls this method first, and again before an error."""
+        """Set the headers of every answer. Tornado calls this method before all others, and again before an error."""
         own = self.request.headers.get("X-Request-Id", "")
-        self.id = vars(self).get("id") or (own if REQUEST_ID.fullmatch(own) else uuid.uuid4().hex)
+        self.id = self.id or (own if REQUEST_ID.fullmatch(own) else uuid.uuid4().hex)
         self.set_header("X-Request-Id", self.id)
         self.set_header("Content-Type", "application/json")
 
@@ -83,14 +84,11 @@ class Handler(RequestHandler):
             self.body += chunk
 
     async def get(self, **path: str) -> None:
+        """Answer any method by the subclass's `answer`."""
         self._check_size(len(self.body))
         await self.answer(**path)
 
     head = post = put = delete = get
-
-    async def answer(self, **path: str) -> None:
-        """Answer GET, POST, PUT and DELETE."""
-        raise NotImplementedError
 
     def options(self, **_: str) -> None:
         """Name the allowed methods. There are no CORS headers: pages of other sites may not send requests."""
@@ -116,7 +114,10 @@ class Handler(RequestHandler):
             log.error("the gateway failed", exc_info=(kind, error, trace), extra={"request_id": self.id})
 
     def on_connection_close(self) -> None:
+        """Forget a client that has gone: no kernel needs to answer it."""
         self.service.under_way.discard(self)
+        if self.reply:
+            self.reply.cancel()
 
     def on_finish(self) -> None:
         self.service.under_way.discard(self)
@@ -160,12 +161,6 @@ class CellHandler(Handler):
     def initialize(self, service: Service, name: str, methods: tuple[str, ...]) -> None:
         super().initialize(service)
         self.name, self.methods = name, methods
-        self.reply: asyncio.Future | None = None
-
-    def on_connection_close(self) -> None:
-        super().on_connection_close()
-        if self.reply:
-            self.reply.cancel()  # no kernel needs to answer a client that has gone
 
     async def answer(self, **path: str) -> None:
         pool = self.service.pool
@@ -177,7 +172,7 @@ class CellHandler(Handler):
         except asyncio.CancelledError:
             self.set_status(CLIENT_GONE, "Client Closed Request")
             return
-        except Full as error:
+        except asyncio.QueueFull as error:
             raise Refusal(429, f"{pool.limits.queue} requests wait already.", RETRY) from error
         except TimeoutError as error:
             raise Refusal(503, f"No answer within {pool.limits.time:g} s.", RETRY) from error
@@ -203,7 +198,7 @@ class CellHandler(Handler):
         self.finish(json.dumps(json.loads(reply.body) | fields) if fields else reply.body)
 
     def _job(self, path: dict[str, str]) -> tuple[str, str]:
-        """Return the address and the cell's REQUEST: as in stock Kernel Gateway, without the token."""
+        """Return the address and the cell's REQUEST: Kernel Gateway's, without the token."""
         try:
             body = self.body.decode()
         except UnicodeDecodeError as error:

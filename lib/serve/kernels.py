@@ -15,13 +15,12 @@ from multiprocessing import get_context, resource_tracker
 from typing import NamedTuple
 
 from lib.serve import cells
-from lib.serve.notebook import Cells
 
-LAST = 1.0  # seconds from the end of a kernel's socket to the end of its process
-# macOS has no fork server here: its own libraries do not work after a fork.
+LAST = 1.0  # seconds from the end of a kernel's connection to the end of its process
+# No fork server on macOS: its own libraries do not work after a fork.
 FORKS = get_context("spawn" if sys.platform == "darwin" else "forkserver")
 FORKS.set_forkserver_preload(["lib.serve.worker"])
-# Ctrl-C in a terminal and `timeout` send their signal to all processes of the group. Only the gateway may act on it.
+# A terminal's Ctrl-C and `timeout` send their signal to all processes of the group. Only the gateway may act on it.
 GROUP_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
 
 
@@ -42,8 +41,26 @@ class Broken(Exception):
     """The notebook failed: in a start-up cell, on the canary request, or in a cell. Another kernel would fail, too."""
 
 
+def limit_threads(threads: int) -> None:
+    """Set the threads of each kernel's libraries, before the first kernel starts: they inherit the environment."""
+    os.environ |= {
+        "OMP_NUM_THREADS": str(threads),
+        # numpy's BLAS gets one thread: its threads and PyTorch's would spin against each other, four times as slow.
+        "OPENBLAS_NUM_THREADS": "1",
+        # PyTorch keeps the code that it compiled for 1024 shapes of a batch by default; here 32 are as fast.
+        "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32",
+    }
+
+
+def unwrap(result: Reply | Broken | Lost) -> Reply:
+    """Return a reply; raise an error."""
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
 class Kernel:
-    """A notebook kernel in a process of its own."""
+    """A notebook kernel in a process of its own. Its methods raise Lost if it dies, or exceeds a limit in seconds."""
 
     def __init__(self) -> None:
         self.gone: asyncio.Future | None = None  # done when the process has ended
@@ -51,11 +68,7 @@ class Kernel:
         self.killed = False
 
     async def start(self, limit: float) -> None:
-        """Start the process.
-
-        Raises:
-            Lost: it could not be started within `limit` seconds.
-        """
+        """Start the process."""
         ours, theirs = socket.socketpair()
         self.process = FORKS.Process(target=cells.serve, args=(theirs,), daemon=True)
         try:
@@ -73,33 +86,21 @@ class Kernel:
         """Return True if the process exists and was not killed."""
         return not (self.killed or self.gone.done())
 
-    async def load(self, notebook: Cells, limit: float) -> None:
-        """Run the notebook's start-up cells.
-
-        Raises:
-            Broken: one raised an exception.
-            Lost: the kernel died, or took longer than `limit` seconds.
-        """
-        if error := await self._ask(notebook._asdict(), limit):
+    async def load(self, startup: list[str], endpoints: dict[str, dict[str, str]], limit: float) -> None:
+        """Run a notebook's start-up cells. Raise Broken if one fails."""
+        if error := await self._ask({"startup": startup, "endpoints": endpoints}, limit):
             raise Broken(error)
 
     async def answer(self, address: str, requests: list[str], limit: float) -> list[Reply | Broken]:
-        """Answer requests in one batch with the cells of an address.
-
-        Raises:
-            Lost: the kernel died, or took longer than `limit` seconds.
-        """
+        """Answer requests in one batch with the cells of an address."""
         return [_reply(*answer) for answer in await self._ask({"address": address, "requests": requests}, limit)]
 
     async def answer_one(self, address: str, request: str, limit: float) -> Reply:
-        """Answer a request. Raises Broken or Lost."""
-        (reply,) = await self.answer(address, [request], limit)
-        if isinstance(reply, Broken):
-            raise reply
-        return reply
+        """Answer a request. Raise Broken if a cell fails."""
+        return unwrap((await self.answer(address, [request], limit))[0])
 
     def kill(self) -> None:
-        """End the process at once. Its callers get Lost."""
+        """End the process at once."""
         self.killed = True
         if self.gone and not self.gone.done():
             self.process.kill()
@@ -114,7 +115,7 @@ class Kernel:
 
     def _fork(self, theirs: socket.socket) -> None:
         with theirs:
-            # The fork server inherits this thread's mask. The resource tracker must run before: it resets the mask.
+            # The fork server inherits this thread's mask. The resource tracker must start before: it resets the mask.
             resource_tracker.ensure_running()
             signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
             self.process.start()
@@ -163,12 +164,11 @@ async def _in_thread(function, *arguments) -> None:
     done = Future()
 
     def call() -> None:
-        if not done.set_running_or_notify_cancel():
-            return
         try:
             done.set_result(function(*arguments))
         except Exception as error:
             done.set_exception(error)
 
+    done.set_running_or_notify_cancel()  # from here on it cannot be cancelled
     threading.Thread(target=call, daemon=True).start()
     await asyncio.wrap_future(done)

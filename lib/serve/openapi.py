@@ -11,6 +11,7 @@ from lib.serve.contract import ERRORS, Answer, ErrorResponse, Health, Ready, Rec
 MODELS = [RecommendRequest, RecommendResponse, ErrorResponse, Health, Ready]
 REF = "#/components/schemas/{model}"
 REQUEST_ID = {"X-Request-Id": "The request's id, as in the log: the client's own, or a new one."}
+RECOMMEND_ERRORS, LOOK_ERRORS = (400, 401, 413, 415, 429, 500, 503), (401, 413, 415, 503)
 RETRY = {"Retry-After": "Seconds to wait before the next request."}
 
 
@@ -25,14 +26,12 @@ def answer(moods: list[str], token: str | None = None) -> Answer:
     schemas = generated["$defs"]
     mood = schemas["RecommendRequest"]["properties"]["mood"]
     mood["anyOf"] = [{"enum": moods}, {"type": "null"}] if moods else [{"type": "null"}]
-    recommend = _operation(
-        "The best tracks, best first.", _json("RecommendResponse"), (400, 401, 413, 415, 429, 500, 503)
-    )
+    recommend = _operation("The best tracks, best first.", _json("RecommendResponse"), *RECOMMEND_ERRORS)
     recommend |= {"summary": "Type how you feel, get songs."}
     recommend |= {"requestBody": {"required": True, "content": _json("RecommendRequest")}}
     public = {"security": []}
-    anything = {"application/json": {"schema": {"type": "object"}}}
     figures = {"text/plain": {"schema": {"type": "string"}}}
+    anything = {"application/json": {"schema": {"type": "object"}}}
     document = {
         "openapi": "3.1.0",
         "info": {"title": "Text-to-music recommendation", "version": "1"},
@@ -53,9 +52,9 @@ def _json(schema: str) -> dict:
     return {"application/json": {"schema": {"$ref": REF.format(model=schema)}}}
 
 
-def _operation(summary: str, content: dict, errors: tuple[int, ...] = (401, 413, 415, 503)) -> dict:
+def _operation(summary: str, content: dict, *errors: int) -> dict:
     responses = {"200": _response(summary, content, REQUEST_ID)}
-    for status in errors:
+    for status in errors or LOOK_ERRORS:
         headers = REQUEST_ID | RETRY if status in (429, 503) else REQUEST_ID
         responses[str(status)] = _response(ERRORS[status][1], _json("ErrorResponse"), headers)
     return {"summary": summary, "responses": responses}

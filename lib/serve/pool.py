@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import os
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,8 +14,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from lib.core.paths import shown
 from lib.core.processes import KERNELS, threads
-from lib.serve.kernels import Broken, Kernel, Lost, Reply
-from lib.serve.notebook import Cells
+from lib.serve.kernels import Broken, Kernel, Lost, Reply, limit_threads, unwrap
 
 log = logging.getLogger(__name__)
 READY = Gauge("recommend_kernels_ready", "Kernels that can answer.")
@@ -27,21 +24,13 @@ REPLACED = Counter("recommend_kernels_replaced", "Kernels that died or hung and 
 
 
 class Limits(NamedTuple):
-    """The limits of a pool.
+    """The limits of a pool."""
 
-    Attributes:
-        kernels: processes, each with a model of its own.
-        queue: requests that may wait; more are refused.
-        batch: requests that a kernel takes at once.
-        time: seconds from a request to its answer.
-        start: seconds from a new process to its first answer.
-    """
-
-    kernels: int = KERNELS
-    queue: int = 64
-    batch: int = 16
-    time: float = 5.0
-    start: float = 60.0
+    kernels: int = KERNELS  # processes, each with a model of its own
+    queue: int = 64  # requests that may wait; more are refused
+    batch: int = 16  # requests that a kernel takes at once
+    time: float = 5.0  # seconds from a request to its answer
+    start: float = 60.0  # seconds from a new process to its first answer
 
 
 class Target(NamedTuple):
@@ -51,57 +40,43 @@ class Target(NamedTuple):
     written: int
 
 
-class Full(Exception):
-    """The queue is full."""
-
-
-@dataclass
-class Job:
-    """A request that waits for its answer."""
+class Job(NamedTuple):
+    """A request in the queue."""
 
     address: str
     request: str
-    answer: asyncio.Future = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    answer: asyncio.Future
 
 
-@dataclass
 class Slot:
     """A place for a kernel. Its user holds the lock."""
 
-    kernel: Kernel | None = None
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    def __init__(self) -> None:
+        self.kernel: Kernel | None = None
+        self.lock = asyncio.Lock()
 
 
 class Pool:
     """Kernels that share one queue.
 
-    Args:
-        read: returns the cells that serve a run.
-        canary: an address and a request. A kernel must answer it with status 200 before it serves.
+    `read` returns the start-up cells and the endpoints for a run. A kernel must answer the `canary`, an address and a
+    request, with status 200 before it serves.
     """
 
-    def __init__(self, read: Callable[[Path], Cells], canary: tuple[str, str], limits: Limits) -> None:
+    def __init__(self, read: Callable[[Path], tuple], canary: tuple[str, str], limits: Limits) -> None:
         self.read, self.canary, self.limits = read, canary, limits
         self.slots = [Slot() for _ in range(limits.kernels)]
         self.waiting: deque[Job] = deque()
         self.idle: list[asyncio.Future] = []
         self.target: Target | None = None
         self.tasks: list[asyncio.Task] = []
+        READY.set_function(self._alive)
+        WAITING.set_function(lambda: len(self.waiting))
 
     async def start(self, target: Target) -> None:
-        """Start all kernels with a run.
-
-        Raises:
-            Broken, Lost: one could not start; all are stopped.
-        """
+        """Start all kernels with a run. Raise Broken or Lost if one cannot start; all are stopped then."""
         self.target = target
-        os.environ |= {  # kernels inherit these
-            "OMP_NUM_THREADS": str(threads(self.limits.kernels)),
-            # numpy's BLAS gets one thread: its threads and PyTorch's would spin against each other, four times as slow.
-            "OPENBLAS_NUM_THREADS": "1",
-            # PyTorch keeps the code that it compiled for 1024 shapes of a batch by default; here 32 are as fast.
-            "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32",
-        }
+        limit_threads(threads(self.limits.kernels))
         try:
             async with asyncio.TaskGroup() as group:
                 for slot in self.slots:
@@ -119,39 +94,32 @@ class Pool:
         await asyncio.gather(*(slot.kernel.stop() for slot in self.slots if slot.kernel), return_exceptions=True)
 
     async def ask(self, address: str, request: str) -> Reply:
-        """Queue a request and return its answer, within `limits.time` seconds.
+        """Queue a request and return its answer.
 
-        Raises:
-            Full: too many requests wait already.
-            Lost: the kernel died or hung.
-            Broken: a cell raised an exception, or printed no answer.
-            TimeoutError: no kernel was free in time.
+        Raise QueueFull if too many requests wait, TimeoutError if no kernel is free in time, Lost or Broken.
         """
         if len(self.waiting) >= self.limits.queue:
-            raise Full
-        job = Job(address, request)
+            raise asyncio.QueueFull
+        job = Job(address, request, asyncio.get_running_loop().create_future())
         self.waiting.append(job)
-        WAITING.set(len(self.waiting))
         self._wake()
         try:
-            return await asyncio.wait_for(job.answer, self.limits.time)
+            return unwrap(await asyncio.wait_for(job.answer, self.limits.time))
         finally:
             if job in self.waiting:
                 self.waiting.remove(job)
-                WAITING.set(len(self.waiting))
 
     async def ask_all(self, address: str, request: str) -> list[Reply]:
         """Send a request to every kernel, as soon as it is free. Return the answers of those that give one."""
-        questions = (self._ask_one(slot, address, request) for slot in self.slots)
-        replies = await asyncio.gather(*questions, return_exceptions=True)
+        asks = [self._ask(slot, address, request) for slot in self.slots]
+        replies = await asyncio.gather(*asks, return_exceptions=True)
         return [reply for reply in replies if isinstance(reply, Reply)]
 
     async def switch(self, target: Target) -> None:
         """Serve another run, kernel by kernel. Each loads it beside the old run, between two requests.
 
-        Raises:
-            Broken: the run cannot be served; all kernels serve the old one.
-            Lost: the first kernel that loaded it was lost, or none was alive; all serve the old one.
+        Raise Broken if the run cannot be served, Lost if the first kernel was lost while it loaded the run. Then all
+        kernels serve the old run.
         """
         old, proven = self.target, False
         for slot in self.slots:
@@ -171,15 +139,14 @@ class Pool:
 
     async def _go_back(self, kernel: Kernel, old: Target, refused: Target) -> None:
         try:
-            if kernel.alive() and old.run == refused.run:  # the folder was overwritten: only the loaded run is left
-                await self._try(kernel)
-            elif kernel.alive():
-                await self._load(kernel, old)
+            if kernel.alive():  # if the folder was overwritten, the old run exists only in memory
+                await (self._try(kernel) if old.run == refused.run else self._load(kernel, old))
         except (Broken, Lost):
             kernel.kill()
 
-    async def _ask_one(self, slot: Slot, address: str, request: str) -> Reply:
-        await asyncio.wait_for(slot.lock.acquire(), self.limits.time)
+    async def _ask(self, slot: Slot, address: str, request: str) -> Reply:
+        async with asyncio.timeout(self.limits.time):
+            await slot.lock.acquire()
         try:
             if not slot.kernel.alive():
                 raise Lost("it is being replaced")
@@ -206,6 +173,9 @@ class Pool:
                 log.exception("the pool failed")
                 slot.kernel.kill()
 
+    def _alive(self) -> int:
+        return sum(slot.kernel is not None and slot.kernel.alive() for slot in self.slots)
+
     def _wake(self) -> None:
         """Wake the kernel that became idle last: its caches are warm."""
         while self.waiting and self.idle:
@@ -219,18 +189,12 @@ class Pool:
 
         Taking the whole queue would starve the other kernels: clients answered together ask again together.
         """
-        jobs: list[Job] = []
-        alive = sum(slot.kernel.alive() for slot in self.slots)
-        most = min(self.limits.batch, -(-len(self.waiting) // alive))
-        while self.waiting and len(jobs) < most:
-            if self.waiting[0].answer.done():  # its client has gone, or got a 503
-                self.waiting.popleft()
-            elif jobs and self.waiting[0].address != jobs[0].address:
-                break
-            else:
-                jobs.append(self.waiting.popleft())
-        WAITING.set(len(self.waiting))
-        return jobs
+        same = itertools.takewhile(lambda job: job.address == self.waiting[0].address, self.waiting)
+        most = min(self.limits.batch, -(-len(self.waiting) // self._alive()))
+        jobs = list(itertools.islice(same, most))
+        for _ in jobs:
+            self.waiting.popleft()
+        return [job for job in jobs if not job.answer.done()]  # a client may have gone, or got a 503
 
     async def _answer(self, kernel: Kernel, jobs: list[Job]) -> None:
         TOGETHER.observe(len(jobs))
@@ -242,16 +206,11 @@ class Pool:
             log.error("a kernel was lost", extra={"why": str(error), "address": address, "requests": len(jobs)})
         finally:
             for job, result in zip(jobs, results, strict=True):
-                if job.answer.done():
-                    continue
-                if isinstance(result, Exception):
-                    job.answer.set_exception(result)
-                else:
+                if not job.answer.done():
                     job.answer.set_result(result)
 
     async def _replace(self, slot: Slot) -> None:
         """Replace a kernel that is gone. Try again, with growing pauses, until the new one can serve."""
-        READY.dec()
         REPLACED.inc()
         async with slot.lock:
             await slot.kernel.stop()
@@ -279,11 +238,10 @@ class Pool:
             await kernel.stop()
             raise
         slot.kernel = kernel
-        READY.inc()
 
     async def _load(self, kernel: Kernel, target: Target) -> None:
         """Load a run into a kernel and try it."""
-        await kernel.load(self.read(target.run), self.limits.start)
+        await kernel.load(*self.read(target.run), self.limits.start)
         await self._try(kernel)
 
     async def _try(self, kernel: Kernel) -> None:

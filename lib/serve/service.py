@@ -20,26 +20,18 @@ log = logging.getLogger(__name__)
 
 
 class Service:
-    """A folder with a run, served by a pool of kernels.
-
-    Args:
-        folder: the run's folder, or a link to it. When the link moves, or the run is made anew, the service follows.
-        log_text: True if the log may contain the listeners' texts.
-
-    Attributes:
-        ready: True once the kernels can answer.
-        stopping: True once the service is to stop.
-        under_way: the handlers of unfinished requests.
-    """
+    """A run's folder (or a link to it), served by a pool of kernels. The service follows when the run changes."""
 
     def __init__(self, folder: Path, pool: Pool, log_text: bool) -> None:
-        self.folder, self.pool, self.log_text = folder, pool, log_text
-        self.ready = self.stopping = False
-        self.under_way: set[object] = set()
-        self.task: asyncio.Task | None = None
+        self.folder, self.pool = folder, pool
+        self.log_text = log_text  # True if the log may contain the listeners' texts
+        self.ready = False  # True once the kernels can answer
+        self.stopping = False  # True from SIGTERM on
+        self.under_way: set[object] = set()  # the handlers of unfinished requests
+        self.task: asyncio.Task | None = None  # starts the kernels, then follows the folder
 
     async def start(self) -> None:
-        """Start the kernels, then follow the folder. Raises an exception if the service cannot start."""
+        """Start the kernels, then follow the folder."""
         self.task = asyncio.current_task()
         await self.pool.start(self._target())
         self.ready = True
@@ -62,7 +54,7 @@ class Service:
         return Target(run, (run / "index" / "index.json").stat().st_mtime_ns)
 
     async def _follow(self) -> None:
-        """Switch whenever the folder holds another run than the one that is served."""
+        """Switch whenever the folder's run is not the one that is served."""
         tries, reported = Counter(), ""
         while True:
             await asyncio.sleep(LOOK)

@@ -1,5 +1,6 @@
 """The real gateway with a real run over HTTP: the contract, another run without a gap, and notebook 08 as it is."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import papermill
 import psutil
 import pytest
 from servers import START, Client, free_port, gateway, point, wait_for
@@ -28,7 +30,23 @@ def current(small_run, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def service(current):
+def stock(small_run, tmp_path_factory):
+    """Stock Kernel Gateway with notebook 08. It starts while the other tests run."""
+    notebook = tmp_path_factory.mktemp("stock") / "08_serve.ipynb"
+    papermill.execute_notebook(
+        str(paths.NOTEBOOKS / "08_serve.ipynb"), str(notebook), {"run_dir": str(small_run)}, prepare_only=True
+    )
+    port = free_port()
+    options = {"api": "kernel_gateway.notebook_http", "seed_uri": notebook, "ip": "127.0.0.1", "port": port}
+    arguments = (f"--KernelGatewayApp.{name}={value}" for name, value in options.items())
+    process = subprocess.Popen([sys.executable, "-m", "kernel_gateway", *arguments], stderr=subprocess.DEVNULL)
+    yield Client(port)
+    process.terminate()
+    process.wait(timeout=15)
+
+
+@pytest.fixture(scope="module")
+def service(current, stock):
     with gateway(current, cwd="/") as running:
         yield running
         assert running.process.poll() is None
@@ -253,29 +271,11 @@ def test_a_damaged_run_is_not_served(service, ask, current, small_run, tmp_path)
     assert "is damaged" in event["why"] and ask(body={"text": "a"})[0] == 200
 
 
-def test_stock_kernel_gateway_serves_the_notebook_too(python, small_run, tmp_path):
-    import papermill
+def test_stock_kernel_gateway_serves_the_notebook_too(stock):
+    answer = wait_for(lambda: stock_answer(stock), START)
+    check_tracks(answer, 3)
 
-    notebook = tmp_path / "stock.ipynb"
-    papermill.execute_notebook(
-        str(paths.ROOT / "notebooks/08_serve.ipynb"), str(notebook), {"run_dir": str(small_run)}, prepare_only=True
-    )
-    port = free_port()
-    options = {"api": "kernel_gateway.notebook_http", "seed_uri": notebook, "ip": "127.0.0.1", "port": port}
-    process = subprocess.Popen(
-        [python, "-m", "kernel_gateway", *(f"--KernelGatewayApp.{name}={value}" for name, value in options.items())],
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        ask, end = Client(port), time.monotonic() + START
-        while time.monotonic() < end:
-            try:
-                status, answer, _ = ask(body={"text": "Jazzy lo-fi beats for studying", "num_recommendations": 3})
-                break
-            except OSError:
-                time.sleep(0.3)
-        assert status == 200
-        check_tracks(answer, 3)
-    finally:
-        process.terminate()
-        process.wait(timeout=15)
+
+def stock_answer(stock: Client) -> dict | None:
+    with contextlib.suppress(OSError):  # it is still starting
+        return stock(body={"text": "Jazzy lo-fi beats for studying", "num_recommendations": 3})[1]
