@@ -217,7 +217,7 @@ def ask_many(port: int, texts: list[str], n: int, sizes: Sizes, every: Callable[
     return statuses
 
 
-def held(process: psutil.Process, gateway: int, texts: list[str], sizes: Sizes) -> Row:
+def memory_growth(process: psutil.Process, gateway: int, texts: list[str], sizes: Sizes) -> Row:
     """Compare the memory after many requests with the memory after a few."""
     after = []
     for n in (sizes.every, sizes.many - sizes.every):
@@ -252,10 +252,8 @@ def kill_one(process: psutil.Process) -> bool:
 
 def contract(port: int, run: Path, scratch: Path) -> Row:
     """Run all checks of Schemathesis against openapi.json, with a token."""
-    environment = {
-        "SCHEMATHESIS_HOOKS": str(ROOT / "tests/serve/schema_hooks.py"),
-        "TRACKS": str(run / "tracks.parquet"),
-    }
+    hooks = ROOT / "tests/serve/schema_hooks.py"
+    environment = {"SCHEMATHESIS_HOOKS": str(hooks), "TRACKS": str(run / "tracks.parquet")}
     command = [Path(sys.executable).with_name("schemathesis"), "run", f"http://127.0.0.1:{port}/openapi.json"]
     options = ["--checks", "all", "--max-examples", "5000", "--workers", "2", "--no-color"]
     options += ["-H", f"Authorization: {TOKEN['Authorization']}"]
@@ -280,21 +278,12 @@ def measure(run: Path, quick: bool) -> Iterator[Row | Growth]:
         (scratch / "bodies").write_text("\n".join(texts))
         os.environ["BODIES"] = str(scratch / "bodies")
         ours, theirs, several, strict = (free_port() for _ in range(4))
-        gateway = [
-            sys.executable,
-            "-m",
-            "lib.workbook",
-            "serve",
-            "--run",
-            str(run),
-            "--kernels",
-            str(KERNELS),
-            "--port",
-        ]
+        workbook = [sys.executable, "-m", "lib.workbook"]
+        gateway = [*workbook, "serve", "--run", str(run), "--kernels", str(KERNELS), "--port"]
         uvicorn = [sys.executable, "-m", "uvicorn", "--app-dir", str(ROOT / "benchmarks"), "--log-level", "warning"]
         log = scratch / "gateway.log"
         with server([*gateway, str(ours)], ours, log, KG_AUTH_TOKEN="") as process:
-            yield held(process, ours, texts, sizes)  # first, because memory grows at the beginning
+            yield memory_growth(process, ours, texts, sizes)  # first, because memory grows at the beginning
             with server([*uvicorn, "--port", str(theirs), "baseline:app"], theirs, scratch / "log", RUN=str(run)):
                 first, alone = latency(ours, run, script, sizes)
                 yield first

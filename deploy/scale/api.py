@@ -94,7 +94,7 @@ class Tier:
         query = InferInput("text", [1, 1], "BYTES")
         query.set_data_from_numpy(np.array([[text.encode()]], dtype=object))
         outputs, started, turn = [InferRequestedOutput("vector")], time.perf_counter(), next(self.turns)
-        # The servers take turns. If one is gone, or has not loaded the model yet, the next is asked at once.
+        # The servers take turns. If one is gone, or has not loaded the model yet, the next one gets the text at once.
         for nth in range(len(self.tritons)):
             triton, left = self.tritons[(turn + nth) % len(self.tritons)], DEADLINE - time.perf_counter() + started
             try:
