@@ -97,6 +97,16 @@ def test_parameters_exist(name):
     assert {key for row in rows for key in re.findall(r"`(\w+)`", row)} <= declared
 
 
+def test_the_messages_to_look_up_exist():
+    """Each message in docs/troubleshooting.md is one of ours (Envoy's and the device's are not)."""
+    rows = re.findall(r"^\| (.+?) \|", (ROOT / "docs" / "troubleshooting.md").read_text(), re.MULTILINE)
+    spans = {span for row in rows for span in re.findall(r"`(.+?)`", row)} - {"on cpu", "make scale"}
+    code = "".join(file.read_text() for top in ("lib", "deploy") for file in (ROOT / top).rglob("*.py"))
+    for span in (span for span in spans if not span.startswith("Jwt")):
+        words = next(part.strip() for part in re.split(r"[…\d:.]+", span) if " " in part.strip())
+        assert words in code, span
+
+
 def test_the_workflow_is_valid():
     """GitHub's schema accepts the workflow, and its job has a time limit."""
     for schema in ("vendor.github-workflows", "custom.github-workflows-require-timeout"):
