@@ -155,17 +155,18 @@ def _of_tracks(tracks: pd.DataFrame, expected_moods: list[str], limits: Limits, 
 def _of_splits(tracks: pd.DataFrame, requests: pd.DataFrame) -> dict[str, list[dict]]:
     """Return the failing requests and texts of each rule that keeps the test apart from training."""
     splits = requests.groupby("text")["split"].nunique()
-    relevant = requests.rename(columns={"request_id": "request", "track_ids": "track"}).explode("track")
+    relevant = requests[["request_id", "track_ids", "split"]].explode("track_ids")
+    relevant.columns = ["request", "track", "split"]
     split = tracks[tracks["id"].isin(relevant["track"].unique())].drop_duplicates("id").set_index("id")["split"]
     stray = relevant[relevant["track"].map(split) != relevant["split"]]
-    test, train = (tracks[tracks["split"] == split] for split in ("test", "train"))
-    leaked = test[test["text"].isin(train["text"])]
+    texts = {name: tracks.loc[tracks["split"] == name, "text"] for name in ("train", "test")}
+    leaked = tracks.loc[texts["test"].index[texts["test"].isin(texts["train"])], ["id", "text"]]
     return {
         "two_splits": [{"text": text} for text in splits[splits > 1].index],
         "splits": [{"split": split} for split in SPLITS if split not in set(requests["split"])],
         "other_split": stray[["request"]].assign(track=stray["track"].map(str)).to_dict("records"),
         "no_answer": [{"request": r} for r in requests.loc[requests["track_ids"].str.len() == 0, "request_id"]],
-        "leaked": leaked[["id", "text"]].assign(text=leaked["text"].str[:80]).to_dict("records"),
+        "leaked": leaked.assign(text=leaked["text"].str[:80]).to_dict("records"),
     }
 
 

@@ -24,7 +24,6 @@ from lib.tracks.columns import FEATURES, KEYS, NUMBERS, decades, document, finis
 TEXTS = ("title", "artist", "album", "genre", "language", "mood", "description", "tags")
 OURS = ("id", *TEXTS, *NUMBERS, "explicit", "release_date")
 CHUNK = 50_000  # rows read together: the memory holds the kept rows, not the file
-LARGE = 10**8  # bytes; a larger file gets a progress bar
 # Units of a column in the file, each with its factor to our unit, which is the first.
 UNITS = {
     "duration_ms": {"ms": 1, "s": 1000, "min": 60_000, "m:ss": 1000},
@@ -32,7 +31,7 @@ UNITS = {
     **{name: {"0-1": 1, "0-100": 0.01} for name in FEATURES},
 }
 DESCRIBABLE = ("mood", "genre", "decade", "language", "features", "key")
-MISSING = ("", "na", "nan", "n/a", "none", "null", "<na>")
+MISSING = ("", "na", "nan", "n/a", "none", "null", "<na>")  # spellings of a missing value
 KINDS = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
@@ -60,8 +59,7 @@ def import_catalogue(
     scales = _scales(units)
     rng = np.random.default_rng(seed)
     kept, left_out, hashes, moods = pd.DataFrame(), [], np.array([], dtype=np.uint64), set()
-    small = not file.is_file() or file.stat().st_size < LARGE
-    for chunk in tqdm(read(file), desc="rows", unit_scale=CHUNK, unit="row", disable=small):
+    for chunk in tqdm(read(file), desc="rows", unit_scale=CHUNK, unit="row", delay=5):
         table = _mapped(chunk, columns, file)
         table.index += first
         first += len(table)

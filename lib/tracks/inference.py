@@ -39,7 +39,7 @@ def infer(table: pd.DataFrame, moods: list[str], evidence: list[str], model, see
         mood ("" without evidence), source (the evidence, joined by +; "none" without), confidence (0 to 1, or NaN).
 
     Raises:
-        WorkbookError: as `check`.
+        WorkbookError: a mood is not in moods.yaml, it is the only one, or a kind of evidence does not exist.
     """
     check(moods, evidence)
     moods = [name for name in MOODS if not moods or name in moods]
@@ -71,11 +71,7 @@ def infer(table: pd.DataFrame, moods: list[str], evidence: list[str], model, see
 
 
 def check(moods: list[str], evidence: list[str]) -> None:
-    """Check the parameters infer_moods and infer_from.
-
-    Raises:
-        WorkbookError: a mood is not in moods.yaml, it is the only one, or a kind of evidence does not exist.
-    """
+    """Raise WorkbookError if a mood or a kind of evidence does not exist, or if there is only one mood."""
     check_choices("infer_moods", moods, MOODS)
     check_choices("infer_from", evidence, EVIDENCE)
     if len(moods) == 1:

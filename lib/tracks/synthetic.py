@@ -18,9 +18,13 @@ SILENT = 0.15  # share of descriptions that do not name a mood, as many real one
 BLENDED = 0.35  # share of tracks with two moods
 VERSIONS = 0.06  # share of titles with " - Live" and the like
 FIELDS = {
-    **{"critic": "critics", "listener": "listeners", "playlist": "playlists", "time": "times"},
-    **{"mood_instrument": "instruments", "vocals": "vocals"},
-}  # slot -> its field of a mood
+    "critic": "critics",
+    "listener": "listeners",
+    "playlist": "playlists",
+    "time": "times",
+    "mood_instrument": "instruments",
+    "vocals": "vocals",
+}  # slot -> field of a mood
 NAMES = {"moods": np.array(list(MOODS), dtype=object), "genres": np.array(list(GENRES), dtype=object)}
 
 

@@ -1,7 +1,7 @@
 """The wording of tracks: descriptions and templates filled by whole columns (phrases.yaml).
 
 A template's `{slot}` is a column of phrases with a row for each track. A description takes one template from each bank
-of its register, so a few dozen templates give thousands of forms, and no model can learn a single one.
+of its register, so a few dozen templates give thousands of forms, and a model cannot rely on one.
 """
 
 from __future__ import annotations
