@@ -7,7 +7,7 @@ import pandas as pd
 
 from lib.tracks.moods import GENRES, MOODS
 
-# Correlations of the features' random parts, once mood and genre are known: the signs and rough sizes that analyses of
+# Correlations of the features' random parts within one mood and genre: the signs and rough sizes that analyses of
 # Spotify's features report (energy with loudness, against acousticness; danceability with valence).
 _NOISE = ("energy", "valence", "danceability", "acousticness", "loudness", "tempo", "liveness", "speechiness")
 _CORRELATIONS = np.array(

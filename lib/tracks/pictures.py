@@ -48,7 +48,7 @@ def pairs(tracks: pd.DataFrame, moods: list[str]) -> Figure | None:
 
 
 def tails(catalogues: dict[str, pd.DataFrame]) -> Figure:
-    """Draw the long tails of one or two catalogues: durations, popularity, tracks of each artist. Titles: the first."""
+    """Draw the long tails of one or two catalogues: durations, popularity, artists. Titles are of the first."""
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.6))
     for (name, tracks), color in reversed([*zip(catalogues.items(), (TUNED, OTHER), strict=False)]):
         minutes, popularity = tracks["duration_ms"].dropna() / 60_000, tracks["popularity"].dropna()
