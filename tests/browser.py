@@ -12,11 +12,6 @@ DOT = """(track) => {
   return [box.x + view.frame.x_scale.compute(data['tuned x'][track]),
           box.y + view.frame.y_scale.compute(data['tuned y'][track])];
 }"""
-SONGS = """() => {
-  const cells = (node) => [...(node.shadowRoot ? cells(node.shadowRoot) : []), ...[...node.children].flatMap(cells),
-                           ...(node.matches('.slick-cell.l1') ? [node.textContent] : [])];
-  return cells(document.body);
-}"""
 
 
 @contextmanager
@@ -53,12 +48,13 @@ def click_map(page) -> list[str]:
     inside = frame.element_handle().content_frame()
     inside.wait_for_function("window.Bokeh && [...Bokeh.index].length")
     inside.wait_for_timeout(500)
-    assert inside.evaluate(SONGS) == []
+    songs = inside.locator(".slick-cell.l1")  # column 0 holds the numbers
+    assert songs.count() == 0
     x, y = inside.evaluate(DOT, 5)
     box = frame.bounding_box()
     page.mouse.move(box["x"] + x, box["y"] + y)
     page.mouse.click(box["x"] + x, box["y"] + y)
     inside.wait_for_timeout(500)
-    songs = inside.evaluate(SONGS)
-    assert len(songs) == 22 and songs[0] == songs[11]
-    return songs
+    texts = songs.all_inner_texts()
+    assert len(texts) == 22 and texts[0] == texts[11]
+    return texts

@@ -24,7 +24,7 @@ def neighbour_moods(tracks: pd.DataFrame, near: np.ndarray | None) -> pd.DataFra
         contradicts: True if most neighbours have one other mood. Unknown moods contradict none.
     """
     if near is None:
-        return pd.DataFrame({"contradicts": []})
+        return pd.DataFrame({"contradicts": np.empty(0, bool)})
     code, names = pd.factorize(tracks["mood"])
     votes = np.zeros((len(tracks), len(names)), dtype=int)
     np.add.at(votes, (np.arange(len(tracks))[:, None], code[near]), 1)
