@@ -30,8 +30,9 @@ class Progress(tqdm):
     def line(self) -> str:
         """Return the state in words, such as "training: 120 of 248 steps, loss=0.83, 6 min left"."""
         state = self.format_dict
-        parts = [f"{self.desc or 'progress'}: {self.n:,} of {self.total:,} {self.unit}s", state["postfix"]]
-        if self.n and state["elapsed"]:
+        whole = f" of {self.total:,}" if self.total else ""
+        parts = [f"{self.desc or 'progress'}: {self.n:,}{whole} {self.unit}s", state["postfix"]]
+        if self.total and self.n and state["elapsed"]:
             rate = state["rate"] or self.n / state["elapsed"]
             parts.append(f"{(self.total - self.n) / rate / 60:.0f} min left")
         return ", ".join(filter(None, parts))
