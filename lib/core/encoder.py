@@ -1,7 +1,5 @@
 """The encoder: open it on the best device, embed texts as unit vectors, explain a similarity, measure speed."""
 
-from __future__ import annotations
-
 import re
 import time
 from pathlib import Path

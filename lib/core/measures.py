@@ -3,8 +3,6 @@
 The runner imports this module, so it loads neither PyTorch nor sentence-transformers.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import ir_measures

@@ -1,7 +1,5 @@
 """HTML pages of a run: templates, and tables."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

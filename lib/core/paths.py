@@ -1,7 +1,5 @@
 """Paths: the repository, and how users give and read paths."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,7 +1,5 @@
 """Processes: one at a time in a folder, children that end with their parent, threads for each."""
 
-from __future__ import annotations
-
 import ctypes
 import fcntl
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """A progress bar that also prints a line a minute where no terminal can show the bar."""
 
-from __future__ import annotations
-
 import os
 import time
 

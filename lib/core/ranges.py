@@ -1,7 +1,5 @@
 """Ranges of parameters: one check for notebooks, parameter files and the capacity plan."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Mapping
 from numbers import Real

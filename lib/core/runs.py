@@ -1,7 +1,5 @@
 """A run's folder, the only thing that notebooks share, and the stages that fill it."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The style of all pictures: colours, alternative texts, encoders' colours."""
 
-from __future__ import annotations
-
 import pandas as pd
 import seaborn as sns
 from IPython import get_ipython

@@ -1,7 +1,5 @@
 """Drift of a catalogue from a reference: the profile of its columns, and the population stability index of each."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

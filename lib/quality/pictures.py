@@ -1,7 +1,5 @@
 """Pictures of failing rules."""
 
-from __future__ import annotations
-
 from textwrap import fill
 
 import matplotlib.pyplot as plt

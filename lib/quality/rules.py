@@ -1,7 +1,5 @@
 """Rules of data quality (rules.yaml): for each a count of failures and the failing rows."""
 
-from __future__ import annotations
-
 import warnings
 from datetime import date
 from functools import partial

@@ -1,7 +1,5 @@
 """Synthetic artists: names in the fashion of their genre and language, home towns, careers and fame."""
 
-from __future__ import annotations
-
 from itertools import count
 
 import numpy as np

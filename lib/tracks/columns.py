@@ -1,7 +1,5 @@
 """The columns of tracks.parquet, and those that are computed from others: the text and the split."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

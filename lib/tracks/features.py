@@ -1,7 +1,5 @@
 """Audio features of synthetic tracks in Spotify's units, drawn jointly around a point of the valence–arousal plane."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

@@ -1,7 +1,5 @@
 """Import of a real catalogue: a file and a mapping of columns in; tracks, and the rejected rows with reasons, out."""
 
-from __future__ import annotations
-
 import ast
 import difflib
 import gzip
@@ -14,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-from tqdm.auto import tqdm
 
 from lib.core.errors import WorkbookError
 from lib.core.paths import resolve
+from lib.core.progress import Progress
 from lib.tracks import inference
 from lib.tracks.columns import FEATURES, KEYS, NUMBERS, decades, document, finish
 
@@ -59,10 +57,12 @@ def import_catalogue(
     scales = _scales(units)
     rng = np.random.default_rng(seed)
     kept, left_out, hashes, moods = pd.DataFrame(), [], np.array([], dtype=np.uint64), set()
-    for chunk in tqdm(read(file), desc="rows", unit_scale=CHUNK, unit="row", delay=5):
+    bar = Progress(desc="import", unit="row", delay=5)
+    for chunk in read(file):
         table = _mapped(chunk, columns, file)
         table.index += first
         first += len(table)
+        bar.update(len(table))
         reasons = pd.Series("", index=table.index, dtype="str")
         hashes = _read_texts(table, reasons, hashes)
         _read_numbers(table, reasons, scales, units)
@@ -71,6 +71,7 @@ def import_catalogue(
         kept = pd.concat([kept, table[reasons == ""].assign(draw=rng.random((reasons == "").sum()))])
         if 0 < max_tracks < len(kept):
             kept = kept.nsmallest(max_tracks, "draw").sort_index()
+    bar.close()
     if not first:
         raise WorkbookError(f"{file}: it has a header and no rows. Set `catalogue` to a file with tracks.")
     left_out = pd.concat(left_out, ignore_index=True)

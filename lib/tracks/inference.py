@@ -4,8 +4,6 @@ It needs no labelled catalogue. For the features, a naive Bayes classifier is fi
 are drawn given their mood. The encoder compares a track's text with each mood's vocabulary.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

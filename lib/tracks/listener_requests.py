@@ -1,7 +1,5 @@
 """Listener requests with graded relevance. Train, dev and test share no template and no word for a mood."""
 
-from __future__ import annotations
-
 from functools import cache
 
 import numpy as np

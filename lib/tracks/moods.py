@@ -4,8 +4,6 @@ The plane is Russell's circumplex: Russell (1980), "A circumplex model of affect
 Journal of Personality and Social Psychology 39(6). Both axes run from -1 to 1.
 """
 
-from __future__ import annotations
-
 import re
 from collections import namedtuple
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Pictures of a catalogue: moods and tracks on the plane, audio features, long tails, synthetic beside real."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns

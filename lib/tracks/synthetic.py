@@ -1,7 +1,5 @@
 """Synthetic tracks whose mood, genre, audio features and words agree, and their distance from a real catalogue."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from scipy.stats import wasserstein_distance

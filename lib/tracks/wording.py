@@ -4,8 +4,6 @@ A template's `{slot}` is a column of phrases with a row for each track. A descri
 of its register, so a few dozen templates give thousands of forms, and a model cannot rely on one.
 """
 
-from __future__ import annotations
-
 from string import Formatter
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The command line `workbook`. Each command imports its own modules, so `--help` answers at once."""
 
-from __future__ import annotations
-
 import signal
 import sys
 import traceback as tracebacks

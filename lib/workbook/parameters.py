@@ -1,7 +1,5 @@
 """Parameter files: flat YAML, checked against the notebooks' declarations before anything runs."""
 
-from __future__ import annotations
-
 import ast
 import difflib
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The report of a run: one page (report.html) and a summary for the terminal, from the files of the run."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 A notebook runs again only if its text, parameters, code or input files changed since the last run.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Notebook 06 as a page of its own, in Voilà."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 
