@@ -174,6 +174,7 @@ def test_variety_changes_the_songs(page):
 
 
 def test_a_mood_filters_and_an_error_is_announced(page):
+    assert page.get_by_label("Mood").input_value() == "any"
     after(page, lambda: page.get_by_label("Mood").select_option("calm"))
     assert set(page.locator(".answers-tuned .song .tag").all_inner_texts()) - {""} == {"calm"}
     box = page.get_by_label("I feel like")

@@ -89,7 +89,8 @@ class Playground(ui.VBox):
         # Number fields, because ipywidgets' sliders have no name for screen readers.
         self.top_k = ui.BoundedIntText(5, min=1, max=MOST, description="How many")
         self.diversity = ui.BoundedFloatText(DIVERSITY, max=1, step=0.05, description="Variety", tooltip=VARIETY)
-        self.mood = ui.Dropdown(options=[("any", None), *((m, m) for m in tuned.moods)], description="Mood")
+        # "any" has the value "", because ipywidgets may select no option if a value is None.
+        self.mood = ui.Dropdown(options=[("any", ""), *((m, m) for m in tuned.moods)], description="Mood")
         self.compare = ui.Checkbox(description="beside the base encoder", indent=False)
         self.examples = [ui.Button(description=example) for example in EXAMPLES]
         self.taste, self.progress = ui.HBox(), ui.Output()
@@ -125,7 +126,7 @@ class Playground(ui.VBox):
             text = NEUTRAL
         values = {"text": text, "top_k": self.top_k.value, "diversity": self.diversity.value, "mood": self.mood.value}
         values |= {kind: list(tracks) for kind, tracks in self.feedback.items()}
-        return {name: value for name, value in values.items() if value not in (None, [])}
+        return {name: value for name, value in values.items() if name == "text" or value not in ("", [])}
 
     def _react(self, kind: str, track: dict) -> None:
         for tracks in self.feedback.values():
