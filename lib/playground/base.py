@@ -26,7 +26,7 @@ def untuned(folder: Path, base_model: str, tracks: pd.DataFrame) -> Recommender:
         WorkbookError: the base encoder was not found, or the folder cannot be written.
     """
     model = find(base_model)
-    if not (folder / "model").exists() or not (folder / "model").samefile(model):  # an image's folder is read-only
+    if not (folder / "model").exists() or not (folder / "model").samefile(model):  # a container's is read-only
         folder.mkdir(exist_ok=True)
         point(folder / "model", model)
     try:

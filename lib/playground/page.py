@@ -11,6 +11,7 @@ from pathlib import Path
 
 import ipywidgets as ui
 import pandas as pd
+import yaml
 from IPython import get_ipython
 from IPython.display import SVG, display
 from threadpoolctl import threadpool_limits
@@ -21,7 +22,7 @@ from lib.playground.base import base_of, untuned
 from lib.playground.pictures import plane, render
 from lib.search.recommender import DIVERSITY, Recommender, open_run
 
-EXAMPLES = Path(__file__).with_name("examples.txt").read_text(encoding="utf-8").splitlines()
+EXAMPLES = yaml.safe_load(Path(__file__).with_name("examples.yaml").read_text(encoding="utf-8"))
 STYLE = Path(__file__).with_name("playground.css").read_text(encoding="utf-8")
 NEUTRAL = "music"  # the text of a request that has only likes
 VARIETY = "0: the nearest songs; 1: songs as different as possible"
@@ -93,7 +94,7 @@ class Playground(ui.VBox):
         self.mood = ui.Dropdown(options=[("any", ""), *((m, m) for m in tuned.moods)], description="Mood")
         self.compare = ui.Checkbox(description="beside the base encoder", indent=False)
         self.examples = [ui.Button(description=example) for example in EXAMPLES]
-        self.taste, self.progress = ui.HBox(), ui.Output()
+        self.chips, self.progress = ui.HBox(), ui.Output()
         self.message, self.map, self.command = ui.HTML(), ui.HTML(), ui.HTML()
         self.lists = {name: SongList(name, self._react) for name in ("tuned", "base")}
         parts = (
@@ -101,7 +102,7 @@ class Playground(ui.VBox):
             ui.HBox([self.text, self.find]),
             ui.HBox([ui.HTML("Try:&nbsp;"), *self.examples]),
             ui.HBox([self.top_k, self.diversity, self.mood, self.compare]),
-            *(self.taste, self.message, self.progress),
+            *(self.chips, self.message, self.progress),
             ui.HBox([*self.lists.values(), self.map]),
             self.command,
         )
@@ -143,7 +144,7 @@ class Playground(ui.VBox):
         """Show or hide the base encoder's songs; the first time, load the base encoder."""
         error = None
         if change.new and "base" not in self.recommenders:
-            with self.progress:  # which would swallow the error
+            with self.progress:  # an Output widget swallows errors, so they are caught inside
                 try:
                     self.recommenders["base"] = self.load_base()
                 except (WorkbookError, OSError) as caught:
@@ -168,7 +169,7 @@ class Playground(ui.VBox):
             message = {"moves": self.answers["tuned"].moves, "top_k": body["top_k"], "ms": ms}
         for name, songs in self.lists.items():
             songs.show(self.answers.get(name))
-        self.taste.children = [
+        self.chips.children = [
             self._chip(kind, track_id, title)
             for kind, tracks in self.feedback.items()
             for track_id, title in tracks.items()
