@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from lib.core.style import BASE, FAINT, OTHER, TUNED, groups
-from lib.debug.similarity import CENTRES, Pairs, figures
+from lib.debug.similarity import BINS, Pairs, figures
 
 MARKERS = "osD^vPX*"  # one for each colour: no group depends on colour alone
 
@@ -32,43 +32,58 @@ def tokens(lengths: np.ndarray, limit: float) -> Figure:
 
 def similarity(pairs: dict[str, Pairs]) -> Figure:
     """Draw the cosine of two tracks, within a mood and between moods: a panel for each encoder, then all together."""
-    figure, panels = plt.subplots(1, len(pairs) + 1, figsize=(4.6 * (len(pairs) + 1), 3.8), sharex=True)
-    means = []
-    for axes, color, (name, p) in zip(panels, (BASE, TUNED), pairs.items(), strict=False):
-        _histogram(axes, p.within, TUNED, "same mood", fill=True)
-        _histogram(axes, p.between, OTHER, "other mood", fill=True)
-        _histogram(panels[-1], p.within, color, f"{name}, same mood")
-        _histogram(panels[-1], p.between, color, f"{name}, other mood", "--")
+    panels, together, means = {}, [], []
+    for color, (name, p) in zip((BASE, TUNED), pairs.items(), strict=True):
         mean, *_, share, closer = figures(p).values()
         finding = "under two moods" if share is None else f"overlap {share:.2f}, same mood closer {closer:.0%}"
-        axes.set_title(f"{name}: {finding}", fontsize=11)
+        panels[f"{name}: {finding}"] = [_curve(p.within, TUNED, "same mood"), _curve(p.between, OTHER, "other mood")]
+        together.append(_curve(p.within, color, f"{name}, same mood", fill=False))
+        together.append(_curve(p.between, color, f"{name}, other mood", fill=False, linestyle="--"))
         means += [] if mean is None else [f"{mean:.2f} ({name})"]
-    panels[-1].set_title(f"Mean of all pairs: {', '.join(means) or 'no pairs'}", fontsize=11)
-    _zoom(panels[0], sum(p.within + p.between for p in pairs.values()))
-    panels[0].set_ylabel("density of pairs")
-    for axes in panels:
-        axes.set_xlabel("cosine similarity of two tracks")
-        if axes.patches:
-            axes.legend(loc="upper right", fontsize=9)
-    figure.tight_layout()
-    return figure
+    return _histograms(panels | {f"Mean of all pairs: {', '.join(means) or 'no pairs'}": together}, height=3.8)
 
 
-def _histogram(axes, counts: np.ndarray, color: str, label: str, style: str = "-", fill: bool = False) -> None:
-    if not counts.sum():
-        return
+def most_overlapping(pairs: Pairs, table: pd.DataFrame, most: int = 6) -> Figure | None:
+    """Draw the similarities within and between the moods of the first rows of `similarity.by_moods`. None without."""
+    if table.empty:
+        return None
+    panels = {}
+    for mood, other, share, _ in table.head(most).itertuples(index=False):
+        a, b = pairs.moods.index(mood), pairs.moods.index(other)
+        panels[f"{mood} and {other}: overlap {share:.2f}"] = [
+            _curve(pairs.counts[a, a], TUNED, f"within {mood}", fill=False),
+            _curve(pairs.counts[b, b], TUNED, f"within {other}", fill=False, linestyle="--"),
+            _curve(pairs.counts[a, b], OTHER, "between them"),
+        ]
+    return _histograms(panels, height=2.9)
+
+
+def _curve(counts: np.ndarray, color: str, label: str, fill: bool = True, linestyle: str = "-") -> tuple:
     wide = counts.reshape(-1, 2).sum(axis=1)  # bins of 0.02
-    density, edges = wide / wide.sum() / 0.02, np.linspace(-1, 1, len(wide) + 1)
-    axes.stairs(density, edges, color=color, label=label, linestyle=style, linewidth=1.5)
-    if fill:
-        axes.stairs(density, edges, color=color, alpha=0.3, fill=True)
+    return wide, fill, {"color": color, "label": label, "linestyle": linestyle, "linewidth": 1.5}
 
 
-def _zoom(axes, counts: np.ndarray) -> None:
-    """Limit the axis to the similarities that occur."""
-    occupied = CENTRES[counts > 0]
-    if len(occupied):
-        axes.set_xlim(occupied[0] - 0.05, occupied[-1] + 0.05)
+def _histograms(panels: dict[str, list[tuple]], height: float) -> Figure:
+    """Draw panels of curves by their title, three in a row, limited to the similarities that occur."""
+    rows = -(-len(panels) // 3)
+    figure, grid = plt.subplots(rows, 3, figsize=(13.5, height * rows), squeeze=False, layout="constrained")
+    edges = np.linspace(-1, 1, BINS // 2 + 1)
+    occupied = edges[:-1][sum(counts for curves in panels.values() for counts, *_ in curves) > 0]
+    for axes in grid.flat[len(panels) :]:
+        axes.axis("off")
+    for axes, (title, curves) in zip(grid.flat, panels.items(), strict=False):
+        for counts, fill, style in curves:
+            if counts.sum():
+                density = counts / counts.sum() / 0.02
+                axes.stairs(density, edges, **style)
+                axes.stairs(density, edges, color=style["color"], alpha=0.3 * fill, fill=True)
+        axes.set_title(title, fontsize=11)
+        if len(occupied):
+            axes.set_xlim(occupied[0] - 0.05, occupied[-1] + 0.07)
+            axes.legend(loc="upper right", fontsize=9)
+    figure.supxlabel("cosine similarity of two tracks", fontsize=11)
+    figure.supylabel("density of pairs", fontsize=11)
+    return figure
 
 
 def mood_pairs(tables: dict[str, pd.DataFrame], order: list[str]) -> Figure | None:
@@ -101,31 +116,6 @@ def _square(table: pd.DataFrame, moods: list[str]) -> pd.DataFrame:
     """Return the overlaps as a symmetric table with an empty diagonal."""
     mirrored = table.rename(columns={"mood": "other", "other": "mood"})
     return pd.concat([table, mirrored]).pivot(index="mood", columns="other", values="overlap").loc[moods, moods]
-
-
-def most_overlapping(pairs: Pairs, table: pd.DataFrame, most: int = 6) -> Figure | None:
-    """Draw the similarities within and between the moods of the first rows of `similarity.by_moods`. None without."""
-    if table.empty:
-        return None
-    rows = -(-min(most, len(table)) // 3)
-    size = (12, 2.7 * rows + 0.5)
-    figure, panels = plt.subplots(rows, 3, figsize=size, sharex=True, squeeze=False, layout="constrained")
-    for axes in panels.flat[len(table) :]:
-        axes.axis("off")
-    for axes, pair in zip(panels.flat, table.head(most).itertuples(), strict=False):
-        a, b = (pairs.moods.index(mood) for mood in (pair.mood, pair.other))
-        _histogram(axes, pairs.counts[a, a], TUNED, f"within {pair.mood}")
-        _histogram(axes, pairs.counts[b, b], TUNED, f"within {pair.other}", "--")
-        _histogram(axes, pairs.counts[a, b], OTHER, "between them", fill=True)
-        axes.set_title(f"{pair.mood} and {pair.other}: overlap {pair.overlap:.2f}", fontsize=10)
-        axes.tick_params(labelbottom=True)
-        axes.legend(fontsize=8)
-    _zoom(panels[0][0], pairs.within + pairs.between)
-    first = table.iloc[0]
-    figure.suptitle(f"Most overlap: {first['mood']} and {first['other']} ({first['overlap']:.0%})", x=0.02, ha="left")
-    figure.supxlabel("cosine similarity of two tracks", fontsize=10)
-    figure.supylabel("density of pairs", fontsize=10)
-    return figure
 
 
 def umap(points: dict[str, np.ndarray], tracks: pd.DataFrame, judged: dict[str, dict[str, float]]) -> Figure | None:
