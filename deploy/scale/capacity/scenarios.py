@@ -13,11 +13,11 @@ NOTICED = 20  # seconds until a bad deploy is noticed: assumed
 
 
 class Incident(NamedTuple):
-    """An assumed event: its seconds, the share of all requests that fail meanwhile, how often it comes in a month."""
+    """An assumed event."""
 
-    seconds: float
-    share: float
-    per_month: float
+    seconds: float  # of its duration
+    share: float  # of all requests, which fails meanwhile
+    per_month: float  # times that it happens
 
 
 def region(
@@ -35,7 +35,7 @@ def region(
 
 def all_regions(site: Site, regions: int, rate: float, seconds: float, traffic: Traffic) -> pd.DataFrame:
     """Simulate regions that share the listeners evenly. Return the rows of all of them."""
-    tables = [simulate(site, rate / regions, seconds, traffic, seed=7 + region) for region in range(regions)]
+    tables = [simulate(site, rate / regions, seconds, traffic, seed=7 + nth) for nth in range(regions)]
     return pd.concat(tables, ignore_index=True)
 
 
@@ -60,14 +60,10 @@ def bad_days(peak: float, regions: int, rollback: float) -> dict[str, list[Event
         rollback: seconds that a rollback takes.
     """
     lost = {"A region is lost": [Event(10, "lost", {"rate": peak / (regions - 1)})]} if regions > 1 else {}
-    slow, restored = {"slowdown": 4.0}, {"slowdown": 1.0}
-    return lost | {
-        "The caches are flushed": [Event(10, "flushed", {"expiry": {}})],
-        "A bad deploy, rolled back": [
-            Event(10, "deployed", slow),
-            Event(10 + NOTICED + rollback, "rolled back", restored),
-        ],
-    }
+    back = 10 + NOTICED + rollback
+    deploy = [Event(10, "deployed", {"slowdown": 4.0}), Event(back, "rolled back", {"slowdown": 1.0})]
+    flushed = [Event(10, "flushed", {"expiry": {}})]
+    return lost | {"The caches are flushed": flushed, "A bad deploy, rolled back": deploy}
 
 
 def timeline(table: pd.DataFrame, step: float = 1.0) -> pd.DataFrame:
