@@ -1,4 +1,4 @@
-"""The data's side: a catalogue made, imported and checked, its requests worded, its vectors compared and mapped."""
+"""Benchmarks of the data: generate, import and check a catalogue, word its requests, compare and map its vectors."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from lib.tracks import columns, importing, listener_requests, synthetic
 from lib.tracks.moods import GENRES, MOODS
 
 SIZES, QUICK = (1_000, 10_000, 100_000, 1_000_000), (1_000, 2_000)
-LOOPED = 5_000  # rows that the loop makes, which take it as long as any others
-MAPPED, COMPARED = (100_000, 200), (20_000, 200)  # vectors: in full, and quickly
+LOOPED = 5_000  # rows that the loop generates; its time a row is constant
+MAPPED, COMPARED = (100_000, 200), (20_000, 200)  # vectors: in the full and in the quick form
 ROUNDS = 3
 
 
 def loop(n: int) -> pd.DataFrame:
-    """The usual generator of fake tracks, with our columns: a Python loop, a row at a time, with Faker and random."""
+    """Generate tracks as most scripts do: a Python loop over rows, with Faker and random; the columns are ours."""
     fake, chance = Faker(), random.Random(7)
     moods, genres = list(MOODS.values()), list(GENRES.values())
     rows = []
@@ -59,26 +59,26 @@ def loop(n: int) -> pd.DataFrame:
 
 
 def generate(n: int, _) -> dict:
-    """A catalogue, against the loop's rate."""
+    """Compare the generator with the loop's rate."""
     some = min(n, LOOPED)
     return beside(partial(synthetic.generate, n, 7), partial(loop, some), scale=n / some)
 
 
 def word_requests(n: int, _) -> dict:
-    """4,000 requests over a catalogue, judged against all its held-out tracks."""
+    """Time 4,000 requests over a catalogue, judged against all its held-out tracks."""
     table = synthetic.generate(n, 7)
     return beside(lambda: listener_requests.generate(table, 4_000, 7))
 
 
 def check(n: int, _) -> dict:
-    """Every quality rule, against the four checks that most pipelines have."""
+    """Compare all quality rules with the four checks of most pipelines."""
     table = synthetic.generate(n, 7)
     requests = listener_requests.generate(table, 4_000, 7)
     return beside(lambda: rules.check(table, requests, ["calm"], rules.Limits()), lambda: plain_checks(table))
 
 
 def plain_checks(table: pd.DataFrame) -> list:
-    """Missing values, values out of range, moods that nobody expects, ids that are there twice, in pandas."""
+    """Find missing values, values out of range, unknown moods and repeated ids, in pandas."""
     shares = table[list(columns.FEATURES)]
     return [
         table.isna().sum(),
@@ -89,27 +89,27 @@ def plain_checks(table: pd.DataFrame) -> list:
 
 
 def import_csv(n: int, folder: str) -> dict:
-    """A CSV imported whole, against pandas only reading it; pyarrow's reader is the quickest that we know."""
+    """Compare the import of a CSV with pandas.read_csv; pyarrow's reader is the fastest we know."""
     file = f"{folder}/{n}.csv"
-    apart(write_csv, n, file)  # so that this process, whose memory is measured, has made nothing
+    apart(write_csv, n, file)  # apart: this process's memory is measured
     ours = partial(importing.import_catalogue, file, {}, {}, {}, 0, 7)
     return beside(ours, partial(pd.read_csv, file)) | {"pyarrow": seconds(csv.read_csv, file)}
 
 
 def import_sample(n: int, folder: str) -> dict:
-    """The same, of which a tenth is kept: memory is that of what is kept, not of what is in the file."""
+    """Time an import that keeps a tenth: it holds only the kept rows in memory."""
     file = f"{folder}/{n}.csv"
     apart(write_csv, n, file)
     return beside(partial(importing.import_catalogue, file, {}, {}, {}, n // 10, 7))
 
 
 def write_csv(n: int, file: str) -> None:
-    """A catalogue as a file of somebody else's."""
+    """Write a catalogue as a file from elsewhere."""
     synthetic.generate(n, 7).drop(columns=["text", "split"]).to_csv(file, index=False)
 
 
 def embeddings(n: int) -> np.ndarray:
-    """(n, 384) unit vectors with neighbours: those of at most 1,000 tracks, jittered."""
+    """Return unit vectors with neighbours, (n, 384): those of at most 1,000 tracks, jittered."""
     made = synthetic.generate(min(n, 1_000), 7)
     vectors = encoder.embed(encoder.load(base_models.find("all-MiniLM-L6-v2")), made["text"])
     chance = np.random.default_rng(7)
@@ -118,40 +118,40 @@ def embeddings(n: int) -> np.ndarray:
 
 
 def map_space(n: int) -> dict:
-    """UMAP of many vectors, against fitting it on all of them: once, since that takes minutes."""
+    """Compare the map of many vectors with UMAP fitted on all of them, once: that takes minutes."""
     vectors = embeddings(n)
-    maps.project(vectors[: similarity.EXACT + 100], 7)  # most of it is compiled before it is timed
+    maps.project(vectors[: similarity.EXACT + 100], 7)  # compiles most of UMAP before it is timed
     whole = UMAP(n_neighbors=15, metric="cosine", random_state=7, n_jobs=1)
     return beside(partial(maps.project, vectors, 7), partial(whole.fit_transform, vectors), rounds=0)
 
 
 def all_pairs(n: int) -> dict:
-    """The histograms of all pairs of vectors, against one product of matrices and np.histogram."""
+    """Compare the histograms of all pairs with one matrix product and np.histogram."""
     vectors, moods = embeddings(n), pd.Series(list(MOODS) * (n // len(MOODS) + 1)).head(n)
     whole = lambda: np.histogram(vectors @ vectors.T, similarity.BINS, (-1, 1))  # noqa: E731
-    found = beside(partial(similarity.all_pairs, vectors, moods), whole)
-    return found | {"limit": vectors.size * n / 2 / multiply_adds() / found["seconds"]}
+    result = beside(partial(similarity.all_pairs, vectors, moods), whole)
+    return result | {"limit": vectors.size * n / 2 / multiply_adds() / result["seconds"]}
 
 
 def beside(ours: Callable, baseline: Callable | None = None, scale: float = 1, rounds: int = ROUNDS) -> dict:
-    """What ours takes, in seconds and GiB at its peak with what it works on, and how often as long the baseline does.
+    """Return our seconds, the peak of memory in GiB with the data, the baseline's seconds and the ratio to ours.
 
     Args:
-        scale: how many times as much as the baseline's the work is.
-        rounds: pairs in turn, after ours has run alone; 0: the one run and one of the baseline.
+        scale: our work divided by the baseline's.
+        rounds: pairs in turn, after ours has run alone; 0 compares that run with one of the baseline.
     """
     first = seconds(ours)
-    found = {"peak": peak()}
+    result = {"peak": peak()}
     ways = {"ours": ours} | ({"baseline": baseline} if baseline else {})
-    took = in_turn(ways, rounds) if rounds else {"ours": [first], "baseline": [seconds(baseline)]}
-    found["seconds"] = statistics.median(took["ours"])
+    spent = in_turn(ways, rounds) if rounds else {"ours": [first], "baseline": [seconds(baseline)]}
+    result["seconds"] = statistics.median(spent["ours"])
     if baseline:
-        found["baseline"] = scale * statistics.median(took["baseline"])
-        found["ratio"] = scale * times(took["ours"], took["baseline"])
-    return found
+        result["baseline"] = scale * statistics.median(spent["baseline"])
+        result["ratio"] = scale * times(spent["ours"], spent["baseline"])
+    return result
 
 
-# function, what it is called, what it is compared with, the bar at a million
+# function, name, baseline, the bar at a million tracks
 GROWING = (
     (generate, "generate tracks", f"a row loop with Faker, {LOOPED:,} rows scaled up", "60 s, 3 GiB; 20 ×"),
     (word_requests, "word 4,000 requests over", "", ""),
@@ -162,13 +162,13 @@ GROWING = (
 
 
 def measure(_run: Path, quick: bool) -> Iterator[Row | Growth]:
-    """Each benchmark and size in a process of its own, so that its peak memory is its own."""
+    """Run each benchmark and size in a process of its own, which has its own peak of memory."""
     sizes = QUICK if quick else SIZES
     with tempfile.TemporaryDirectory() as folder:
         for function, name, baseline, bar in tqdm(GROWING, "data", leave=False):
-            found = {n: apart(function, n, folder) for n in sizes}
-            yield Growth(f"{name}: seconds", "tracks", {n: row["seconds"] for n, row in found.items()})
-            yield row(f"{name} ({max(sizes):,} tracks)", found[max(sizes)], baseline, bar)
+            results = {n: apart(function, n, folder) for n in sizes}
+            yield Growth(f"{name}: seconds", "tracks", {n: result["seconds"] for n, result in results.items()})
+            yield row(f"{name} ({max(sizes):,} tracks)", results[max(sizes)], baseline, bar)
     for function, n, name, baseline in (
         (all_pairs, COMPARED[quick], "compare all against all", "one product, np.histogram"),
         (map_space, MAPPED[quick], "map (UMAP)", "UMAP fitted on all, once"),
@@ -176,10 +176,10 @@ def measure(_run: Path, quick: bool) -> Iterator[Row | Growth]:
         yield row(f"{name} ({n:,} × 384)", apart(function, n), baseline)
 
 
-def row(what: str, found: dict, baseline: str, bar: str = "") -> Row:
-    """A line of the table: seconds and memory."""
-    limit = f"{found['limit']:.0%} of multiply–adds" if "limit" in found else ""
-    if "pyarrow" in found:
-        limit = f"pyarrow, once: {figure(found['pyarrow'])} s"
-    other = f"{figure(found['baseline'])} s: {baseline}" if baseline else ""
-    return Row(what, f"{figure(found['seconds'])} s, {found['peak']:.2f} GiB", other, found.get("ratio"), limit, bar)
+def row(name: str, result: dict, baseline: str, bar: str = "") -> Row:
+    """Return a row of the table: seconds and memory."""
+    limit = f"{result['limit']:.0%} of multiply–adds" if "limit" in result else ""
+    if "pyarrow" in result:
+        limit = f"pyarrow, once: {figure(result['pyarrow'])} s"
+    other = f"{figure(result['baseline'])} s: {baseline}" if baseline else ""
+    return Row(name, f"{figure(result['seconds'])} s, {result['peak']:.2f} GiB", other, result.get("ratio"), limit, bar)

@@ -1,4 +1,4 @@
-"""What the benchmarks share: ways timed in turn, processes of their own, what the machine can do, rows of the table."""
+"""Shared by the benchmarks: rows of the table, timing in turn, separate processes, the limits of the machine."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from threadpoolctl import threadpool_limits
 
 
 class Row(NamedTuple):
-    """A line of the table.
+    """A row of the table.
 
     Attributes:
-        what: what was measured.
-        ours, baseline: its value, and what it is compared with, with their units.
-        ratio: how many times better ours is, the median over pairs measured in turn.
-        limit: how near it comes to what the machine can do.
-        bar: what was asked of it.
+        name: the task.
+        ours, baseline: the two values, with their units.
+        ratio: times that ours is better, the median over pairs measured in turn.
+        limit: our share of the machine's limit.
+        bar: the target.
     """
 
-    what: str
+    name: str
     ours: str
     baseline: str = ""
     ratio: float | None = None
@@ -40,19 +40,19 @@ class Row(NamedTuple):
 
 
 class Growth(NamedTuple):
-    """A cost at several sizes, whose name `of` says: tracks or clients."""
+    """A cost at several sizes."""
 
-    what: str
-    of: str
+    name: str
+    of: str  # the unit of the sizes: tracks or clients
     values: dict[int, float]
 
     @property
     def slope(self) -> float | None:
-        """The power of the size that the cost grows with, between the two largest: smaller ones show fixed costs."""
-        known = sorted((size, value) for size, value in self.values.items() if value > 0)
-        if len(known) < 2:
+        """The exponent of the cost's growth, between the two largest sizes: smaller ones show fixed costs."""
+        points = sorted((size, value) for size, value in self.values.items() if value > 0)
+        if len(points) < 2:
             return None
-        (size, value), (larger, more) = known[-2:]
+        (size, value), (larger, more) = points[-2:]
         return math.log(more / value) / math.log(larger / size)
 
 
@@ -60,49 +60,49 @@ PACKAGES = ("torch", "sentence-transformers", "onnxruntime", "faiss-cpu", "numpy
 
 
 def machine() -> str:
-    """What it was measured on, and with which versions."""
-    info = Path("/proc/cpuinfo")  # of Linux; elsewhere platform knows
-    named = re.search(r"model name\s*: (.+)", info.read_text()) if info.exists() else None
-    cpu = named[1] if named else platform.processor() or platform.machine()
+    """Return a line on the machine and the versions."""
+    info = Path("/proc/cpuinfo")  # Linux only
+    name = re.search(r"model name\s*: (.+)", info.read_text()) if info.exists() else None
+    cpu = name[1] if name else platform.processor() or platform.machine()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
     today = time.strftime("%d %B %Y").lstrip("0")
     return f"{today}. {cpu}, {os.cpu_count()} cores, {memory:.0f} GiB; Python {platform.python_version()}, {versions}."
 
 
 def figure(value: float) -> str:
-    """A number with three significant digits, and never as a power of ten."""
+    """Return a number with three significant digits, never as a power of ten."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def seconds(function: Callable, *args, **kwargs) -> float:
-    """How long a call takes."""
+    """Return the time that a call takes."""
     started = time.perf_counter()
     function(*args, **kwargs)
     return time.perf_counter() - started
 
 
 def in_turn(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """The seconds that each way takes in each round, every round in another order."""
-    took, chance = {name: [] for name in ways}, random.Random(7)
+    """Return the seconds of each way in each round; the order changes from round to round."""
+    spent, chance = {name: [] for name in ways}, random.Random(7)
     for _ in range(rounds):
         for name in chance.sample(list(ways), len(ways)):
-            took[name].append(seconds(ways[name]))
-    return took
+            spent[name].append(seconds(ways[name]))
+    return spent
 
 
 def times(ours: list[float], baseline: list[float]) -> float:
-    """How many times as long the baseline takes, the median over pairs."""
+    """Return the baseline's time divided by ours, the median over pairs."""
     return statistics.median(b / a for a, b in zip(ours, baseline, strict=True))
 
 
 def apart(function: Callable, *args, threads: int | None = None):
-    """Call a function in a process of its own, whose memory and threads are its own.
+    """Call a function in a separate process, with memory and threads of its own.
 
-    It is forked, which spares it a minute of imports: so the process that calls this must not compute anything itself.
+    The process is forked, which saves a minute of imports; so the caller's process must not compute anything itself.
 
     Args:
-        threads: of PyTorch and OpenMP; those of numpy's BLAS are one then, as in a kernel of the service.
+        threads: for PyTorch and OpenMP; numpy's BLAS then has one, as in a kernel of the service.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
         return pool.submit(_bounded, function, args, threads).result()
@@ -117,20 +117,20 @@ def _bounded(function: Callable, args: tuple, threads: int | None):
 
 
 def peak() -> float:
-    """The most memory this process held, in GiB. Not ru_maxrss: that one remembers the process that started us."""
+    """Return this process's peak of memory, in GiB. (ru_maxrss would include the process that forked it.)"""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 2**20
 
 
 def bandwidth() -> float:
-    """Bytes a second that one pass over memory reads, on all threads of this process."""
-    memory = torch.ones(2**27)  # half a gibibyte: far beyond the cache
+    """Return the bytes a second that one pass over memory reads, on all threads of this process."""
+    memory = torch.ones(2**27)  # half a GiB, far larger than the cache
     memory.sum()
     return 4 * len(memory) / statistics.median(seconds(memory.sum) for _ in range(7))
 
 
 def multiply_adds() -> float:
-    """Multiply–adds a second of a product of float32 matrices that fit the cache: what this processor can do."""
+    """Return the multiply–adds a second of a product of float32 matrices that fit the cache: the processor's limit."""
     left, right = torch.rand(512, 512), torch.rand(512, 512)
     torch.mm(left, right)
     return 512**3 / statistics.median(seconds(torch.mm, left, right) for _ in range(50))
