@@ -40,7 +40,7 @@ REQUESTS = (
     {"text": "Uplifting EDM track with hype vocals and a build-up structure"},
     {"text": "Jazzy lo-fi beats for studying", "num_recommendations": 3},
 )
-TESTS = ("tests/test_data.py", "tests/test_evaluation.py")  # they make no run and train nothing
+TESTS = ("tests/tracks", "tests/performance", "-m", "not slow")
 NOT_SLIM = ("usr/share/doc", "usr/share/man", "usr/share/locale", "var/cache/apt")  # empty in Debian's slim image
 VOLUMES = ("tmp", "app/outputs")
 # The mounts of a container, then the image's own command as its own user.
