@@ -29,17 +29,15 @@ ONE_COUNT = {  # two integers must be equal
     "if": {"required": [*COUNTS], "properties": {name: {"type": "integer"} for name in COUNTS}},
     "then": {"oneOf": [{"properties": {name: {"const": n} for name in COUNTS}} for n in range(1, 11)]},
 }
-# For each error status: the code in the body, and the description in openapi.json.
-ERRORS = {
-    400: ("not_json", "The body is not JSON, or a field is wrong: `field` names it."),
-    401: ("unauthorized", "The token is missing or wrong."),
-    404: ("not_found", "There is no such path."),
-    405: ("method_not_allowed", "The path does not allow this method."),
-    413: ("too_large", "The body is too large."),
-    415: ("unsupported_media_type", "The body is not plain application/json."),
-    429: ("too_many_requests", "Too many requests are waiting."),
-    500: ("internal", "The service failed; its log says why."),
-    503: ("unavailable", "The service did not answer in time."),
+CODES = {
+    400: "not_json",
+    401: "unauthorized",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+    415: "unsupported_media_type",
+    429: "too_many_requests",
+    503: "unavailable",
 }
 
 
@@ -158,7 +156,7 @@ class Answer(NamedTuple):
 
 def failure(status: int, message: str, field: str | None = None, code: str | None = None) -> Answer:
     """Return an error answer. Long quotes of the request are cut. The code is the status's own by default."""
-    error = Error(code=code or ERRORS.get(status, ERRORS[500])[0], message=_cut(message), field=field and _cut(field))
+    error = Error(code=code or CODES.get(status, "internal"), message=_cut(message), field=field and _cut(field))
     return Answer(status, ErrorResponse(error=error).model_dump_json())
 
 

@@ -36,13 +36,9 @@ class Gateway(KernelGatewayApp):
 
 
 class Personality(NotebookHTTPPersonality):
-    """Kernel Gateway's notebook mode with other handlers, and with a pool that replaces kernels.
+    """Kernel Gateway's notebook mode with other handlers, and with a pool that replaces kernels."""
 
-    Attributes:
-        error: the reason why the service could not start.
-    """
-
-    error: Exception | None = None
+    error: Exception | None = None  # the reason why the service could not start
 
     async def init_configurables(self) -> None:
         """Start the kernels. Kernel Gateway calls this method when the server listens."""
@@ -136,8 +132,7 @@ def _log_as_json(app: logging.Logger) -> None:
     """Log everything in one format on stderr. Libraries log only warnings."""
     handler = logging.StreamHandler()
     handler.setFormatter(JSONLines())
-    app.handlers, app.propagate = [], True
-    app.setLevel(logging.WARNING)
-    logging.getLogger().handlers = [handler]
-    logging.getLogger().setLevel(logging.WARNING)
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("lib").setLevel(logging.INFO)
+    app.handlers.clear()
+    app.propagate = True

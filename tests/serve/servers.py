@@ -76,6 +76,10 @@ class Gateway:
         self.reader = threading.Thread(target=lambda: self.lines.extend(process.stderr), daemon=True)
         self.reader.start()
 
+    def wait_until_ready(self) -> None:
+        any(line.startswith("Ready") for line in self.process.stdout)
+        assert self.process.poll() is None, self.lines
+
     def events(self, event: str) -> list[dict]:
         """Return the log's records of an event."""
         return [record for record in map(json.loads, self.lines) if record["event"] == event]
@@ -99,8 +103,8 @@ sys.exit(cli.main(sys.argv[1:]))"""
 
 
 @contextlib.contextmanager
-def gateway(run, *options, notebook=None, token="", **popen):
-    """Start a gateway on a run, wait until it is ready, and end it after the block."""
+def launched(run, *options, notebook=None, token="", **popen):
+    """Launch a gateway on a run, and end it after the block."""
     port = free_port()
     process = subprocess.Popen(
         [*command(notebook), "serve", "--run", str(run), "--port", str(port), *options],
@@ -108,15 +112,19 @@ def gateway(run, *options, notebook=None, token="", **popen):
     )  # fmt: skip
     running = Gateway(process, Client(port, token))
     try:
-        for line in process.stdout:
-            if line.startswith("Ready"):
-                break
-        assert process.poll() is None, running.lines
         yield running
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=15)
         running.reader.join(5)
+
+
+@contextlib.contextmanager
+def gateway(run, *options, **settings):
+    """Launch a gateway on a run, wait until it is ready, and end it after the block."""
+    with launched(run, *options, **settings) as running:
+        running.wait_until_ready()
+        yield running
 
 
 def wait_for(condition, seconds=30):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from lib.search import recommender
-from lib.serve import contract
+from lib.serve import contract, openapi
 
 
 @pytest.fixture(scope="module")
@@ -44,3 +44,13 @@ def is_valid(text: str) -> bool:
 def test_long_quotes_in_an_error_are_cut():
     message = json.loads(contract.failure(400, "x" * 5000).body)["error"]["message"]
     assert len(message) == contract.QUOTE_LIMIT and message.endswith("…")
+
+
+def test_openapi_json_has_the_models_the_moods_and_the_token():
+    document = json.loads(openapi.answer(["calm", "sad"], "secret").body)
+    schemas = document["components"]["schemas"]
+    assert set(schemas["RecommendRequest"]["properties"]) == set(contract.RecommendRequest.model_fields)
+    assert schemas["RecommendRequest"]["properties"]["mood"]["anyOf"][0] == {"enum": ["calm", "sad"]}
+    assert document["security"] == [{"token": []}] and "secret" not in json.dumps(document)
+    references = set(re.findall(r'"#/components/(\w+)/([\w-]+)"', json.dumps(document)))
+    assert all(name in document["components"][kind] for kind, name in references)

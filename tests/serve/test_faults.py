@@ -17,7 +17,7 @@ from collections import Counter
 import nbformat
 import psutil
 import pytest
-from servers import START, command, free_port, gateway, point, wait_for
+from servers import START, command, free_port, gateway, launched, point, wait_for
 
 from lib.workbook import cli
 
@@ -86,7 +86,23 @@ def first(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def server(notebook, first):
+def spares(notebook, tmp_path_factory):
+    """Gateways in groups of their own, for tests that end them. They start while the first tests run."""
+    with contextlib.ExitStack() as stack:
+        runs = [tiny(tmp_path_factory.mktemp("run") / "run") for _ in range(3)]
+        yield [stack.enter_context(launched(run, notebook=notebook, start_new_session=True)) for run in runs]
+
+
+@pytest.fixture
+def spare(spares):
+    """A gateway that the test may end."""
+    running = spares.pop()
+    running.wait_until_ready()
+    return running
+
+
+@pytest.fixture(scope="module")
+def server(notebook, first, spares):
     """A gateway with two kernels that follows a link. Each test leaves it serving `first`."""
     link = first.with_name("current")
     point(link, first)
@@ -322,25 +338,16 @@ def test_a_token_is_required(single):
         assert single.client.raw(path, method="GET")[0] == status
 
 
-def test_sigterm_lets_requests_finish(notebook, tmp_path):
-    with gateway(tiny(tmp_path / "run"), notebook=notebook) as running:
-        check_that_requests_finish(running, lambda: running.process.send_signal(signal.SIGTERM))
-
-
-def test_a_signal_to_the_group_lets_requests_finish(notebook, tmp_path):
-    """`timeout` sends SIGTERM to all processes of the group, and a terminal sends SIGINT."""
-    with gateway(tiny(tmp_path / "run"), notebook=notebook, start_new_session=True) as running:
-        check_that_requests_finish(running, lambda: os.killpg(running.process.pid, signal.SIGTERM))
-
-
-def check_that_requests_finish(running, stop):
+@pytest.mark.parametrize("kill", [os.kill, os.killpg], ids=["process", "group"])
+def test_sigterm_lets_requests_finish(spare, kill):
+    """`timeout` sends SIGTERM to all processes of the group, as a terminal does with SIGINT."""
     results = []
-    asking = threading.Thread(target=lambda: results.extend(running.client.together(["slow"] * 2)))
+    asking = threading.Thread(target=lambda: results.extend(spare.client.together(["slow"] * 2)))
     asking.start()
     time.sleep(0.3)
     started = time.monotonic()
-    stop()
-    assert running.process.wait(timeout=10) == 0 and time.monotonic() - started < 10
+    kill(spare.process.pid, signal.SIGTERM)
+    assert spare.process.wait(timeout=10) == 0 and time.monotonic() - started < 10
     asking.join()
     assert [result[0] for result in results] == [200, 200]
 
@@ -356,11 +363,10 @@ def test_sigterm_during_the_start(tmp_path):
     assert process.wait(timeout=10) == 0
 
 
-def test_no_kernel_outlives_a_gateway_that_is_killed(notebook, tmp_path):
-    with gateway(tiny(tmp_path / "run"), notebook=notebook) as running:
-        kernels = [psutil.Process(pid) for pid in pids(running)]
-        running.process.kill()
-        wait_for(lambda: not any(kernel.is_running() and kernel.status() != "zombie" for kernel in kernels))
+def test_no_kernel_outlives_a_gateway_that_is_killed(spare):
+    kernels = [psutil.Process(pid) for pid in pids(spare)]
+    spare.process.kill()
+    wait_for(lambda: not any(kernel.is_running() and kernel.status() != "zombie" for kernel in kernels))
 
 
 def test_a_notebook_that_fails_at_the_start_ends_the_process(notebook, tmp_path):
