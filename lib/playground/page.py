@@ -36,11 +36,11 @@ class SongList(ui.VBox):
     The rows stay and only their content changes, so the keyboard focus stays, too.
 
     Args:
-        react: is called with "liked" or "disliked", and the track.
+        rate: is called with "liked" or "disliked", and the track.
     """
 
-    def __init__(self, name: str, react: Callable[[str, dict], None]) -> None:
-        self.tracks, self.react, self.changed = [], react, 0.0
+    def __init__(self, name: str, rate: Callable[[str, dict], None]) -> None:
+        self.tracks, self.rate, self.changed = [], rate, 0.0
         self.rows = [self._row(i) for i in range(MOST)]
         super().__init__([ui.HTML(f"<b>{name} encoder</b>"), *self.rows])
         self.add_class(f"answers-{name}")
@@ -54,7 +54,7 @@ class SongList(ui.VBox):
 
     def _click(self, kind: str, i: int) -> None:
         if time.monotonic() - self.changed > SETTLE:
-            self.react(kind, self.tracks[i])
+            self.rate(kind, self.tracks[i])
 
     def show(self, answer: Answer | None, reasons: list[dict] | None = None) -> None:
         """Fill the rows with an answer, and with its reasons once they are available; hide the list without one."""
@@ -83,7 +83,7 @@ class Playground(ui.VBox):
 
     def __init__(self, tuned: Recommender, load_base: Callable[[], Recommender], text: str) -> None:
         self.recommenders, self.load_base, self.dots = {"tuned": tuned}, load_base, backdrop(tuned)
-        self.feedback: dict[str, dict[str, str]] = {"liked": {}, "disliked": {}}  # track id -> title
+        self.ratings: dict[str, tuple[str, str]] = {}  # track id -> "liked" or "disliked", title
         self.answers: dict[str, Answer] = {}
         self.text = ui.Text(text, description="I feel like", continuous_update=False)
         self.find = ui.Button(description="Find songs", icon="search", button_style="primary")
@@ -96,7 +96,7 @@ class Playground(ui.VBox):
         self.examples = [ui.Button(description=example) for example in EXAMPLES]
         self.chips, self.progress = ui.HBox(), ui.Output()
         self.message, self.map, self.command = ui.HTML(), ui.HTML(), ui.HTML()
-        self.lists = {name: SongList(name, self._react) for name in ("tuned", "base")}
+        self.lists = {name: SongList(name, self._rate) for name in ("tuned", "base")}
         parts = (
             ui.HTML(f"<style>{STYLE}</style>"),
             ui.HBox([self.text, self.find]),
@@ -122,21 +122,17 @@ class Playground(ui.VBox):
 
     def body(self) -> dict:
         """Return the controls' values as the body of POST /recommend."""
-        text = self.text.value
-        if not text.strip() and self.feedback["liked"]:
-            text = NEUTRAL
+        rated = {kind: [i for i, (k, _) in self.ratings.items() if k == kind] for kind in ("liked", "disliked")}
+        text = self.text.value if self.text.value.strip() or not rated["liked"] else NEUTRAL
         values = {"text": text, "top_k": self.top_k.value, "diversity": self.diversity.value, "mood": self.mood.value}
-        values |= {kind: list(tracks) for kind, tracks in self.feedback.items()}
-        return {name: value for name, value in values.items() if name == "text" or value not in ("", [])}
+        return {name: value for name, value in (values | rated).items() if name == "text" or value not in ("", [])}
 
-    def _react(self, kind: str, track: dict) -> None:
-        for tracks in self.feedback.values():
-            tracks.pop(track["id"], None)
-        self.feedback[kind][track["id"]] = track["title"]
+    def _rate(self, kind: str, track: dict) -> None:
+        self.ratings[track["id"]] = (kind, track["title"])
         self._update()
 
-    def _take_back(self, kind: str, track_id: str) -> None:
-        self.feedback[kind].pop(track_id, None)
+    def _take_back(self, track_id: str) -> None:
+        self.ratings.pop(track_id, None)
         self._update()
         self.text.focus()  # the button that had the focus is gone
 
@@ -169,11 +165,7 @@ class Playground(ui.VBox):
             message = {"moves": self.answers["tuned"].moves, "top_k": body["top_k"], "ms": ms}
         for name, songs in self.lists.items():
             songs.show(self.answers.get(name))
-        self.chips.children = [
-            self._chip(kind, track_id, title)
-            for kind, tracks in self.feedback.items()
-            for track_id, title in tracks.items()
-        ]
+        self.chips.children = [self._chip(i, kind, title) for i, (kind, title) in self.ratings.items()]
         self.message.value = render("message.html", **message)
         self.map.value = plane(self.answers, self.recommenders["tuned"].moods, self.dots) if self.answers else ""
         data = shlex.quote(json.dumps(body | {"explain": True}, ensure_ascii=False))
@@ -182,10 +174,10 @@ class Playground(ui.VBox):
             if ids := [track["id"] for track in answer.tracks]:
                 self.lists[name].show(answer, self.recommenders[name].explain(answer.query, ids))
 
-    def _chip(self, kind: str, track_id: str, title: str) -> ui.Button:
+    def _chip(self, track_id: str, kind: str, title: str) -> ui.Button:
         """Return a button that names a liked or disliked song and takes the like or dislike back."""
         chip = ui.Button(description=f"{kind}: {title}", icon="times", tooltip="take this back")
-        chip.on_click(lambda _: self._take_back(kind, track_id))
+        chip.on_click(lambda _: self._take_back(track_id))
         return chip
 
 
