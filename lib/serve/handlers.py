@@ -44,7 +44,7 @@ class Handler(RequestHandler):
     methods: tuple[str, ...] = ("GET",)
     name = "other"  # the label in the metrics: clients can invent paths, so unknown paths share one
     id = ""
-    reply: asyncio.Future | None = None  # the kernel's, once it was asked
+    reply: asyncio.Future | None = None  # of a kernel, once it is requested
 
     def initialize(self, service: Service) -> None:
         self.service, self.body = service, bytearray()
@@ -222,7 +222,7 @@ class ReadyHandler(CellHandler):
 
 
 class HealthHandler(Handler):
-    """GET /health: the process is alive. No kernel is asked, because all may be busy."""
+    """GET /health: the process is alive. It needs no kernel, because all may be busy."""
 
     name = "/health"
 

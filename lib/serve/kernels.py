@@ -119,7 +119,7 @@ class Kernel:
             resource_tracker.ensure_running()
             signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
             self.process.start()
-        if self.killed:  # `start` was given up in the meantime
+        if self.killed:  # `start` has ended in the meantime
             self.process.kill()
 
     async def _ask(self, message: dict, limit: float):

@@ -1,6 +1,6 @@
-"""The imports of a kernel. Kernels are forked from a process that has imported this module, and start in no time.
+"""The imports of a kernel. Kernels are forked from a process that has imported this module.
 
-A new kernel serves within a second; its imports alone would take seven. The kernels also share the memory of the code.
+So a new kernel serves within a second; its imports alone would take seven. All kernels share the code in memory.
 """
 
 from lib.core import runs
