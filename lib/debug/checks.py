@@ -13,7 +13,7 @@ from lib.core.measures import cosines, uniformity
 from lib.debug import similarity
 from lib.debug.space import FEWEST
 
-NEAR_VECTORS, NEAR_WORDS = 0.99, 0.8  # near-duplicates: the cosine, and the share of common words, from which
+NEAR_VECTORS, NEAR_WORDS = 0.99, 0.8  # least cosine and least share of common words of near-duplicates
 TOLERANCE = {"cpu": 1e-5, "cuda": 1e-3, "mps": 1e-3}  # largest difference of a coordinate that rounding explains
 FORMS = {
     "lower case": str.lower,
@@ -64,7 +64,11 @@ def sample_sizes(n: int, moods: pd.Series, dimension: int) -> pd.DataFrame:
 
 
 def steadiness(model, texts: list[str]) -> dict[str, float]:
-    """Return the largest difference over its tolerance: texts alone or in a batch, and on the CPU or the GPU."""
+    """Compare vectors of texts encoded alone or in a batch, and on the CPU or the GPU.
+
+    Returns:
+        For each comparison the largest difference of a coordinate, divided by its tolerance.
+    """
     batch, own = embed(model, texts), model.device
     others = {"alone or in a batch": np.concatenate([embed(model, [text]) for text in texts])}
     if own.type != "cpu":
@@ -119,7 +123,11 @@ def health(vectors: np.ndarray) -> dict[str, float]:
 
 
 def neighbourhood(near: np.ndarray | None, cosine: np.ndarray | None) -> dict[str, float]:
-    """Return hubness (Radovanović et al. 2010) and shares of duplicate vectors, (n, k) each; empty without `near`."""
+    """Return the hubness (Radovanović et al. 2010) and the shares of duplicate vectors; empty without neighbours.
+
+    Args:
+        near, cosine: (n, k) rows and cosines of each track's neighbours, or None.
+    """
     if near is None:
         return {}
     counts, nearest = np.bincount(near.ravel(), minlength=len(near)), cosine[:, 0]

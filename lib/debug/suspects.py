@@ -9,7 +9,7 @@ COLUMNS = ["id", "title", "artist", "mood"]
 
 
 def hubs(tracks: pd.DataFrame, near: np.ndarray | None) -> pd.DataFrame:
-    """Return the tracks by how many others have them as a neighbour, (n, k) rows. Empty without `near`."""
+    """Count how many tracks have each track as a neighbour, largest number first. near: (n, k) rows; None: empty."""
     if near is None:
         return tracks.head(0)
     table = tracks[COLUMNS].assign(neighbour_of=np.bincount(near.ravel(), minlength=len(near)))
@@ -17,7 +17,7 @@ def hubs(tracks: pd.DataFrame, near: np.ndarray | None) -> pd.DataFrame:
 
 
 def neighbour_moods(tracks: pd.DataFrame, near: np.ndarray | None) -> pd.DataFrame:
-    """Compare each track's mood with the commonest mood of its neighbours, (n, k) rows. Empty without `near`.
+    """Compare each track's mood with the commonest mood of its neighbours. near: (n, k) rows; None: empty.
 
     Returns:
         Columns id, title, artist, mood, neighbours_mood, share (of the neighbours, largest first), nearest (a title),
@@ -40,10 +40,10 @@ def neighbour_moods(tracks: pd.DataFrame, near: np.ndarray | None) -> pd.DataFra
 
 
 def farthest(queries: np.ndarray, requests: pd.DataFrame, vectors: np.ndarray, tracks: pd.DataFrame) -> pd.DataFrame:
-    """Return the requests by the cosine of their nearest track, smallest first. Vectors: (requests, d), (tracks, d).
+    """Find the nearest track of each request. queries: (requests, d), vectors: (tracks, d).
 
     Returns:
-        Columns text, cosine, nearest_title, nearest_artist, nearest_mood.
+        Columns text, cosine (smallest first), nearest_title, nearest_artist, nearest_mood.
     """
     cosine = queries @ vectors.T
     nearest = tracks[["title", "artist", "mood"]].iloc[cosine.argmax(axis=1)].reset_index(drop=True)

@@ -30,7 +30,7 @@ def musiccaps(source: str) -> pd.DataFrame | None:
     """Read up to `ROWS` clips of MusicCaps: captions and aspects of real recordings. -> caption, aspects (lists).
 
     Args:
-        source: a CSV file with the columns caption and aspect_list; "hub" for the Hugging Face hub and its cache; "".
+        source: a CSV file with the columns caption and aspect_list; "hub" for the Hugging Face hub or its cache; or "".
 
     Returns:
         None if source is "" or the hub cannot be reached.
@@ -96,7 +96,7 @@ def own(path: str, tracks: pd.DataFrame) -> pd.DataFrame:
         if not query.strip() or not targets:
             raise WorkbookError(f"{where}: an empty query or no track ids. Fill in both, or delete the line.")
         if unknown := [track for track in targets if track not in known_ids]:
-            raise WorkbookError(f"{where}: the catalogue has no track {', '.join(unknown[:5])}.")
+            raise WorkbookError(f"{where}: the catalogue has no track {', '.join(unknown[:5])}. Use ids of tracks.csv.")
     requests = pd.DataFrame({"text": table["query"], "track_ids": ids, "grades": [[3] * len(i) for i in ids]})
     return requests.assign(request_id=[f"b{i:06d}" for i in range(len(requests))])
 
@@ -109,7 +109,7 @@ def _read(parameter: str, path: str, *columns: str, **options) -> pd.DataFrame:
     """
     file = resolve(path)
     if not file.is_file():
-        raise WorkbookError(f"{parameter}: there is no file {file}.")
+        raise WorkbookError(f"{parameter}: there is no file {file}. Name a CSV file.")
     table = pd.read_csv(file, **options)
     if missing := [column for column in columns if column not in table]:
         message = f"{parameter}: {file.name} has no column {' or '.join(missing)}; it has {', '.join(table)}."

@@ -39,7 +39,7 @@ def read(folder: str) -> Run:
     path = resolve(folder)
     if not (path / "run.json").is_file():
         runs = ", ".join(shown(p.parent) for p in sorted((ROOT / "outputs").glob("*/run.json")))
-        raise WorkbookError(f"{folder} is no run: it has no run.json. Finished runs: {runs or 'none; make run'}.")
+        raise WorkbookError(f"{folder} is no run: it has no run.json. Existing runs: {runs or 'none; make run'}.")
     need(path, *FILES)
     try:
         contents = [read_json(path / f"{name}.json") for name in ("run", "metrics", "quality", "embedding")]
@@ -76,10 +76,10 @@ def _figures(run: Run) -> dict[str, str]:
         **{f"MusicCaps {task}": f"{value:.3f}" for task, value in tuned.get("musiccaps", {}).items()},
         "uniformity": f"{tuned['space']['uniformity']:.2f}",
         "ms for one request": ", ".join(f"{s['ms_for_one']:.1f} ({where})" for where, s in tuned["speed"].items()),
-        "quality rules that hold": f"{sum(rule['passed'] for rule in rules)} of {len(rules)}",
+        "quality rules that pass": f"{sum(rule['passed'] for rule in rules)} of {len(rules)}",
         "embedding checks to look at": "; ".join(wrong),
         "held-out requests, tracks": f"{run.metrics['requests']:,}, {run.metrics['tracks']:,}",
-        "tracks in all": f"{run.quality['tracks']:,}",
+        "tracks in the catalogue": f"{run.quality['tracks']:,}",
         "minutes to train and index": f"{run.record['stages']['03_finetune']['seconds'] / 60:.1f}",
     }
 
