@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from deploy.scale import batch
-from lib.search import embedding, indexing, recommender
+from lib.search import indexing, recommender
 
 
 @pytest.fixture
 def runs_to_index(small_run, tmp_path, monkeypatch):
     """Two copies of a run with damaged vectors; chunks have 64 tracks."""
-    monkeypatch.setattr(embedding, "CHUNK", 64)
+    monkeypatch.setattr(indexing, "CHUNK", 64)
     for name in ("alone", "pool"):
         for part in ("model", "encoders", "index"):
             shutil.copytree(small_run / part, tmp_path / name / part)

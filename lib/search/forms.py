@@ -29,12 +29,9 @@ INPUTS, OUTPUTS = ("input_ids", "attention_mask"), ("token_embeddings", "sentenc
 class OnnxEncoder(InputModule):
     """An encoder as one ONNX graph in ONNX Runtime: the only module of its SentenceTransformer.
 
-    Args:
-        graph: its inputs are `INPUTS`, int64, (texts, tokens); its outputs are `OUTPUTS`, float32,
-            (texts, tokens, d) and (texts, d).
-        max_seq_length: texts are cut at this many tokens.
-        int8: True if activations are quantised at run time. All texts of a batch share their scale, so a text's
-            vector depends a little on its batch.
+    The graph's inputs are `INPUTS`, int64, (texts, tokens); its outputs are `OUTPUTS`, float32, (texts, tokens, d) and
+    (texts, d). With int8, activations are quantised at run time. All texts of a batch share their scale, so a text's
+    vector depends a little on its batch.
     """
 
     config_keys = ["max_seq_length", "int8"]  # noqa: RUF012 - sentence-transformers declares it so
@@ -120,43 +117,6 @@ def open_form(run: Path, form: str) -> SentenceTransformer:
     return SentenceTransformer(modules=[OnnxEncoder.load(str(folder))], device="cpu", **settings)
 
 
-def to_onnx(model: SentenceTransformer, folder: Path) -> SentenceTransformer:
-    """Export an encoder with its pooling into a folder. -> the exported form."""
-    folder.mkdir()
-    device, example = model.device, model.preprocess(["a sad piano song", "music"])
-    sizes = {0: torch.export.Dim("texts"), 1: torch.export.Dim("tokens", max=model.max_seq_length)}
-    with _quiet():
-        torch.onnx.export(
-            _TokensToVectors(model.cpu()).eval(),
-            tuple(example[name] for name in INPUTS),
-            folder / GRAPH,
-            input_names=INPUTS,
-            output_names=OUTPUTS,
-            dynamic_shapes=(sizes, sizes),
-            external_data=False,
-            verbose=False,
-        )
-    model.to(device)
-    return _save(folder, model, int8=False)
-
-
-def to_int8(onnx: SentenceTransformer, folder: Path) -> SentenceTransformer:
-    """Quantise an ONNX form into a folder: int8 weights with a scale a column, activations at run time."""
-    folder.mkdir()
-    with _quiet():
-        quantize_dynamic(onnx[0].graph, folder / GRAPH, weight_type=QuantType.QInt8, per_channel=True)
-    return _save(folder, onnx, int8=True)
-
-
-def _save(folder: Path, source: SentenceTransformer, int8: bool) -> SentenceTransformer:
-    """Save a graph's tokenizer and settings, those of its source, beside it. -> the form."""
-    module = OnnxEncoder(folder / GRAPH, source.tokenizer, source.max_seq_length, int8)
-    settings = {name: getattr(source, name) for name in SETTINGS}
-    form = SentenceTransformer(modules=[module], device="cpu", **settings)
-    form.save(str(folder))
-    return form
-
-
 @contextmanager
 def _quiet():
     """Silence the exporters' warnings about their internals."""
@@ -167,3 +127,40 @@ def _quiet():
             yield
     finally:
         logging.disable(level)
+
+
+@_quiet()
+def to_onnx(model: SentenceTransformer, folder: Path) -> SentenceTransformer:
+    """Export an encoder with its pooling into a folder. -> the exported form."""
+    folder.mkdir()
+    device, example = model.device, model.preprocess(["a sad piano song", "music"])
+    sizes = {0: torch.export.Dim("texts"), 1: torch.export.Dim("tokens", max=model.max_seq_length)}
+    torch.onnx.export(
+        _TokensToVectors(model.cpu()).eval(),
+        tuple(example[name] for name in INPUTS),
+        folder / GRAPH,
+        input_names=INPUTS,
+        output_names=OUTPUTS,
+        dynamic_shapes=(sizes, sizes),
+        external_data=False,
+        verbose=False,
+    )
+    model.to(device)
+    return _save(folder, model, int8=False)
+
+
+@_quiet()
+def to_int8(onnx: SentenceTransformer, folder: Path) -> SentenceTransformer:
+    """Quantise an ONNX form into a folder: int8 weights with a scale a column, activations at run time."""
+    folder.mkdir()
+    quantize_dynamic(onnx[0].graph, folder / GRAPH, weight_type=QuantType.QInt8, per_channel=True)
+    return _save(folder, onnx, int8=True)
+
+
+def _save(folder: Path, source: SentenceTransformer, int8: bool) -> SentenceTransformer:
+    """Save a graph's tokenizer and settings, those of its source, beside it. -> the form."""
+    module = OnnxEncoder(folder / GRAPH, source.tokenizer, source.max_seq_length, int8)
+    settings = {name: getattr(source, name) for name in SETTINGS}
+    form = SentenceTransformer(modules=[module], device="cpu", **settings)
+    form.save(str(folder))
+    return form

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from lib.core.files import fingerprint
 from lib.core.paths import shown
 from lib.core.runs import need
 from lib.search.forms import open_form
-from lib.search.index import COLUMNS, TRACKS, Filter, Index, open_index
+from lib.search.index import COLUMNS, TRACKS, Index, open_index
 from lib.search.integrity import READ_ERRORS, forms, read_index
 from lib.search.match import band
 
@@ -45,7 +45,7 @@ class Recommender:
         self.columns = [self.tracks[name].array for name in COLUMNS]
         self.mood, self.moods = _codes(self.tracks["mood"])
         self.artist, _ = _codes(self.tracks["artist"])
-        self.filters: dict[str, Filter] = {}
+        self._filter = cache(lambda mood: self.index.only(self.mood == self.moods.index(mood)))
 
     @property
     def vectors(self) -> np.ndarray:
@@ -160,11 +160,6 @@ class Recommender:
         rows = self.rows(dict.fromkeys(ids))
         return self.index.at(rows).mean(axis=0) if len(rows) else np.zeros(self.vectors.shape[1], np.float32)
 
-    def _filter(self, mood: str) -> Filter:
-        if mood not in self.filters:
-            self.filters[mood] = self.index.only(self.mood == self.moods.index(mood))
-        return self.filters[mood]
-
     def _diversify(self, rows: np.ndarray, scores: np.ndarray, top_k: int, diversity: float) -> list[int]:
         """Choose among `rows`, best first. -> positions, ascending; the first is always chosen."""
         vectors, artist = self.index.at(rows), self.artist[rows]
@@ -178,10 +173,9 @@ class Recommender:
 
 
 def _codes(values: pd.Series) -> tuple[np.ndarray, list[str]]:
-    """Return each value's position among the sorted values, (n,) of int, -1 if it is empty; and these values."""
-    values = values.astype("category").cat.remove_unused_categories().cat
-    names, empty = list(values.categories), int("" in values.categories)  # "" sorts first
-    return values.codes.to_numpy().astype(np.int32) - empty, names[empty:]
+    """Return each value's position among the sorted values, (n,) of int32, -1 if it is empty; and these values."""
+    codes, names = pd.factorize(values.where(values != ""), sort=True)
+    return codes.astype(np.int32), list(names)
 
 
 def open_run(run: Path) -> Recommender:

@@ -74,7 +74,7 @@ def compare(
             "MB": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6,
         }
         if outside:
-            rows[form] |= outside(lambda a, b, model=model: embed(model, a) @ documents(tuple(b)).T)
+            rows[form] |= outside(lambda some, others, model=model: embed(model, some) @ documents(tuple(others)).T)
     return pd.DataFrame(rows).T.rename_axis("form")
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from lib.core import base_models, encoder, errors, processes
-from lib.search import embedding, indexing, recommender
+from lib.search import indexing, recommender
 
 
 @pytest.fixture
@@ -20,9 +20,9 @@ def texts() -> pd.Series:
 @pytest.fixture
 def embedded(monkeypatch) -> list[str]:
     """The texts that were embedded, in chunks of 16."""
-    seen, embed = [], embedding.embed
-    monkeypatch.setattr(embedding, "CHUNK", 16)
-    monkeypatch.setattr(embedding, "embed", lambda model, chunk: (seen.extend(chunk), embed(model, chunk))[1])
+    seen, embed = [], indexing.embed
+    monkeypatch.setattr(indexing, "CHUNK", 16)
+    monkeypatch.setattr(indexing, "embed", lambda model, chunk: (seen.extend(chunk), embed(model, chunk))[1])
     return seen
 
 
@@ -39,7 +39,8 @@ def run(small_run, tmp_path) -> Path:
 
 def write(model, texts: pd.Series, file: Path) -> np.ndarray:
     """Embed texts into a file, and read it."""
-    embedding.embed_catalogue(embedding.in_process(model), 384, texts, file, None)
+    encode = lambda chunks: (indexing.embed(model, chunk) for chunk in chunks)  # noqa: E731
+    indexing.embed_catalogue(encode, (len(texts), 384), texts, file, {}, None)
     return np.load(file)
 
 
@@ -50,7 +51,7 @@ def test_vectors_equal_those_of_sentence_transformers(model, texts, embedded, tm
 
 
 def test_a_killed_embedding_resumes(model, texts, embedded, tmp_path, monkeypatch):
-    file, embed = tmp_path / "vectors.npy", embedding.embed
+    file, embed = tmp_path / "vectors.npy", indexing.embed
     expected = write(model, texts, tmp_path / "expected.npy")
 
     def killed(model, chunk):
@@ -59,12 +60,12 @@ def test_a_killed_embedding_resumes(model, texts, embedded, tmp_path, monkeypatc
         return embed(model, chunk)
 
     embedded.clear()
-    monkeypatch.setattr(embedding, "embed", killed)
+    monkeypatch.setattr(indexing, "embed", killed)
     with pytest.raises(KeyboardInterrupt):
         write(model, texts, file)
     with file.open("ab") as out:
         out.write(b"half a vector")
-    monkeypatch.setattr(embedding, "embed", embed)
+    monkeypatch.setattr(indexing, "embed", embed)
     embedded.clear()
     assert np.array_equal(write(model, texts, file), expected) and embedded == texts.tolist()[32:60]
 
@@ -75,7 +76,7 @@ def test_an_embedding_killed_at_its_start_begins_again(model, texts, embedded, t
 
 
 def test_a_killed_index_resumes_for_the_same_texts_only(run, embedded, monkeypatch):
-    tracks, embed, file = pd.read_parquet(run / "tracks.parquet"), embedding.embed, run / "index" / "vectors.npy"
+    tracks, embed, file = pd.read_parquet(run / "tracks.parquet"), indexing.embed, run / "index" / "vectors.npy"
     expected = np.load(file)
 
     def killed(model, chunk):
@@ -87,7 +88,7 @@ def test_a_killed_index_resumes_for_the_same_texts_only(run, embedded, monkeypat
         file.write_bytes(b"lost")
         embedded.clear()
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-            patched.setattr(embedding, "embed", killed)
+            patched.setattr(indexing, "embed", killed)
             indexing.build_index(run, tracks)
         embedded.clear()
         indexing.build_index(run, table)
