@@ -3,8 +3,6 @@
 python benchmarks/bench.py [run] [--quick] [--only data encoders index service]        (make bench)
 """
 
-from __future__ import annotations
-
 import argparse
 import shutil
 import signal

@@ -1,7 +1,5 @@
 """Benchmarks of the data: generate, import and check a catalogue, word its requests, compare and map its vectors."""
 
-from __future__ import annotations
-
 import random
 import statistics
 import tempfile

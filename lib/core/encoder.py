@@ -24,12 +24,7 @@ WORD = re.compile(r"\w+(?:[-'’]\w+)*")
 
 
 def load(path: Path | str, max_length: int | None = None) -> SentenceTransformer:
-    """Open an encoder on the best device.
-
-    Args:
-        path: a folder, such as a run's model/.
-        max_length: cut texts at this many tokens; None keeps the model's own limit.
-    """
+    """Open the encoder in a folder on the best device. It cuts texts at `max_length` tokens, or at its own limit."""
     disable_progress_bar()  # a bar for reading 100 tensors in 10 ms is noise in a notebook
     model = SentenceTransformer(str(path), device=device())
     if max_length:
@@ -101,10 +96,7 @@ def contributions(model: SentenceTransformer, texts: list[str], query: np.ndarra
     """Return each word's share of a text's similarity to a query, largest first, without stop words.
 
     An encoder that averages over tokens has a similarity that is exactly the sum of its tokens' parts. A word's share
-    is the sum over its tokens, and over all its places in the text, divided by the whole.
-
-    Args:
-        query: a unit vector, (d,).
+    is the sum over its tokens, and over all its places in the text, divided by the whole. The query is a unit vector.
     """
     ranked = []
     for text, (starts, vectors) in zip(texts, _tokens(model, texts), strict=True):
@@ -136,10 +128,9 @@ def encode(model, tracks: pd.DataFrame, requests: pd.DataFrame, progress: bool =
 
 
 def speed(model, texts: pd.Series) -> dict[str, dict[str, float]]:
-    """Measure texts per second in batches, and milliseconds for one text: medians, after a warm-up.
+    """Measure texts per second in batches and milliseconds for one text, on the CPU and on the model's own device.
 
-    Returns:
-        The two figures of each device: the CPU, and the model's own device.
+    Medians after a warm-up. -> device -> texts_per_second, ms_for_one.
     """
     own, figures = model.device, {}
     unique = texts.drop_duplicates().tolist()  # `embed` encodes equal texts once

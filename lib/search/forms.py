@@ -1,12 +1,11 @@
 """Forms of the tuned encoder that encode queries faster: ONNX, ONNX in int8, static. All share the tracks' space."""
 
-from __future__ import annotations
-
 import logging
 import shutil
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import onnxruntime
 import pandas as pd
@@ -22,7 +21,7 @@ from lib.search import static
 from lib.search.integrity import FORMS, folder_of
 
 GRAPH = "model.onnx"
-SETTINGS = ("prompts", "default_prompt_name", "truncate_dim")  # of the encoder, which its graph does not have
+SETTINGS = ("prompts", "default_prompt_name", "truncate_dim")  # of an encoder, which its graph lacks
 INPUTS, OUTPUTS = ("input_ids", "attention_mask"), ("token_embeddings", "sentence_embedding")
 
 
@@ -64,7 +63,7 @@ class OnnxEncoder(InputModule):
         self.save_config(output_path)
 
     @classmethod
-    def load(cls, model_name_or_path: str, **_) -> OnnxEncoder:
+    def load(cls, model_name_or_path: str, **_) -> Self:
         folder = Path(model_name_or_path)
         return cls(folder / GRAPH, AutoTokenizer.from_pretrained(folder), **read_json(folder / cls.config_file_name))
 
@@ -158,7 +157,7 @@ def to_int8(onnx: SentenceTransformer, folder: Path) -> SentenceTransformer:
 
 
 def _save(folder: Path, source: SentenceTransformer, int8: bool) -> SentenceTransformer:
-    """Save a graph's tokenizer and settings, those of its source, beside it. -> the form."""
+    """Save the tokenizer and the settings of the source beside the graph. -> the form."""
     module = OnnxEncoder(folder / GRAPH, source.tokenizer, source.max_seq_length, int8)
     settings = {name: getattr(source, name) for name in SETTINGS}
     form = SentenceTransformer(modules=[module], device="cpu", **settings)

@@ -1,6 +1,4 @@
-"""The index: the nearest of many vectors. All are compared up to a few hundred thousand, FAISS's lists beyond."""
-
-from __future__ import annotations
+"""The index: the nearest of many vectors. A search compares all up to 300,000, and reads FAISS's lists beyond."""
 
 import math
 import os
@@ -23,9 +21,9 @@ COLUMNS = ["id", "title", "artist", "mood"]  # of a track, in `TRACKS` and in re
 KINDS = ("auto", "exact", "lists")
 EXACT = 300_000  # vectors, up to which auto compares all of them
 PROBES = 48  # lists that a search reads: recall@10 of 0.99 (benchmarks/README.md)
-SPARE = 2  # times k candidates from the lists are compared exactly
-FILTERED = 100_000  # allowed rows that a search with a filter meets, or all: they may be far from the query
-TRAINED_ON = 40  # vectors a list that place the lists' centres
+SPARE = 2  # times k: the candidates from the lists that are compared exactly
+FILTERED = 100_000  # allowed rows that a filtered search meets at least, or all: they may be far from the query
+TRAINED_ON = 40  # vectors a list, from which k-means computes the lists' centres
 CHUNK = 100_000  # vectors in memory at a time
 
 
@@ -46,14 +44,10 @@ class Index:
     file: BinaryIO | None = None  # the vectors' file, if there are lists: a search reads a few rows of it
 
     def nearest(self, query: np.ndarray, k: int, allowed: Filter | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows nearest to a query, best first, and their cosine similarities.
-
-        Args:
-            query: a unit vector, (d,) float32.
-            allowed: a filter from `only`; None allows all rows.
+        """Return the rows nearest to a unit vector, (d,) float32, best first, and their cosine similarities.
 
         Returns:
-            (m,) of int and (m,) float32; m is `k`, or less if fewer rows are allowed.
+            (m,) of int and (m,) float32; m is `k`, or less if the filter allows fewer rows.
         """
         if self.lists is None:
             return self._compare_all(query, k, allowed)
@@ -105,11 +99,7 @@ class Index:
 
 
 def open_index(folder: Path) -> Index:
-    """Open an index without reading it: its files are memory-mapped.
-
-    Raises:
-        ValueError, OSError, RuntimeError: a file is missing or damaged.
-    """
+    """Open an index without reading it: its files are memory-mapped. A damaged file raises one of `READ_ERRORS`."""
     vectors = np.load(folder / VECTORS, mmap_mode="r")
     if not (folder / LISTS).exists():
         return Index(vectors)
@@ -121,10 +111,7 @@ def open_index(folder: Path) -> Index:
 def write_lists(folder: Path, kind: str, progress: bool = False) -> None:
     """Write inverted lists (Jégou, Douze and Schmid 2011) of a folder's vectors, if they are many or `kind` is lists.
 
-    There are about 3 √n lists. A rebuild takes 47 s for a million vectors on 2 cores.
-
-    Args:
-        kind: one of `KINDS`.
+    There are about 3 √n lists. They take 47 s for a million vectors on 2 cores.
     """
     (folder / LISTS).unlink(missing_ok=True)
     vectors = np.load(folder / VECTORS, mmap_mode="r")

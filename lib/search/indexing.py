@@ -1,6 +1,4 @@
-"""Indexing: embed a run's catalogue and write its index, and again after the catalogue has changed."""
-
-from __future__ import annotations
+"""Indexing: embed a run's catalogue and write its index; write it again after the catalogue has changed."""
 
 import hashlib
 import shutil
@@ -67,9 +65,7 @@ def build_index(
 def reindex(run: Path, kind: str | None = None, encode: Encode | None = None) -> int:
     """Index a run's catalogue again with the same model; only new texts are embedded. -> the number of tracks.
 
-    Args:
-        kind: one of `KINDS`; by default that of the present index.
-        encode: as in `build_index`.
+    By default the index keeps its kind.
 
     Raises:
         WorkbookError: there is no such kind; the run has no index or is damaged; or another process writes in it.
@@ -98,9 +94,6 @@ def embed_catalogue(
     Args:
         file: a new file, or the partial file of a killed process for the same model and texts: it is resumed.
         present: the rows of texts in `vectors`, (m, d), which are reused.
-
-    Raises:
-        WorkbookError: vectors are not finite numbers.
     """
     codes = pd.factorize(texts)[0]
     first = np.unique(codes, return_index=True)[1][codes]  # the first row with the same text
@@ -128,7 +121,7 @@ def embed_catalogue(
 
 
 def _resume(out, shape: tuple[int, int]) -> tuple[int, int]:
-    """Cut a file at its last whole vector; begin it if it has no whole header. -> the vectors' offset, their number."""
+    """Cut a file after its last complete vector, or begin it. -> the offset of the vectors, their number."""
     header = BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
     offset = header.tell()

@@ -3,8 +3,6 @@
 The checks read files and compute nothing, so a caller need not load PyTorch. Each raises WorkbookError.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -19,7 +17,7 @@ READ_ERRORS = (ValueError, OSError, KeyError, TypeError, RuntimeError, Safetenso
 
 
 def forms(run: Path) -> dict[str, str]:
-    """Return the fingerprint of each form of a run's encoder, the reference form first; the run's model made them."""
+    """Return the fingerprint of each form of a run's encoder, the reference first. Check that the model made them."""
     model, file = fingerprint(run / "model"), run / "encoders" / FORMS
     about = read_json(file) if file.exists() else {"model": model, "forms": {}}
     _check_maker(run, "encoders", about["model"], model)
@@ -27,7 +25,7 @@ def forms(run: Path) -> dict[str, str]:
 
 
 def folder_of(run: Path, form: str) -> Path:
-    """Return the folder of a form that the run has and whose files are unchanged."""
+    """Return the folder of one form. Check that the run has it and that its files are unchanged."""
     fingerprints, folder = forms(run), run / "model" if form == "torch" else run / "encoders" / form
     if form not in fingerprints:
         names = ", ".join(fingerprints)
@@ -38,7 +36,7 @@ def folder_of(run: Path, form: str) -> Path:
 
 
 def read_index(run: Path, model: str) -> dict:
-    """Return the content of index.json of an index that the model with this fingerprint made."""
+    """Return the content of index.json. Check that the model with this fingerprint made the index."""
     about = read_json(run / "index" / "index.json")
     _check_maker(run, "index", about["model"], model)
     return about

@@ -1,7 +1,5 @@
 """Match bands: a word for each similarity of a query and a track."""
 
-from __future__ import annotations
-
 # The lower edge of each band on cosine similarity. 0.7, 0.5 and 0.4 are the thresholds of the single-query check.
 BANDS = {"strong": 0.7, "moderate": 0.5, "borderline": 0.4, "weak": -1.0}
 

@@ -1,7 +1,5 @@
 """The recommender: a run's tuned encoder and its index of the catalogue. Text in, tracks out, without HTTP."""
 
-from __future__ import annotations
-
 import unicodedata
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -53,11 +51,7 @@ class Recommender:
         return self.index.vectors
 
     def rows(self, ids) -> np.ndarray:
-        """Return the rows of tracks. (m,) of str -> (m,) of int.
-
-        Raises:
-            KeyError: its argument lists the ids that the catalogue does not have.
-        """
+        """Return the rows of tracks. (m,) of str -> (m,) of int. A KeyError lists unknown ids."""
         ids = list(ids)
         rows = self.ids.get_indexer(ids) if ids else np.empty(0, int)
         if unknown := [track for track, row in zip(ids, rows, strict=True) if row < 0]:
@@ -83,7 +77,7 @@ class Recommender:
             vector: the text's vector, from a caller that has encoded it already.
 
         Raises:
-            KeyError: its argument lists the ids in liked and disliked that the catalogue does not have.
+            KeyError: it lists the liked and disliked ids that are not in the catalogue.
             ValueError: the encoder reads nothing in the text, and no track is liked.
         """
         self.rows([*liked, *disliked])  # names all unknown ids at once
@@ -104,16 +98,12 @@ class Recommender:
         chosen track also counts against the other tracks of its artist.
 
         Args:
-            query: a unit vector, (d,).
-            mood: only tracks of this mood.
+            mood: only tracks of this mood. ValueError if no track has it.
             without: ids of tracks to leave out.
             diversity: 0 for the nearest tracks, up to 1 for the least alike of the pool.
 
         Returns:
             For each track: id, title, artist, mood, score (cosine similarity, never increasing), match (its band).
-
-        Raises:
-            ValueError: no track has that mood.
         """
         excluded = self.rows(without)
         allowed = None if mood is None else self._filter(mood)
@@ -179,7 +169,7 @@ def _codes(values: pd.Series) -> tuple[np.ndarray, list[str]]:
 
 
 def open_run(run: Path) -> Recommender:
-    """Open a run's encoder and index, and check that they belong together. The index is mapped, not read.
+    """Open a run's encoder and index, without reading the index.
 
     Raises:
         WorkbookError: a part is missing or damaged, or another model made the index.

@@ -1,7 +1,5 @@
 """The static encoder: one vector a word, averaged. It learns to rank as a transformer does, in the same space."""
 
-from __future__ import annotations
-
 import json
 import random
 from itertools import cycle

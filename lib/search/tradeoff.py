@@ -1,7 +1,5 @@
 """The trade-off of speed and quality among the forms of a run's encoder, and the choice of the form that serves."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
@@ -28,11 +26,7 @@ Similarity = Callable[[list[str], list[str]], np.ndarray]  # queries, documents 
 
 
 def check(encoder: str, static_texts: int, index: str) -> None:
-    """Check the parameters, before a training that would be wasted.
-
-    Raises:
-        WorkbookError: there is no such encoder or index, or a static encoder has no texts to learn from.
-    """
+    """Raise WorkbookError for parameters that would waste a training: unknown values, a static form without texts."""
     for name, value, values in (("encoder", encoder, CHOICES), ("index", index, KINDS)):
         if value not in values:
             raise WorkbookError(f"{name} is {value!r}, but must be one of {', '.join(values)}.")

@@ -1,7 +1,5 @@
 """Lexical search: BM25 over the tracks' text, and the fused ranking of two rankings."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import bm25s
