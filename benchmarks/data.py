@@ -108,8 +108,8 @@ def write_csv(n: int, file: str) -> None:
 
 def embeddings(n: int) -> np.ndarray:
     """Return unit vectors with neighbours, (n, 384): those of at most 1,000 tracks, jittered."""
-    made = synthetic.generate(min(n, 1_000), 7)
-    vectors = encoder.embed(encoder.load(base_models.find("all-MiniLM-L6-v2")), made["text"])
+    tracks = synthetic.generate(min(n, 1_000), 7)
+    vectors = encoder.embed(encoder.load(base_models.find("all-MiniLM-L6-v2")), tracks["text"])
     chance = np.random.default_rng(7)
     near = vectors[chance.integers(0, len(vectors), n)] + chance.normal(0, 0.03, (n, 384)).astype(np.float32)
     return near / np.linalg.norm(near, axis=1, keepdims=True)

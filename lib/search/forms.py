@@ -85,8 +85,7 @@ def export(run: Path, encoder: str, tracks: pd.DataFrame, requests: pd.DataFrame
 
     Args:
         encoder: torch writes no form; onnx and static write ONNX, int8 and, if `n_texts` is not 0, static.
-        tracks, requests: the static form learns from the texts of their training split, and from generated texts.
-        n_texts: the number of these texts.
+        n_texts: the texts that the static form learns from: the training split's, and generated ones.
     """
     model, model_print = load(run / "model"), fingerprint(run / "model")
     with atomic(run / "encoders") as folder:

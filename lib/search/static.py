@@ -17,9 +17,9 @@ from lib.core.encoder import embed
 from lib.core.errors import WorkbookError
 from lib.core.progress import Progress
 
-WORDS = 60_000  # the most frequent English words: each is a token, since the pieces of a word do not add up to it
-TAUGHT = 20_000  # of these occur in generated texts: with all of them, each would occur too rarely
-# Generated texts are such words in these templates, or training texts with some of their words replaced.
+WORDS = 60_000  # the most frequent English words are tokens: the pieces of a word do not add up to its meaning
+TAUGHT = 20_000  # the most frequent of these occur in generated texts: with all, each would occur too rarely
+# A generated text is a template filled with such words, or a training text with some of its words replaced.
 TEMPLATES = (
     "{0}", "{0} music", "{0} songs", "something {0}", "music for {0}", "songs about {0}", "I feel {0}", "{0} {1}",
     "{0} and {1} music", "{0}, but {1}", "a {0} song with {1}", "{0} {1} {2}", "{0}, {1}, {2}", "a {0} {1} track, {2}",
@@ -33,15 +33,10 @@ def distil(teacher: SentenceTransformer, texts: list[str], n_texts: int, seed: i
     """Train a static encoder to rank texts as the teacher does.
 
     A token starts as the teacher's vector of it alone, weighted by how rare it is (as in Model2Vec, Tulkens and van
-    Dongen 2024). Then all tokens are trained on the teacher's vectors of many texts.
-
-    Args:
-        teacher: a transformer with a WordPiece tokenizer, as BERT and MPNet have.
-        texts: training texts.
-        n_texts: the texts to learn from: `texts`, and generated ones beyond them.
+    Dongen 2024). Then all tokens are trained on the teacher's vectors of `n_texts` texts: `texts`, and generated ones.
 
     Raises:
-        WorkbookError: the teacher has another kind of tokenizer.
+        WorkbookError: the teacher's tokenizer is not a WordPiece one, as those of BERT and MPNet are.
     """
     words = [word for word in top_n_list("en", WORDS) if word.isascii() and word.isalpha() and len(word) > 1]
     tokenizer = _add_words(teacher.tokenizer, words)
@@ -67,7 +62,7 @@ def _add_words(tokenizer, words: list[str]) -> Tokenizer:
 
 
 def _generate(texts: list[str], words: list[str], n: int, chance: random.Random) -> list[str]:
-    """Return `n` texts: the given ones, as far as they go, then generated ones that use the words in turn."""
+    """Return `n` of the texts; if they are fewer, add generated texts that use the words in turn."""
     lessons, turn = chance.sample(texts, min(n, len(texts))), cycle(chance.sample(words, len(words)))
     while len(lessons) < n:
         if chance.random() < TEMPLATED or not texts:

@@ -1,4 +1,4 @@
-"""The encoder: base models are found and checked; texts become unit vectors; a similarity is explained."""
+"""Base models: find and check them. The encoder: embed texts as unit vectors, and explain a similarity."""
 
 import numpy as np
 import pytest
