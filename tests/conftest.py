@@ -1,6 +1,5 @@
-"""One small real run, made once by the real runner, for every test that needs a run."""
+"""Fixtures that all tests share: one small real run, a browser, the real data beside a checkout."""
 
-import os
 import shutil
 import socket
 import sys
@@ -31,14 +30,12 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def small_run() -> Path:
-    """Notebooks 01 to 05 with quick.yaml made small. The runner itself sees whether any of it must be run again."""
-    if frozen := os.environ.get("SMALL_RUN"):
-        return Path(frozen)
-    where = paths.ROOT / "outputs" / "test" / "small"
-    where.mkdir(parents=True, exist_ok=True)
-    with FileLock(where.with_suffix(".lock")):  # tests run in two processes
-        assert cli.main(["run", "params/quick.yaml", f"run_dir={where}", *SMALL]) == 0
-    return where
+    """Run notebooks 01 to 05 with quick.yaml made small. The runner skips the notebooks that are up to date."""
+    folder = paths.ROOT / "outputs" / "test" / "small"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):  # tests run in several processes
+        assert cli.main(["run", "params/quick.yaml", f"run_dir={folder}", *SMALL]) == 0
+    return folder
 
 
 def free_port() -> int:
@@ -49,7 +46,7 @@ def free_port() -> int:
 
 
 def untuned(run: Path, where: Path) -> Path:
-    """Another model on the same catalogue: the base encoder, and what serving it takes. Made once."""
+    """Write a run of the base encoder on the same catalogue, with all that serving it needs, if it is not there."""
     if not (where / "index").exists():
         where.mkdir(parents=True, exist_ok=True)
         tracks, requests = (pd.read_parquet(run / f"{name}.parquet") for name in ("tracks", "requests"))

@@ -48,7 +48,8 @@ def keep(cell) -> None:
 def refresh(file: Path) -> None:
     """Execute a notebook and write it back with its outputs."""
     notebook = nbformat.read(file, 4)
-    NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": str(file.parent)}}).execute()
+    quiet = {"timeout": 1200, "extra_arguments": ["--log-level=CRITICAL"]}
+    NotebookClient(notebook, resources={"metadata": {"path": str(file.parent)}}, **quiet).execute()
     for cell in notebook.cells:
         if cell.cell_type == "code":
             keep(cell)
