@@ -1,7 +1,5 @@
 """The service and a plain FastAPI server, both with wrk as their client; then memory, faults and the contract."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import os

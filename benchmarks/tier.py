@@ -3,8 +3,6 @@
 The full benchmark, not the quick one, writes them to tier.json beside this file; the notebook reads it.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

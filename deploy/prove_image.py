@@ -7,8 +7,6 @@ runs in its own namespaces, as its own user, with a read-only root; /tmp and /ap
 limits need Docker: they are not tested.
 """
 
-from __future__ import annotations
-
 import argparse
 import ast
 import json

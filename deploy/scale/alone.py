@@ -5,8 +5,6 @@
 A killed server cannot end the processes that it started: they survive and keep the port.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 

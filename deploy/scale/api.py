@@ -6,8 +6,6 @@ A worker has no state of its own. It holds the index of the version that the reg
 encoder of the same version, so an answer cannot mix two versions. With ENCODER=local the worker encodes by itself.
 """
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import hashlib

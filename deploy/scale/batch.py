@@ -7,8 +7,6 @@ The result is the run's index, byte for byte as `make index` writes it. Texts of
 again, and a killed job resumes. The machines of a cluster share the run's folder.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Iterator

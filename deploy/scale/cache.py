@@ -1,7 +1,5 @@
 """A cache of answers: in each worker, then in Redis for all workers. Simultaneous equal requests share one answer."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress

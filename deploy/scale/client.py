@@ -1,7 +1,5 @@
 """A client of a running tier: send requests, look at the parts, start a tier, replace parts one by one."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

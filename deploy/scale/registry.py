@@ -9,8 +9,6 @@ they can start while MLflow is down. This module needs no package but MLflow's c
 imports it and has no PyTorch.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

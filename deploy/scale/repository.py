@@ -11,8 +11,6 @@ The transformer is the run's graph, converted to fp16 by ONNX Runtime's own conv
 slower than in fp32. It needs ONNX Runtime 1.18; the Python of Triton's Python backend needs the package `tokenizers`.
 """
 
-from __future__ import annotations
-
 import argparse
 import inspect
 import math

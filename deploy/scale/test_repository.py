@@ -5,8 +5,6 @@ of the transformer runs in a few lines of Python that call ONNX Runtime instead 
 and a GPU are not tested.
 """
 
-from __future__ import annotations
-
 import ast
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Answers of the whole tier with its real engines (make scale-test)."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import time

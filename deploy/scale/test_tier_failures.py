@@ -1,7 +1,5 @@
 """Faults and changes of the whole tier: parts are killed, stopped, overloaded, replaced and promoted."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import subprocess

@@ -10,8 +10,6 @@
 Its files are in outputs/scale: settings, logs, the registry, and the key that signs tokens.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

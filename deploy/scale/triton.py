@@ -8,8 +8,6 @@ One model tokenizes and encodes: a request is one string, and a batch is padded 
 the registry is a separate model, which stays loaded until this process ends, so a rollback is immediate.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

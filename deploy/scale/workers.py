@@ -7,8 +7,6 @@ PET_RDZV_BACKEND and PET_RDZV_ENDPOINT are set, it waits for other machines. Sta
 --nnodes, --rdzv-backend and --rdzv-endpoint, in the same folder of a shared disk.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

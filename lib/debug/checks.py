@@ -1,7 +1,5 @@
 """Checks of the texts, the encoder and the vectors: values by the names of scorecard.yaml."""
 
-from __future__ import annotations
-
 import unicodedata
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Maps of an embedding space: UMAP, its trustworthiness, and an interactive page for JupyterLab and the report."""
 
-from __future__ import annotations
-
 import html
 import warnings
 

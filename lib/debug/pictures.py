@@ -1,7 +1,5 @@
 """Pictures of the embedding space: token lengths, similarities, pairs of moods, maps. Titles state the finding."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd

@@ -1,7 +1,5 @@
 """The scorecard of an embedding space: each check's value beside its healthy range (scorecard.yaml)."""
 
-from __future__ import annotations
-
 from math import inf, isfinite
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 Blocks bound the memory: 20,000 tracks have 200 million pairs, and no list of pairs is kept.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

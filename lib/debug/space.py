@@ -1,7 +1,5 @@
 """The embedding space of a run: its vectors, its tracks, and each track's nearest neighbours."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NamedTuple
 

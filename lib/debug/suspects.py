@@ -1,7 +1,5 @@
 """Tracks and requests to look at: hubs, tracks whose neighbours have another mood, requests without a close track."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

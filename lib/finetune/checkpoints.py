@@ -3,8 +3,6 @@
 A folder of checkpoints belongs to one training: `signature.json` identifies it, and the trainer writes `checkpoint-N`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

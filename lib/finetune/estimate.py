@@ -1,7 +1,5 @@
 """The estimate of a training's time, memory and disk space, and a comparison with its actual pace."""
 
-from __future__ import annotations
-
 import time
 from contextlib import closing
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The dev metric of a training: an evaluator for the trainer of sentence-transformers."""
 
-from __future__ import annotations
-
 import pandas as pd
 from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
 

@@ -11,8 +11,6 @@ Each of the four kinds teaches something that the others do not:
   each mood, so every other positive in the batch is a true negative.
 """
 
-from __future__ import annotations
-
 import re
 from collections import deque
 from pathlib import Path

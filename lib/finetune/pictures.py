@@ -1,7 +1,5 @@
 """The picture of a training: the loss and the dev metric by step."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import pandas as pd
 from IPython import get_ipython

@@ -1,7 +1,5 @@
 """The progress bar of a training."""
 
-from __future__ import annotations
-
 from transformers import TrainerCallback
 
 from lib.core.measures import MAIN

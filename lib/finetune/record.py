@@ -1,7 +1,5 @@
 """The record of a training: a run in MLflow's store, and the model card."""
 
-from __future__ import annotations
-
 import logging
 import os
 import time

@@ -6,8 +6,6 @@ decay (SWA, Izmailov et al. 2018). That mean is then averaged with the base's we
 which restores most of what the training made the encoder forget.
 """
 
-from __future__ import annotations
-
 from contextlib import closing
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Benchmarks of text that people wrote: MusicCaps, and the user's own file."""
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Callable

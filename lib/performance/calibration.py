@@ -1,7 +1,5 @@
 """Meaning of a similarity: the single-query check, the precision of the match bands, the spread of the space."""
 
-from __future__ import annotations
-
 import time
 
 import numpy as np

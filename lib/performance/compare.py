@@ -1,7 +1,5 @@
 """Runs side by side, as a page and as text for the terminal. The first run is the reference."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

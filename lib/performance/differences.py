@@ -1,7 +1,5 @@
 """Differences between finished runs: parameters, code, figures, and the answers to the same requests."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NamedTuple
 

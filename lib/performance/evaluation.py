@@ -1,7 +1,5 @@
 """Comparison of encoders on held-out requests with graded relevance: intervals, paired tests, moods, failures."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from scipy import stats

@@ -1,7 +1,5 @@
 """Findings of notebook 05 in words: the verdict, the headline under it, and the table of the report."""
 
-from __future__ import annotations
-
 from html import escape
 
 import pandas as pd

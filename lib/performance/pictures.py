@@ -1,7 +1,5 @@
 """Pictures of encoders: retrieval, moods, match bands, speed. Titles state the finding."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd

@@ -1,7 +1,5 @@
 """An encoder's answers to the page's requests, and their places on the valence–arousal plane."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The base encoder on a run's tracks, to compare the tuned encoder with."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

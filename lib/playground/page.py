@@ -1,7 +1,5 @@
 """The playground page: type a mood, get songs, like some, see the ranking change."""
 
-from __future__ import annotations
-
 import json
 import os
 import shlex

@@ -1,7 +1,5 @@
 """The page's markup, from the templates beside this file, and the valence–arousal plane as SVG."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A kernel's own process: it runs the cells that the gateway sends, and returns what they print."""
 
-from __future__ import annotations
-
 import asyncio
 import io
 import json

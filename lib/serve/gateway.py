@@ -1,7 +1,5 @@
 """Serve notebook 08 with Jupyter Kernel Gateway. The notebook's cells answer; handlers and pool guard them."""
 
-from __future__ import annotations
-
 import ipaddress
 import json
 import logging

@@ -1,7 +1,5 @@
 """HTTP: tokens, limits of a request, errors as JSON, and a log line for each request."""
 
-from __future__ import annotations
-
 import asyncio
 import hmac
 import json

@@ -1,7 +1,5 @@
 """A notebook kernel in a process of its own, as the gateway sees it."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

@@ -1,7 +1,5 @@
 """Notebook 08 as the source of the service: its start-up cells, and the cells behind each address."""
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The contract as an OpenAPI 3.1 document: openapi.yaml, and the schemas of the models that validate."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

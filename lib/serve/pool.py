@@ -1,7 +1,5 @@
 """A pool of notebook kernels. They share one queue; each takes a batch at a time. A kernel that is lost is replaced."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import logging

@@ -1,7 +1,5 @@
 """Choose the run that is served. outputs/current is a link to it; outputs/previous is a link to the run before it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from lib.core.errors import WorkbookError

@@ -1,7 +1,5 @@
 """The service behind the handlers: a run's folder, which it follows, and the pool that answers."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time

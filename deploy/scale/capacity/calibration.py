@@ -1,7 +1,5 @@
 """The simulation's times: taken from the measurements, and fitted to the measured latencies."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize

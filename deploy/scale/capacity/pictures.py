@@ -1,7 +1,5 @@
 """The pictures of the capacity plan. Each title states the finding."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd

@@ -3,8 +3,6 @@
 `make scale-bench` measures the tier (benchmarks/tier.json). Everything else is assumed: a parameter of notebook 07.
 """
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Scenarios: all regions at the peak, growth beyond the plan, bad days, and the error budget that they use."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import pandas as pd

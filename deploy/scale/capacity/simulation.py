@@ -3,8 +3,6 @@
 The times of the parts are measured (calibration.py). Requests arrive at random; events change the world meanwhile.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
