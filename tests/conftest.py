@@ -17,12 +17,12 @@ from lib.workbook import cli
 SMALL = ["n_tracks=400", "n_requests=300", "n_pairs=128", "debug_tracks=200", "min_per_mood=5", "static_texts=0"]
 
 
-# Fixtures that train a model, serve one or open a browser: `make check` leaves out the tests that use them.
-SLOW = {"small_run", "service", "chromium"}
+# `make check` leaves out the tests that use these fixtures. Other tests of over four seconds have the mark themselves.
+SLOW = {"small_run", "service", "chromium", "shared"}
 
 
 def pytest_collection_modifyitems(items):
-    """Mark the tests that need a trained model, a server or a browser as slow."""
+    """Mark the tests that need a trained model, a server, a browser or the real data as slow."""
     for item in items:
         if SLOW & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")

@@ -180,6 +180,7 @@ def test_a_file_without_measurements_is_refused(name, tmp_path):
         plan.read(tmp_path / "part.json")
 
 
+@pytest.mark.slow
 def test_a_calibration_predicts_a_load_that_was_held_out(tier):
     """The simulation makes the loads from secret values; the fit sees all but the middle load."""
     secret = calibration.service_of(tier, path=8.0, spread=0.7)

@@ -109,6 +109,7 @@ def test_too_few_tracks_and_shares_above_one_are_errors(data):
 # training
 
 
+@pytest.mark.slow
 def test_training_changes_the_encoder_and_lowers_the_loss(table, dev, tmp_path):
     model = small_model()
     before, base = weights(model), dev(model)
@@ -145,6 +146,7 @@ def test_the_last_of_equally_good_checkpoints_is_the_best(tmp_path):
     assert [p.name for p in checkpoints.to_average(tmp_path, history)] == ["checkpoint-5"]
 
 
+@pytest.mark.slow
 def test_the_result_is_averaged_with_the_base(table, dev, tmp_path):
     base, whole, half = small_model(), small_model(), small_model()
     training.train(whole, table, dev, RECIPE, tmp_path / "whole")
@@ -174,6 +176,7 @@ class Scripted(evaluator.RequestEvaluator):
         return {measures.MAIN: self.act(self.calls)}
 
 
+@pytest.mark.slow
 def test_training_stops_if_the_dev_metric_does_not_improve(table, tmp_path):
     steps = table["batch"].nunique() * 4
     recipe = RECIPE._replace(epochs=4, patience=2)
@@ -181,6 +184,7 @@ def test_training_stops_if_the_dev_metric_does_not_improve(table, tmp_path):
     assert history["step"].max() < steps
 
 
+@pytest.mark.slow
 def test_an_interrupt_keeps_the_mean_of_the_checkpoints_up_to_the_best(table, tmp_path, capsys):
     measured = {1: 0.1, 2: 0.2, 3: 0.4, 4: 0.3}
 
@@ -209,6 +213,7 @@ def test_an_interrupt_before_the_first_checkpoint_keeps_the_weights(table, tmp_p
     assert torch.equal(weights(model), before)
 
 
+@pytest.mark.slow
 def test_a_resumed_training_remembers_its_patience(table, tmp_path):
     """A measurement without a gain, a kill, and another one: together they are a patience of two."""
 
@@ -248,6 +253,7 @@ test_finetune.two_epochs(Path(sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_like_an_uninterrupted_one(tmp_path, capsys):
     command = [sys.executable, "-c", APART, str(paths.ROOT / "tests"), str(tmp_path / "killed")]
     killed = subprocess.Popen(command, cwd=paths.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -274,6 +280,7 @@ def test_an_incomplete_checkpoint_or_another_training_is_not_resumed(tmp_path):
     assert checkpoints.resumable(tmp_path, "other") is None and not list(tmp_path.glob("checkpoint-*"))
 
 
+@pytest.mark.slow
 def test_a_full_memory_halves_the_batch_and_the_result_is_the_same(table, dev, tmp_path, monkeypatch, capfd):
     """The loss fails as CUDA does for more than eight texts at a time: with PyTorch's message, or the driver's."""
     few = table[table["batch"] < 6]
@@ -343,6 +350,7 @@ def together(base, even, dev, folder) -> tuple[pd.DataFrame, torch.Tensor]:
     return history, weights(model)
 
 
+@pytest.mark.slow
 def test_two_workers_reach_the_result_of_one_process(even, dev, alone, tmp_path, capsys):
     assert_same(*together(alone[0], even, dev, tmp_path / "checkpoints"), alone)
     output = capsys.readouterr().out
@@ -366,6 +374,7 @@ t.together(base, pd.read_parquet(folder / "even"), dev, folder / "checkpoints")
 """
 
 
+@pytest.mark.slow
 def test_workers_end_with_their_parent_and_the_next_ones_resume(even, dev, alone, tmp_path, capsys):
     for name, part in (("even", even), ("tracks", dev.tracks), ("requests", dev.requests)):
         part.to_parquet(tmp_path / name)

@@ -146,6 +146,7 @@ def test_nothing_changed_runs_nothing(tiny, capsys):
     assert capsys.readouterr().out.count("up to date") == 2 and (tiny / f"{FIRST}.ipynb").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "expected"),
     [(["word=y"], [SECOND]), (["n=2"], [FIRST, SECOND]), (["--fresh"], [FIRST, SECOND])],
@@ -183,6 +184,7 @@ def test_a_damaged_output_is_made_again(tiny, capsys):
     assert run(tiny) == 0 and (tiny / "b.json").read_text() == "x"
 
 
+@pytest.mark.slow
 def test_long_work_prints_a_line_a_minute_where_no_terminal_shows_a_bar(tiny, capsys):
     """The runner passes a line on while its cell still runs; the bar of the notebook itself stays in the notebook."""
     code = """
@@ -280,6 +282,7 @@ def start(tiny: Path, python: str) -> subprocess.Popen:
     raise AssertionError(process.communicate())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_says_so_and_resumes(tiny, python, capsys, sent):
     process = start(tiny, python)
@@ -296,6 +299,7 @@ def test_a_stopped_run_says_so_and_resumes(tiny, python, capsys, sent):
     assert run(tiny) == 0 and "01_first: up to date" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_seen_and_resumes(tiny, python, capsys):
     process = start(tiny, python)
     busy = run(tiny)
@@ -368,6 +372,7 @@ def imported(tmp_path: Path, catalogue: Path, columns: dict, *more: str, **given
     return recommender.open_run(run)
 
 
+@pytest.mark.slow
 def test_a_real_catalogue_goes_from_import_to_answer(shared, tmp_path):
     """01 and 03 on tracks that people released; a calm and a lively request get different songs."""
     columns, recipe = {"title": "name", "duration_ms": "length"}, {"n_pairs": 240, "batch_size": 16, "encoder": "torch"}
@@ -381,6 +386,7 @@ def test_a_real_catalogue_goes_from_import_to_answer(shared, tmp_path):
     assert energy[loud["id"]].mean() > energy[calm["id"]].mean()
 
 
+@pytest.mark.slow
 def test_descriptions_that_people_wrote_are_imported_and_searched(shared, tmp_path):
     """01 on MusicCaps, which has no titles; the base encoder finds different songs for two requests."""
     columns = {"id": "ytid", "description": "caption", "tags": "aspect_list"}

@@ -58,8 +58,6 @@ class SongList(ui.VBox):
         """Fill the rows with an answer, and with its reasons once they are available; hide the list without one."""
         self.layout.display = "flex" if answer else "none"
         tracks = answer.tracks if answer else []
-        if tracks != self.tracks:  # the reasons, which come later, move no song
-            self.tracks, self.changed = tracks, time.monotonic()
         for i, row in enumerate(self.rows):
             row.layout.display = "flex" if i < len(tracks) else "none"
             if i < len(tracks):
@@ -68,6 +66,7 @@ class SongList(ui.VBox):
                 text.value = render("song.html", rank=i + 1, track=tracks[i], move=answer.moves[i], why=why)
                 for button, word in zip(buttons.children, ("More", "Less"), strict=True):
                     button.tooltip = f"{word} like {tracks[i]['title']}"
+        self.tracks, self.changed = tracks, time.monotonic()  # at the end: the kernel handles the second click next
 
 
 class Playground(ui.VBox):

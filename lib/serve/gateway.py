@@ -21,7 +21,8 @@ from lib.core.paths import ROOT, shown
 from lib.core.runs import need
 from lib.serve import notebook
 from lib.serve.handlers import TOKEN, CellHandler, HealthHandler, MetricsHandler, NotFoundHandler, ReadyHandler
-from lib.serve.pool import Limits, Pool
+from lib.serve.limits import Limits
+from lib.serve.pool import Pool
 from lib.serve.service import Service
 
 CANARY = ("POST /recommend", json.dumps({"body": json.dumps({"text": "Jazzy lo-fi beats for studying"})}))

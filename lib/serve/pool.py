@@ -11,24 +11,15 @@ from typing import NamedTuple
 from prometheus_client import Counter, Gauge, Histogram
 
 from lib.core.paths import shown
-from lib.core.processes import KERNELS, threads
+from lib.core.processes import threads
 from lib.serve.kernels import Broken, Kernel, Lost, Reply, limit_threads, unwrap
+from lib.serve.limits import Limits
 
 log = logging.getLogger(__name__)
 READY = Gauge("recommend_kernels_ready", "Kernels that can answer.")
 WAITING = Gauge("recommend_waiting", "Requests that wait for a kernel.")
 TOGETHER = Histogram("recommend_batch_size", "Requests that a kernel took together.", buckets=(1, 2, 4, 8, 16, 32, 64))
 REPLACED = Counter("recommend_kernels_replaced", "Kernels that died or hung and were replaced.")
-
-
-class Limits(NamedTuple):
-    """The limits of a pool."""
-
-    kernels: int = KERNELS  # processes, each with a model of its own
-    queue: int = 64  # requests that may wait; more are refused
-    batch: int = 16  # requests that a kernel takes at once
-    time: float = 5.0  # seconds from a request to its answer
-    start: float = 60.0  # seconds from a new process to its first answer
 
 
 class Target(NamedTuple):

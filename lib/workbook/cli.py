@@ -10,6 +10,7 @@ import typer
 
 from lib.core.errors import WorkbookError
 from lib.core.paths import resolve
+from lib.serve.limits import Limits
 
 app = typer.Typer(
     add_completion=False,
@@ -20,6 +21,7 @@ app = typer.Typer(
 Run = Annotated[str, typer.Argument(help="Folder of a finished run.")]
 QUICK = "params/quick.yaml"
 CURRENT = "outputs/current"
+DEFAULT = Limits()
 
 
 @app.command()
@@ -59,17 +61,20 @@ def serve(
     run: Annotated[str, typer.Option(help="The run to serve. A link is followed when it moves.")] = CURRENT,
     ip: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8080,
-    kernels: Annotated[int, typer.Option(min=1, help="Processes, each with a model of its own.")] = 2,
-    queue: Annotated[int, typer.Option(min=1, help="Requests that may wait; more are answered 429.")] = 64,
-    batch: Annotated[int, typer.Option(min=1, help="Requests that a kernel takes at once.")] = 16,
-    time_limit: Annotated[float, typer.Option(min=0.001, help="Seconds for an answer; then 503.")] = 5.0,
-    start_limit: Annotated[float, typer.Option(min=0.001, help="Seconds for a kernel to start.")] = 60.0,
+    kernels: Annotated[int, typer.Option(min=1, help="Processes, each with a model of its own.")] = DEFAULT.kernels,
+    queue: Annotated[int, typer.Option(min=1, help="Requests that may wait; more are answered 429.")] = DEFAULT.queue,
+    batch: Annotated[int, typer.Option(min=1, help="Requests that a kernel takes at once.")] = DEFAULT.batch,
+    time_limit: Annotated[
+        float, typer.Option(min=0.001, max=3600, help="Seconds for an answer; then 503.")
+    ] = DEFAULT.time,
+    start_limit: Annotated[
+        float, typer.Option(min=0.001, max=3600, help="Seconds for a kernel to start.")
+    ] = DEFAULT.start,
     no_token: Annotated[bool, typer.Option("--no-token", help="Serve other machines without a token.")] = False,
     log_text: Annotated[bool, typer.Option("--log-text", help="Log the requests' text, too.")] = False,
 ) -> None:
     """Serve POST /recommend until Ctrl-C or SIGTERM."""
     from lib.serve import gateway
-    from lib.serve.pool import Limits
 
     gateway.serve(run, ip, port, Limits(kernels, queue, batch, time_limit, start_limit), no_token, log_text)
 
@@ -114,7 +119,7 @@ def compare(
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def playground(context: typer.Context, run: Run = CURRENT) -> None:
-    """Open notebook 06 as a page in Voilà until Ctrl-C. Further options go to Voilà: --port 8900 --no-browser."""
+    """Open notebook 06 as a page in Voilà until Ctrl-C. Options after RUN are Voilà's: outputs/quick --port 8900."""
     from lib.workbook import voila
 
     voila.open_playground(run, context.args)

@@ -14,6 +14,7 @@ from lib.core import pages, style
 from lib.debug import maps, space
 
 
+@pytest.mark.slow
 def test_a_map_keeps_groups_and_is_judged(healthy, monkeypatch, rng):
     monkeypatch.setattr(space, "LIMIT", 300)  # UMAP fits half of the tracks and places the others among them
     apart = unit(healthy + 4 * np.eye(6, D)[np.arange(N) % 6])

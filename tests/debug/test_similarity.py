@@ -4,6 +4,7 @@ import subprocess
 
 import numpy as np
 import pandas as pd
+import pytest
 from spaces import D, unit
 
 from lib.debug import similarity
@@ -43,6 +44,7 @@ def test_the_error_of_a_sample_covers_the_whole(rng):
         assert 0 < error[name] < 0.1 and abs(sampled[name] - value) < 4 * error[name], name
 
 
+@pytest.mark.slow
 def test_all_pairs_of_20000_tracks_take_under_a_gibibyte(python):
     code = """
 import numpy as np, pandas as pd

@@ -51,6 +51,7 @@ def test_measures_of_a_perfect_and_a_useless_ranking():
     assert measures.score_ranking(none, requests).to_numpy().max() == 0
 
 
+@pytest.mark.slow
 def test_a_collapsed_encoder_passes_only_the_single_query_check(base):
     """Show why the single-query check must not stand alone."""
     requests, table = requests_and_tracks(200)
@@ -74,6 +75,7 @@ def test_a_collapsed_encoder_passes_only_the_single_query_check(base):
     assert calibration.thresholds(shown)["70%"] is None
 
 
+@pytest.mark.slow
 def test_the_single_query_check_needs_energetic_tracks(base):
     _, table = requests_and_tracks()
     calm = table[table["mood"] == "calm"]
@@ -132,6 +134,7 @@ def test_fusion_prefers_tracks_that_both_rankings_have():
     assert list(fuse(first, second)["q"]) == ["b", "a", "d", "c"]
 
 
+@pytest.mark.slow
 def test_the_evaluator_of_training_agrees_with_the_notebook(base):
     requests, table = requests_and_tracks(60)
     metrics = evaluator.RequestEvaluator(table, requests)(base)
@@ -140,6 +143,7 @@ def test_the_evaluator_of_training_agrees_with_the_notebook(base):
     assert len(few.tracks) == 50 and 0 < len(few.requests) <= 50
 
 
+@pytest.mark.slow
 def test_tables_of_moods_and_worst_answers(base):
     requests, table = requests_and_tracks(200)
     ranking = measures.rank_by_similarity(encoder.encode(base, table, requests), table, requests)
@@ -188,6 +192,7 @@ def test_the_users_benchmark_is_read_and_its_mistakes_are_named(tmp_path):
         benchmarks.own(str(tmp_path / "none.csv"), table)
 
 
+@pytest.mark.slow
 def test_musiccaps_is_scored_if_it_is_available(base, shared):
     assert benchmarks.musiccaps("") is None
     with pytest.raises(errors.WorkbookError, match="there is no file"):

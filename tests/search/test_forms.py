@@ -33,6 +33,7 @@ def test_sentence_transformers_alone_opens_a_form(small_run, reference):
     assert np.abs(model.encode(TEXTS) - reference).max() < 1e-5
 
 
+@pytest.mark.slow
 def test_a_prompt_and_a_cut_dimension_survive_the_export(tmp_path):
     model = encoder.load(base_models.find("all-MiniLM-L6-v2"))
     model.truncate_dim, model.prompts, model.default_prompt_name = 64, {"song": "a song: "}, "song"

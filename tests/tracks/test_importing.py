@@ -227,6 +227,7 @@ CELL = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @example([["", "0", "", "", "INF"]])  # pandas reads it as a number
 @given(st.lists(st.lists(CELL, min_size=5, max_size=5), min_size=1, max_size=8))
@@ -245,6 +246,7 @@ def test_any_table_of_text_is_read_or_rejected_with_reasons(tmp_path_factory, ro
     assert kept["energy"].dropna().between(0, 1).all() and not (kept["duration_ms"] <= 0).any()
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(st.lists(ANY_TEXT.filter(lambda t: t.strip()), min_size=1, max_size=6, unique_by=lambda t: " ".join(t.split())))
 def test_an_exported_table_imports_again(tmp_path_factory, titles):
