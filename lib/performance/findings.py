@@ -51,9 +51,9 @@ def headline(metrics: dict) -> str:
         )
     threshold = tuned["thresholds"]["70%"]
     lines.append(
-        "- No similarity is high enough for 70 % of the tracks above it to be relevant."
+        "- At no similarity are 70 % of the tracks above it relevant."
         if threshold is None
-        else f"- From a similarity of {threshold:.2f} on, 70 % of the tracks are relevant."
+        else f"- Of the tracks with a similarity of {threshold:.2f} or more, 70 % are relevant."
     )
     lines.append(f"- The space is {tuned['space']['verdict']} (uniformity {tuned['space']['uniformity']:.2f}).")
     return escape("\n".join(lines), quote=False)  # moods come from the user, and Markdown passes HTML on

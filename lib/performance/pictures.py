@@ -90,7 +90,7 @@ def single_query(checks: dict[str, dict | None]) -> Figure | None:
     axes.legend(loc="upper left", fontsize=9)
     total = max(check["tracks"] for check in checks.values())
     strong = ", ".join(f"{check['bands']['strong']} ({name})" for name, check in checks.items())
-    axes.set_title(f"Above 0.7 of {total} energetic tracks: {strong}")
+    axes.set_title(f"Strong matches (over 0.7) among {total} energetic tracks: {strong}")
     return figure
 
 

@@ -95,7 +95,7 @@ def export(run: Path, encoder: str, tracks: pd.DataFrame, requests: pd.DataFrame
             int8 = to_int8(onnx, folder / "onnx-int8")
         if encoder != "torch" and n_texts:
             texts = pd.concat([table.loc[table["split"] == "train", "text"] for table in (requests, tracks)])
-            # On a CPU int8 is three times as fast as torch, and far nearer to it than the static form will be.
+            # On a CPU int8 is faster than torch, and far nearer to it than the static form will be.
             teacher = int8 if model.device.type == "cpu" else model
             pupil = static.distil(teacher, texts.drop_duplicates().tolist(), n_texts, seed)
             pupil.save(str(folder / "static"))
