@@ -64,6 +64,6 @@ def test_every_form_is_compared_with_sentence_transformers(table):
 def test_the_service_is_compared_with_a_plain_server(table):
     assert "plain server" in table["8 clients: requests a second"][1]
     result, *_ = table["200 requests, 16 clients, a kernel killed every 150"]
-    pattern = r"\d+ × 200(?:, (\d+) × 503)?; (\d+) were on a kernel .+ \(1 of them\)"  # the kernel may have been idle
+    pattern = r"\d+ × 200(?:, (\d+) × 503)?; (\d+) were with a kernel .+ \(1 kernels\)"  # it may have been idle
     refused, lost = re.fullmatch(pattern, result).groups()
     assert int(refused or 0) == int(lost)
