@@ -77,4 +77,4 @@ def test_files_and_functions_are_short(file):
 def test_lib_is_thin():
     """lib stays a thin layer: a new line should replace an old one."""
     lines = {f: len(f.read_text(encoding="utf-8").splitlines()) for f in FILES if f.is_relative_to(ROOT / "lib")}
-    assert sum(lines.values()) <= 8000
+    assert sum(lines.values()) <= 8000  # the aim is 7000, not reached yet: lower this with each cut, never raise it
