@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from lib.core import paths
+from lib.serve import contract
 
 DEPLOY = paths.ROOT / "deploy"
 BIN = Path(sys.executable).parent
@@ -63,7 +64,7 @@ def audience() -> dict[str, str]:
 def envoy(audience) -> dict:
     """Envoy's settings for requests, in the tier on one machine."""
     template = jinja2.Template((DEPLOY / "scale/envoy.yaml.j2").read_text(), trim_blocks=True)
-    settings = yaml.safe_load(template.render(ports={}, replicas=0, home="", **audience))
+    settings = yaml.safe_load(template.render(ports={}, replicas=0, home="", failure=contract.failure, **audience))
     return settings["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
 
 

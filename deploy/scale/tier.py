@@ -33,7 +33,7 @@ from lib.core.paths import ROOT, resolve, shown
 from lib.core.processes import end_with_parent, only_one
 from lib.core.runs import folder
 from lib.search.integrity import check_run
-from lib.serve.contract import BODY_LIMIT
+from lib.serve.contract import BODY_LIMIT, failure
 
 HERE = Path(__file__).parent
 QUICK = "outputs/quick"  # the run to serve by default
@@ -76,7 +76,7 @@ def write(home: Path, first: int, replicas: int, encoder: str) -> None:
     settings = Environment(loader=FileSystemLoader(HERE), undefined=StrictUndefined, trim_blocks=True)
     values = {"root": ROOT, "home": home, "ports": ports(first), "replicas": replicas, "encoder": encoder}
     values |= {"issuer": ISSUER, "audience": AUDIENCE, "envoy": BIN / "envoy", "drain": DRAIN}
-    values |= {"path": PATH, "body_limit": BODY_LIMIT}
+    values |= {"path": PATH, "body_limit": BODY_LIMIT, "failure": failure}
     for name in TEMPLATES:
         (home / name).write_text(settings.get_template(f"{name}.j2").render(values))
 
