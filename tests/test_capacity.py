@@ -115,12 +115,12 @@ def test_an_encoder_batches_waiting_texts():
 
 
 def test_a_simulated_cache_has_the_hit_rate_of_the_formula():
-    table = simulate(Site(Service(**FREE), 1, 1), 300, 60, Traffic(10_000))
+    table = simulate(Site(Service(**FREE), 1, 1, ttl=60), 300, 60, Traffic(10_000))
     assert (table["source"] == "edge").mean() == pytest.approx(plan.hits(300, plan.shares(10_000, 1.0), 60), abs=0.02)
 
 
 def test_events_change_latencies_hit_rates_and_failures():
-    site = Site(Service(**FREE | {"text": 5.0}), 1, 1)
+    site = Site(Service(**FREE | {"text": 5.0}), 1, 1, ttl=60)
     slow, flush = Event(10, "slow", {"slowdown": 30.0}), Event(20, "flushed", {"expiry": {}})
     table = scenarios.timeline(simulate(site, 20, 30, Traffic(50), (slow, flush)))
     assert table.loc[20:22, "p99"].max() > 100 * table.loc[2:9, "p99"].max() and table.loc[20:22, "encoder"].max() > 0.5

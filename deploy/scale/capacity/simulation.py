@@ -45,7 +45,7 @@ class Site:
     workers: int  # processes of one thread each
     encoders: int
     cores: int | None = None  # that all processes share; None if each process has its own
-    ttl: float = 60.0  # seconds that caches keep an answer
+    ttl: float = 0.0  # seconds that caches keep an answer; needed where requests repeat
 
 
 class Traffic(NamedTuple):
