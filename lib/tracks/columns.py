@@ -9,7 +9,8 @@ COLUMNS = (
     *("id", "title", "artist", "album", "genre", "language"),
     *("mood", "mood2", "mood_weight", "mood_source", "mood_confidence", "description", "tags"),
     *FEATURES,
-    *("tempo", "loudness", "key", "mode", "duration_ms", "explicit", "popularity", "release_date", "text", "split"),
+    *("tempo", "loudness", "key", "mode", "duration_ms", "explicit", "popularity", "plays", "release_date"),
+    *("song", "text", "split"),
 )
 KEYS = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
 HELD_OUT = 20_000  # most tracks in dev and in test: enough to measure with, and a request judges every one
@@ -20,12 +21,16 @@ _DECADES = np.array(
 
 
 def finish(table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """Add text and split (10 % dev, 20 % test, at most `HELD_OUT` each, the rest train); put `COLUMNS` in order."""
-    order = rng.permutation(len(table))
-    dev, test = (min(HELD_OUT, max(1, len(table) // part)) for part in (10, 5))
-    split = np.full(len(table), "train", dtype=object)
+    """Add text and split (10 % dev, 20 % test, at most `HELD_OUT` songs each, the rest train); order the columns.
+
+    Versions of one song (the column `song`) are in one split: no test text is a version of a text to train on.
+    """
+    number, songs = pd.factorize(table["song"])
+    order = rng.permutation(len(songs))
+    dev, test = (min(HELD_OUT, max(1, len(songs) // part)) for part in (10, 5))
+    split = np.full(len(songs), "train", dtype=object)
     split[order[:dev]], split[order[dev : dev + test]] = "dev", "test"
-    table = table.assign(text=document(table), split=pd.Series(split, dtype="str"))
+    table = table.assign(text=document(table), split=pd.Series(split[number], dtype="str"))
     return table.reindex(columns=list(COLUMNS))
 
 

@@ -19,16 +19,23 @@ CONDITIONS = {
     "clean": lambda t: ~t["explicit"].astype(bool),
 }
 BY_MOOD = ["word", "a_word", "word2", "phrase", "activity", "time", "playlist", "listener"]  # slots that state a mood
+NAMES = (
+    "artist",
+    "album",
+    "title",
+)  # slots that name a track, for requests about tracks of which nothing else is known
 EXACT, SAME_MOOD, NEAR_MOOD = 3, 2, 1  # grades
 
 
 def generate(tracks: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
     """Word `n` requests: 70 % for training, 10 % dev, 20 % test, each about a track of its own split.
 
+    A track of which only names are known, as in many real catalogues, is asked for by artist, album or title.
+
     Returns:
         A row for each request: request_id, text, split, template; what it asks for ("" where it does not): mood, genre,
-        genre2, decade, instrument, wants; target (the track it is worded from); track_ids and grades (the relevant
-        tracks of its split, best first; for training only the target).
+        genre2, decade, instrument, artist, album, title, wants; target (the track it is worded from); track_ids and
+        grades (the relevant tracks of its split, best first; for training only the target).
     """
     rng = np.random.default_rng(seed + 1)
     parts = [
@@ -44,7 +51,8 @@ class Judge:
     """Grades of every track of a catalogue for a request, from 0 (not relevant) to 3.
 
     3: the mood, in a genre that the request names if it names any. 2: the mood in another genre. 1: a near mood, or the
-    mood as the track's second one, in a genre that the request names. A request without a mood: 3 for its genre.
+    mood as the track's second one, in a genre that the request names. A request without a mood: 3 for its genre, or
+    for the artist, the album and the title that it names.
     A track loses one grade for each of the request's decade, instrument (in its text or tags) and condition that it
     does not meet. The track that the request is worded from always has grade 3.
     """
@@ -52,7 +60,7 @@ class Judge:
     def __init__(self, tracks: pd.DataFrame):
         self.ids, self.decade = tracks["id"].to_numpy(), decades(tracks["release_date"])
         self.meets = {name: condition(tracks).to_numpy(dtype=bool) for name, condition in CONDITIONS.items()}
-        columns = {name: tracks[name].to_numpy(dtype=object) for name in ("mood", "mood2", "genre")}
+        columns = {name: tracks[name].to_numpy(dtype=object) for name in ("mood", "mood2", "genre", *NAMES)}
         self.has = cache(lambda column, value: columns[column] == value)
         words = (tracks["text"] + " " + tracks["tags"]).str.casefold()
         self.plays = cache(lambda name: words.str.contains(name.casefold(), regex=False).to_numpy(dtype=bool))
@@ -71,6 +79,8 @@ class Judge:
             grades[same & in_genre] = EXACT
         elif genres:
             grades[in_genre] = EXACT
+        elif names := [self.has(name, getattr(request, name)) for name in NAMES if getattr(request, name)]:
+            grades[np.all(names, axis=0)] = EXACT
         if request.decade:
             grades -= self.decade != request.decade
         if request.instrument:
@@ -91,11 +101,15 @@ def _of_split(tracks: pd.DataFrame, split: str, n: int, rng: np.random.Generator
     groups, templates = zip(*((group, t) for group, some in TEMPLATES[split].items() for t in some), strict=True)
     needs = [slots_of(template) for template in templates]
     fits = np.stack([np.all([slots[name] != "" for name in need], axis=0) for need in needs], axis=1)
-    fallback = np.array(groups) == "fallback"
-    fits &= ~(fallback & fits[:, ~fallback].any(axis=1, keepdims=True))
+    by_name, fallback = (np.array(groups) == group for group in ("by_name", "fallback"))
+    fits &= ~(fallback & fits[:, ~fallback & ~by_name].any(axis=1, keepdims=True))
+    fits &= ~(by_name & fits[:, ~by_name].any(axis=1, keepdims=True))
     meets = {name: condition(about).to_numpy(dtype=bool) for name, condition in CONDITIONS.items()}
     fits &= np.stack([meets.get(group, np.full(n, True)) for group in groups], axis=1)
-    draws = (rng.random(fits.shape) * fits).argmax(axis=1)
+    chance = np.empty(fits.shape)
+    chance[:, ~by_name] = rng.random((n, (~by_name).sum()))
+    chance[:, by_name] = rng.spawn(1)[0].random((n, by_name.sum()))
+    draws = (chance * fits).argmax(axis=1)
 
     uses = pd.DataFrame([{slot: slot in need for slot in slots} for need in needs]).iloc[draws].reset_index(drop=True)
     text = np.empty(n, dtype=object)
@@ -106,6 +120,8 @@ def _of_split(tracks: pd.DataFrame, split: str, n: int, rng: np.random.Generator
     table["genre"] = np.where(uses["genre"] | uses["like"], slots["genre"], "")  # a named artist stands for a genre
     for name in ("genre2", "decade", "instrument"):
         table[name] = np.where(uses[name], slots[name], "")
+    for name in NAMES:
+        table[name] = np.where(uses[name] & by_name[draws], slots[name], "")
     table["wants"] = np.array([group if group in CONDITIONS else "" for group in groups], dtype=object)[draws]
     table["target"] = about["id"]
     table["track_ids"], table["grades"] = _judgements(table, tracks, split)
@@ -142,7 +158,7 @@ def _slots(about: pd.DataFrame, split: str, rng: np.random.Generator) -> dict[st
         "like": np.where(has_genre, like, ""),
         "instrument": np.where(has_genre & named, instrument, ""),
         "decade": decades(about["release_date"]),
-        "title": about["title"].to_numpy(dtype=object),
+        **{name: about[name].to_numpy(dtype=object) for name in NAMES},
         "tags": about["tags"].str.split(", ").str[:3].str.join(", ").to_numpy(dtype=object),
         "opening": about["description"].str.split().str[:8].str.join(" ").to_numpy(dtype=object),
     }

@@ -45,7 +45,7 @@ def generate(n: int, seed: int) -> pd.DataFrame:
     versions = PHRASES["versions"]
     shares = [1 - VERSIONS, *[VERSIONS / (len(versions) - 1)] * (len(versions) - 1)]
     table["title"] += rng.choice(np.array(versions), n, p=shares)
-    return finish(table, rng)
+    return finish(table.assign(plays=np.nan, song=table["id"]), rng)
 
 
 def like(real: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
