@@ -12,20 +12,23 @@ import pandera.pandas as pa
 import pyarrow.compute as pc
 import yaml
 from pandera.errors import SchemaErrors
-from pyarrow import array
+from pyarrow import array as pa_array
 
 from lib.core.errors import WorkbookError
 from lib.quality.drift import drift
 from lib.tracks.columns import COLUMNS, FEATURES, NUMBERS
 from lib.tracks.moods import SPLITS
+from lib.tracks.songs import groups, plain
 
 RULES = yaml.safe_load(Path(__file__).with_name("rules.yaml").read_text(encoding="utf-8"))
 FIRST = 10  # failing rows of each rule in quality.json; failing_rows.csv has all
 TODAY = str(date.today())
 DATE = r"(?:18|19|20)\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])"
-# UTF-8 that was read as Latin-1, the replacement character, control characters, entities and tags of HTML.
-DAMAGE = r"\ufffd|Ã[\x80-\xbf©¨¼¶¤ ]|â€|Â[\xa0-\xbf]|[\x00-\x08\x0b\x0c\x0e-\x1f]|&[a-z]{2,6};|&#\d+;|</?[a-z]+ ?/?>"
-VERSION = r" *(?:\(|\[|- )(?:.*\b(?:live|remaster(?:ed)?|acoustic|radio edit|demo|mono|stereo|version|edit|mix)\b).*$"
+# UTF-8 that was read as Latin-1, the replacement character, control characters, entities and tags of HTML (for RE2).
+DAMAGE = (
+    r"\x{fffd}|Ã[\x{80}-\x{bf}©¨¼¶¤ ]|â€|Â[\x{a0}-\x{bf}]|[\x00-\x08\x0b\x0c\x0e-\x1f]"
+    r"|&[a-z]{2,6};|&#\d+;|</?[a-z]+ ?/?>"
+)
 # Checks of a column: name in rules.yaml -> function of its argument and the values, True for each good value.
 CHECKS = {
     "filled": lambda _, s: s.str.strip() != "",
@@ -34,10 +37,9 @@ CHECKS = {
     "between": lambda ends, s: s.between(*ends),
     "one_of": lambda values, s: s.isin(values),
     "unique": lambda _, s: ~s.duplicated(),
-    "unique_plain": lambda _, s: s.duplicated() | ~_plain(s).duplicated(),
-    "min_words": lambda least, s: s.str.count(" ") >= least - 1,
-    "max_words": lambda most, s: s.str.count(" ") < most,
-    "undamaged": lambda _, s: ~s.str.contains(DAMAGE),
+    "min_words": lambda least, s: _words(s) >= least,
+    "max_words": lambda most, s: _words(s) <= most,
+    "undamaged": lambda _, s: ~_of(s, pc.match_substring_regex(pa_array(s), DAMAGE)),
     "calendar_day": lambda _, s: s.str.fullmatch(DATE) & pd.to_datetime(s, format="%Y-%m-%d", errors="coerce").notna(),
     "not_in_the_future": lambda _, s: ~s.str.fullmatch(DATE) | (s <= TODAY),
 }
@@ -69,9 +71,9 @@ def check(
     """
     absent = [name for name in COLUMNS if name not in tracks]
     tracks = tracks.assign(**{name: np.nan if name in NUMBERS else "" for name in absent}).reset_index(drop=True)
-    cases = pd.concat([_failing_values(tracks, limits), _repeated_songs(tracks)])
+    cases = pd.concat([_failing_values(tracks, limits), _repeats(tracks)])
     results, tables = [], []
-    for rule in (*RULES["columns"], RULES["tables"]["songs"]):
+    for rule in (*RULES["columns"], *(RULES["tables"][key] for key in ("songs", "texts"))):
         failing = cases[cases["rule"] == rule["rule"]]
         tables.append(failing.assign(severity=rule["severity"]))
         rows = failing.head(FIRST).drop(columns="rule").to_dict("records")
@@ -119,19 +121,28 @@ def _failing_values(tracks: pd.DataFrame, limits: Limits) -> pd.DataFrame:
     return pd.DataFrame({"rule": cases["check"], "row": row, "id": ids, "column": cases["column"], "value": value})
 
 
-def _repeated_songs(tracks: pd.DataFrame) -> pd.DataFrame:
-    """Return titles that an artist has twice, apart from case, punctuation and versions such as "(Live)"."""
-    title = tracks["title"].str.replace(VERSION, "", regex=True, case=False)
-    again = (tracks["artist"].fillna("") != "") & (_plain(tracks["artist"]) + "\t" + _plain(title)).duplicated()
-    rows = tracks.loc[again & (tracks["title"] != ""), ["id", "title"]]
-    name = RULES["tables"]["songs"]["rule"]
-    return pd.DataFrame({"rule": name, "row": rows.index, "id": rows["id"], "column": "title", "value": rows["title"]})
+def _repeats(tracks: pd.DataFrame) -> pd.DataFrame:
+    """Return the failing rows of the two rules on songs and texts that stand twice in other letters or versions."""
+    texts = {name: tracks[name].fillna("") for name in ("title", "artist", "description", "tags")}
+    song = groups(tracks.assign(**texts))
+    named = (texts["title"] != "") & (texts["artist"] != "")
+    near = tracks.loc[~named | song.duplicated(keep=False), "text"].fillna(
+        ""
+    )  # near texts are of one song: fewer to compare
+    near = near[plain(near).duplicated() & ~near.duplicated()]
+    rows = {"songs": tracks.index[named & song.duplicated()], "texts": near.index}
+    parts = [tracks.loc[rows[key], ["id"]].assign(key=key) for key in rows]
+    cases = pd.concat(parts).rename_axis("row").reset_index()
+    rules = cases.pop("key").map(RULES["tables"])
+    cases["rule"], cases["column"] = (rules.str[field] for field in ("rule", "column"))
+    values = [tracks.at[row, column] for row, column in zip(cases["row"], cases["column"], strict=True)]
+    return cases.assign(value=pd.Series(values, dtype="str").str[:80])
 
 
 def _of_tracks(tracks: pd.DataFrame, expected_moods: list[str], limits: Limits, reference) -> dict[str, list[dict]]:
     """Return the failing moods, columns and artists of each rule on the catalogue."""
     moods = tracks["mood"].value_counts()
-    empty = (tracks.isna() | (tracks == "")).mean().drop(["mood2", "language"])
+    empty = (tracks.isna() | (tracks == "")).mean().drop(["mood2", "language", "plays"])
     numbers = tracks[[*FEATURES, "tempo", "loudness", "duration_ms"]].dropna(axis=1, how="all")
     common = {c: values.value_counts(normalize=True).head(1) for c, values in numbers.items() if len(tracks) > 1}
     common = [(c, float(share.index[0]), float(share.iloc[0])) for c, share in common.items()]
@@ -158,7 +169,8 @@ def _of_splits(tracks: pd.DataFrame, requests: pd.DataFrame) -> dict[str, list[d
     split = tracks[tracks["id"].isin(relevant["track"].unique())].drop_duplicates("id").set_index("id")["split"]
     stray = relevant[relevant["track"].map(split) != relevant["split"]]
     texts = {name: tracks.loc[tracks["split"] == name, "text"] for name in ("train", "test")}
-    leaked = tracks.loc[texts["test"].index[texts["test"].isin(texts["train"])], ["id", "text"]]
+    trained = pc.is_in(pa_array(texts["test"]), pa_array(texts["train"])).to_numpy(zero_copy_only=False)
+    leaked = tracks.loc[texts["test"].index[trained], ["id", "text"]]
     return {
         "two_splits": [{"text": text} for text in splits[splits > 1].index],
         "splits": [{"split": split} for split in SPLITS if split not in set(requests["split"])],
@@ -179,9 +191,10 @@ def _result(rule: dict, rows: list[dict], limits: Limits) -> dict:
     return result | {"column": columns[0] if len(columns) == 1 else None}
 
 
-def _plain(texts: pd.Series) -> pd.Series:
-    """Drop case, accents, punctuation and double spaces: "Déjà-vu!" and "deja vu" become the same."""
-    plain = pc.utf8_lower(pc.utf8_normalize(array(texts.fillna("")), "NFKD"))
-    for pattern, replacement in ((r"\pM+", ""), ("&", " and "), (r"[^\pL\pN]+", " ")):
-        plain = pc.replace_substring_regex(plain, pattern, replacement)
-    return pd.Series(pc.utf8_trim_whitespace(plain).to_numpy(zero_copy_only=False), texts.index, dtype="str")
+def _words(texts: pd.Series) -> pd.Series:
+    return _of(texts, pc.count_substring(pa_array(texts), " ")) + 1
+
+
+def _of(texts: pd.Series, values) -> pd.Series:
+    """Return Arrow's values for texts as a series with the same index."""
+    return pd.Series(values.to_numpy(zero_copy_only=False), texts.index)
