@@ -1,0 +1,129 @@
+"""The encoding of a text file: its byte order mark, UTF-8, or the encoding in which its letters are the likeliest."""
+
+import codecs
+import math
+import re
+from collections import Counter
+from functools import cache
+from itertools import islice, pairwise
+from pathlib import Path
+
+import wordfreq
+import yaml
+
+from lib.core.errors import WorkbookError
+from lib.tracks.readers.source import CONVERT
+
+ENCODINGS = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig", "UTF-8 with a BOM"),
+    (codecs.BOM_UTF32_LE, "utf-32", "UTF-32"),
+    (codecs.BOM_UTF16_LE, "utf-16", "UTF-16"),
+    (codecs.BOM_UTF16_BE, "utf-16", "UTF-16"),
+)
+BLOCK = 1 << 20  # bytes
+UTF8 = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
+CONTROL = re.compile(rb"[\x00-\x08\x0e-\x19\x1c-\x1f]")
+NOT_ASCII = re.compile(rb"[^\r\n]*[\x80-\xff][^\r\n]*")
+SEPARATORS = re.compile(rb"[\x00-\x2f:;<=>?]+")  # no encoding has these bytes in a letter
+COMMON = "’‘“”–—…«»°·•´№€™®©¡¿„‚\xa0，、。「」『』《》【】！？（）：；～・ー―　々〇"  # symbols that titles have
+UNSEEN = -13.0  # the logarithm of the probability of letters that a language does not put together
+
+
+def find(file: Path) -> tuple[str, str]:
+    """Return Python's name of a text file's encoding, and its name for people.
+
+    Raises:
+        WorkbookError: the file is not text.
+    """
+    with file.open("rb") as opened:
+        head = opened.read(BLOCK)
+    for mark, codec, name in BOMS:
+        if head.startswith(mark):
+            return codec, name
+    if b"\0" in head and (codec := _utf16(head)):
+        return codec, "UTF-16 without a BOM"
+    if b"\0" in head or head.startswith(b"%PDF-") or len(CONTROL.findall(head)) > len(head) / 200:
+        raise WorkbookError(f"{file}: it is not a table (its bytes are not text). {CONVERT}.")
+    lines = _evidence(file)
+    text = b"\n".join(lines)
+    if not lines:
+        return "utf-8", "UTF-8"
+    valid = UTF8.findall(text)
+    broken = sum(len(part) for part in re.findall(rb"[\x80-\xff]+", UTF8.sub(b"", text)))
+    if len(valid) >= broken:
+        return "utf-8", "UTF-8"
+    return _likeliest(lines, b"\n" not in head and b"\r" in head)
+
+
+def _utf16(head: bytes) -> str:
+    """Return the byte order of UTF-16: the zeros of its ASCII letters are all on one side."""
+    zeros = [head[side::2].count(0) for side in (0, 1)]
+    if min(zeros) * 20 > max(zeros) or max(zeros) < len(head) / 100:
+        return ""
+    codec = "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
+    text = head[: len(head) // 2 * 2].decode(codec, "replace")
+    return codec if "\n" in text and text.count("\ufffd") < 2 and "\0" not in text else ""
+
+
+def _evidence(file: Path) -> list[bytes]:
+    """Return lines with bytes beyond ASCII, spread over the whole file (over 1 GB of it, where it is larger)."""
+    lines, step = [], max(1, file.stat().st_size >> 30) * BLOCK
+    each = max(40, 4_000_000_000 // max(1, file.stat().st_size))  # lines of a block: all of a small file
+    with file.open("rb") as opened:
+        for start in range(0, file.stat().st_size, step):
+            opened.seek(start)
+            block = opened.read(BLOCK)
+            if start and not block.isascii():
+                block = block[block.find(b"\n") + 1 :]  # a letter may be cut in two
+            if not block.isascii():
+                lines += [match[0] for match in islice(NOT_ASCII.finditer(block), each)]
+    return lines[:: max(1, len(lines) // 4000)]
+
+
+def _likeliest(lines: list[bytes], old_mac: bool) -> tuple[str, str]:
+    """Return the encoding in which the lines' words have the highest likelihood, each word in its likeliest language."""
+    words = Counter(word for line in lines for word in SEPARATORS.split(line) if not word.isascii())
+    words, scores = [word for word, _ in words.most_common(500)], {}
+    for codec, about in ENCODINGS.items():
+        texts = [f" {word.decode(codec, 'replace')} " for word in words]
+        prior = about["prior"] + 6 * (old_mac and codec == "mac_roman")
+        scores[codec] = prior + sum(max(_score(text, language) for language in about["languages"]) for text in texts)
+    best, second = sorted(scores, key=scores.get)[:-3:-1]
+    name = ENCODINGS[best]["name"] + ", by its letters"
+    unsure = scores[best] - scores[second] < 3 and any(w.decode(best) != w.decode(second, "replace") for w in words)
+    return best, name + (f"; it may be {ENCODINGS[second]['name']}" if unsure else "")
+
+
+def _score(text: str, language: str) -> float:
+    """Return the log-likelihood of the letters beyond ASCII, and of those beside them."""
+    pairs, letters = _model(language)
+    total = 0.0
+    for before, letter in pairwise(text):
+        if before <= "\x7f" and letter <= "\x7f":
+            continue
+        if letter > "\x7f" and not letter.isalpha():
+            total += -5 if letter in COMMON else UNSEEN
+        elif letter >= "\u2e80":
+            total += letters.get(letter, UNSEEN) - 3 * (before.isalpha() and before <= "\u024f")
+        elif before < "\u2e80":
+            a, b = (c.lower()[0] if c.isalpha() else " " for c in (before, letter))
+            total += pairs.get(a + b) or max(UNSEEN, letters.get(b, UNSEEN) - 4)
+            total -= 4 * (before.islower() and letter.isupper())
+    return total
+
+
+@cache
+def _model(language: str) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the log-probabilities of a letter after another one, and of a letter alone."""
+    pairs, firsts, letters = Counter(), Counter(), Counter()
+    for word, frequency in islice(wordfreq.get_frequency_dict(language, "small").items(), 10_000):
+        for a, b in zip(f" {word}", f"{word} ", strict=True):
+            pairs[a + b] += frequency**0.5
+            firsts[a] += frequency**0.5
+            letters[b] += frequency**0.5
+    total = letters.total()
+    return (
+        {pair: math.log(n / firsts[pair[0]]) for pair, n in pairs.items()},
+        {letter: math.log(n / total) for letter, n in letters.items()},
+    )
