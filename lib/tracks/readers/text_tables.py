@@ -1,0 +1,170 @@
+"""Tables in text: CSV, TSV and their like, row by row, so that one damaged row costs no other."""
+
+import codecs
+import csv
+import json
+import re
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lib.core.errors import WorkbookError
+from lib.tracks.readers import dialect as dialects
+from lib.tracks.readers import encodings
+from lib.tracks.readers.dialect import Dialect
+from lib.tracks.readers.source import Chunk, Source
+
+CHUNK = 50_000  # lines read together
+SAMPLE = 2000  # lines by which the form is recognised
+LONGEST = 1000  # lines of a row; a quote that opens more is a stray one
+BROKEN = re.compile("[\udc00-\udcff]")  # a byte that the encoding does not have
+
+csv.field_size_limit(1 << 30)
+codecs.register_error("keep", lambda e: ("".join(chr(0xDC00 + b) for b in e.object[e.start : e.end]), e.end))
+
+
+def read(file: Path, reading: dict[str, str]) -> Source:
+    """Open a text table.
+
+    Raises:
+        WorkbookError: it is not text, has no rows, or header and rows do not fit together.
+    """
+    if codec := reading.get("encoding"):
+        encoding = f"{codec}, as named in `reading`"
+        try:
+            codecs.lookup(codec)
+        except LookupError as error:
+            raise WorkbookError(f"reading: the encoding {codec!r} is unknown. Use one of Python's: cp1252.") from error
+    else:
+        codec, encoding = encodings.find(file)
+    with file.open(encoding=codec, errors="keep", newline="") as text:
+        lines = list(islice(text, SAMPLE))
+    if not "".join(lines).strip():
+        raise WorkbookError(f"{file}: it has only empty lines. Export or download it again.")
+    newline = "\n" if any(line.endswith("\n") for line in lines) else "\r"
+    with file.open(encoding=codec, errors="keep", newline=newline) as text:
+        lines = list(islice(text, SAMPLE))
+    dialect = dialects.find(lines, reading, file)
+
+    def chunks(columns: list[str] | None) -> Iterator[Chunk]:
+        wanted = [i for i, name in enumerate(dialect.columns) if columns is None or name in columns]
+        with file.open(encoding=codec, errors="keep", newline=newline) as text:
+            for numbers, rows, damaged in _blocks(text, dialect, encoding):
+                arrays = [pa.array([row[i] for row in rows], pa.string()) for i in wanted]
+                arrays = [pc.if_else(pc.equal(array, ""), None, array) for array in arrays]
+                table = pa.Table.from_arrays(arrays, [dialect.columns[i] for i in wanted])
+                yield Chunk(np.array(numbers, np.int64), table, damaged)
+
+    kind = "TSV" if dialect.separator == "\t" else "text" if dialect.separator == dialects.ONE_COLUMN else "CSV"
+    return Source(file, kind, {"encoding": encoding} | dialect.facts, dialect.columns, chunks)
+
+
+def _blocks(
+    text, dialect: Dialect, encoding: str
+) -> Iterator[tuple[list[int], list[list[str]], list[tuple[int, str]]]]:
+    """Read the lines in blocks; yield the rows' numbers, the rows, and the damaged rows with reasons."""
+    sum(1 for _ in islice(text, dialect.skip))
+    number, line_number, rest = 0, dialect.skip, []
+    while True:
+        block = list(islice(text, CHUNK))
+        lines, final = rest + block, len(block) < CHUNK
+        if dialect.escaped:
+            lines = [line.replace('\\"', '""') if '\\"' in line else line for line in lines]
+        broken = _broken(lines)
+        numbers, rows, damaged, done = [], [], [], 0
+        for row, start, end in _records(lines, dialect):
+            if end == len(lines) and not final:
+                break  # the next block may continue it
+            done = end
+            if not any(row):
+                continue
+            number += 1
+            where = next((i for i in range(start, end) if i in broken), None) if broken else None
+            if where is not None:
+                damaged.append((number, f"line {line_number + where + 1} {broken[where]} {encoding.split(',')[0]}"))
+            elif (fitted := _fitted(row, dialect)) is None:
+                names, shown = len(dialect.columns), lines[start].rstrip("\r\n")
+                damaged.append(
+                    (number, f"{len(row)} values, the header has {names}: {shown[:80]}{'…' * (len(shown) > 80)}")
+                )
+            else:
+                numbers.append(number)
+                rows.append(fitted)
+        yield numbers, rows, damaged
+        rest, line_number = lines[done:], line_number + done
+        if final:
+            return
+
+
+def _records(lines: list[str], dialect: Dialect) -> Iterator[tuple[list[str], int, int]]:
+    """Yield each row with its first line and the line after its last.
+
+    A field that begins with a stray quote swallows the lines up to the next quote. They are rows of their own where each
+    of them has the right number of values.
+    """
+    start = 0
+    while start < len(lines):
+        reader, base, end = dialects.parse(lines[start:], dialect.separator, dialect.quote), start, start
+        try:
+            for row in reader:
+                start, end = end, base + reader.line_num
+                if end - start > 1 and _swallows(lines[start:end], dialect):
+                    row, end = _unquoted(lines[start], dialect), start + 1
+                    yield row, start, end
+                    break
+                if dialect.quote and len(row) != dialect.width and dialect.quote in lines[start]:
+                    row = _better(row, lines[start:end], dialect)
+                yield row, start, end
+        except csv.Error:  # a carriage return inside a line
+            lines[end] = lines[end].replace("\r", " ")
+        start = end
+
+
+def _swallows(lines: list[str], dialect: Dialect) -> bool:
+    """Return True if the lines of one row are rows of their own."""
+    if len(lines) > LONGEST:
+        return True
+    width = dialect.width
+    if len(_unquoted(lines[0], dialect)) != width:
+        return False
+    quoted = (next(dialects.parse([line], dialect.separator, dialect.quote), []) for line in lines[1:20])
+    return all(
+        width in (len(row), len(_unquoted(line, dialect))) for row, line in zip(quoted, lines[1:20], strict=True)
+    )
+
+
+def _better(row: list[str], lines: list[str], dialect: Dialect) -> list[str]:
+    """Return the row as read without quotes where only so its width is right."""
+    unquoted = _unquoted(lines[0], dialect)
+    return unquoted if len(lines) == 1 and len(unquoted) == dialect.width else row
+
+
+def _unquoted(line: str, dialect: Dialect) -> list[str]:
+    return next(dialects.parse([line], dialect.separator, ""), [])
+
+
+def _fitted(row: list[str], dialect: Dialect) -> list[str | None] | None:
+    """Return the row with one value for each column, None if it cannot be."""
+    width = len(dialect.columns)
+    if dialect.ragged and len(row) >= width:
+        return [*row[: width - 1], json.dumps([value for value in row[width - 1 :] if value], ensure_ascii=False)]
+    if len(row) == width + dialect.extra:
+        return row
+    if dialect.short and len(row) < width:
+        return row + [None] * (width - len(row))
+    return None
+
+
+def _broken(lines: list[str]) -> dict[int, str]:
+    """Return the lines with bytes that the encoding does not have, each with a word on the first such byte."""
+    try:
+        "".join(lines).encode()
+        return {}
+    except UnicodeEncodeError:
+        found = ((i, BROKEN.search(line)) for i, line in enumerate(lines))
+        return {i: f"has the byte 0x{ord(match[0]) - 0xDC00:02x}, which is not" for i, match in found if match}
