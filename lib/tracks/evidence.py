@@ -1,0 +1,176 @@
+"""The first rows of a file as evidence: do a column's values fit one of ours, in which unit, with which separators?"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lib.core.errors import WorkbookError
+from lib.tracks import cells, lists, shapes
+from lib.tracks.cells import UNITS
+from lib.tracks.columns import FEATURES
+
+FITS = 0.9  # share of the values that must fit before a column is taken that nobody named
+NAMED_FITS = 0.5  # the same for a column that the user named
+WORDS = ("genre", "language", "mood", "mood2", "description", "tags")  # a column of numbers is none of these
+SCALES = {
+    **dict.fromkeys(FEATURES, "0 to 1 or 0 to 100"),
+    "popularity": "0 to 100 or 0 to 1",
+    "tempo": "20 to 400 beats per minute",
+    "loudness": "decibels, most of which are negative",
+    "key": "0 to 11 or names such as C# and Am",
+    "mode": "0 and 1, or minor and major",
+    "duration_ms": "durations of up to a day",
+    "plays": "counts",
+    "explicit": "true and false",
+    "release_date": "dates or years",
+}
+
+
+class Verdict(NamedTuple):
+    """A column of the file as one of ours."""
+
+    unit: str
+    separator: str
+    decimal: str
+    problem: str  # a warning why the column is not taken; "" if it fits
+
+
+class Evidence:
+    """The first rows of a file."""
+
+    def __init__(self, source_columns: list[str], sample: pd.DataFrame, file: Path):
+        """Keep the file's columns in order, and its first rows as texts; their index holds the numbers of the rows."""
+        self.source_columns, self.sample, self.file = source_columns, sample, file
+        self._texts: dict[str, pa.Array] = {}
+
+    def texts(self, name: str) -> pa.Array:
+        """Return a column's texts, null where they mean "not known".
+
+        Raises:
+            WorkbookError: the file has two columns of this name.
+        """
+        if self.source_columns.count(name) > 1:
+            places = [str(i) for i, other in enumerate(self.source_columns, 1) if other == name]
+            raise WorkbookError(
+                f"{self.file}: it has the column {name!r} {len(places)} times (columns {' and '.join(places)}). "
+                "Rename all but one of them in the file."
+            )
+        if name not in self._texts:
+            self._texts[name] = cells.present(cells.arrow(self.sample[name]))
+        return self._texts[name]
+
+    def judge(self, ours: str, name: str, unit: str, percent: bool, named: bool) -> Verdict:
+        """Judge a column as one of ours.
+
+        Args:
+            ours: our column.
+            name: the file's column.
+            unit: its unit; "" to find it.
+            percent: the file's other features are from 0 to 100.
+            named: the user named the column.
+
+        Raises:
+            WorkbookError: the file has two columns of this name; or the user named it and most values do not fit.
+        """
+        texts, separator, decimal = self.texts(name), "", "."
+        wrong = np.zeros(len(texts), dtype=bool)
+        if ours in cells.RANGES:
+            unit, decimal, wrong = self._best(ours, name, unit, percent)
+        elif ours in ("explicit", "release_date"):
+            read = cells.date if ours == "release_date" else cells.yes_or_no
+            wrong = cells.by_value(texts, lambda text: read(text) is None, pa.bool_()).fill_null(False)
+            wrong = wrong.to_numpy(zero_copy_only=False)
+        else:
+            separator = lists.separators(ours, texts.unique().drop_null().to_pylist())
+        share = 1 - wrong.sum() / max(1, _count(texts))
+        if named and share < NAMED_FITS:
+            raise WorkbookError(self._misfit(ours, name, int(np.argmax(wrong))))
+        problem = "" if named else self._problem(ours, name, share, decimal)
+        return Verdict(unit, separator, decimal, problem)
+
+    def unit(self, ours: str, name: str, percent: bool = False, decimal: str = ".") -> str:
+        """Return the unit of a column by its name, or else by its values; "" where ours has no unit."""
+        if ours not in UNITS:
+            return ""
+        if (unit := shapes.unit_of(name)) in UNITS[ours]:
+            return unit
+        texts = self.texts(name)
+        values, _ = cells.numbers(ours, texts, decimal)
+        values = values[values > 0]
+        if ours == "duration_ms":
+            if not len(values) or pc.sum(pc.match_substring(texts, ":")).as_py():
+                return "m:ss"
+            return "ms" if np.median(values) >= 10_000 else "s" if np.median(values) >= 20 else "min"
+        signs = pc.sum(pc.ends_with(texts, "%")).as_py()
+        fraction = len(values) and (values < 1).any()
+        if ours == "popularity":
+            return "0-1" if fraction and values.max() <= 1 and not signs else "0-100"
+        large = len(values) and np.quantile(values, 0.95) > 10  # 1 to 9 may be a scale of its own
+        if signs or (not (fraction and (values <= 1).mean() >= FITS) and (large or percent)):
+            return "0-100"
+        return "0-1"
+
+    def names_modes(self, name: str) -> bool:
+        """Return True if a column of keys says which are minor: "Am", "8A"."""
+        return any(cells.key(text)[1] is not None for text in self.texts(name).unique().drop_null().to_pylist())
+
+    def implausible(self, name: str, unit: str, decimal: str) -> list[str]:
+        """Return a warning if a column's durations are not those of songs."""
+        values = cells.read("duration_ms", self.texts(name), unit, decimal)[0] / 1000
+        middle = np.nanmedian(values) if np.isfinite(values).any() else 180
+        if 5 <= middle <= 7200:
+            return []
+        return [
+            f"duration_ms: the median of {name!r} is {middle:,.4g} seconds, if its unit is {unit}. "
+            f"If it is not, set it: units: {{duration_ms: {'s' if middle < 5 else 'ms'}}}."
+        ]
+
+    def _best(self, ours: str, name: str, unit: str, percent: bool) -> tuple[str, str, np.ndarray]:
+        """Return the unit and the decimal mark with which most values fit, and true where they still do not."""
+        best = None
+        for decimal in (".", ","):
+            scale = unit or self.unit(ours, name, percent, decimal)
+            wrong = cells.read(ours, self.texts(name), scale, decimal)[1]
+            if best is None or wrong.sum() < best[2].sum():
+                best = (scale, decimal, wrong)
+        return best
+
+    def _problem(self, ours: str, name: str, share: float, decimal: str) -> str:
+        """Return why a column that nobody named is not taken; "" if it is taken."""
+        texts = self.texts(name)
+        values, _ = cells.numbers("", texts, decimal)
+        values = values[np.isfinite(values)]
+        numeric = len(values) >= FITS * max(1, _count(texts))
+        span = f"{values.min():.4g} to {values.max():.4g}" if numeric else _examples(texts)
+        scale = f", units: {{{ours}: {' or '.join(UNITS[ours])}}}" if ours in UNITS else ""
+        use = f"To use it all the same, name it: columns: {{{ours}: {name}}}{scale}."
+        if ours in WORDS and numeric:
+            return f"{ours}: {name!r} holds numbers ({span}), so ours is empty. {use}"
+        times = pc.mean(pc.match_substring_regex(texts, r"\d:\d\d")).as_py() or 0
+        if ours == "release_date" and times > 0.5 and "date" in shapes.plain(name)[-4:]:
+            return f"release_date: {name!r} holds times of a day ({span}), as plays have, so ours is empty. {use}"
+        positive = ours == "loudness" and (values < 0).mean() <= 0.5
+        if ours not in SCALES or (share >= FITS and not positive):
+            return ""
+        return f"{ours}: the values of {name!r} ({span}) do not fit {SCALES[ours]}, so ours is empty. {use}"
+
+    def _misfit(self, ours: str, name: str, place: int) -> str:
+        """Return the message for a column that the user named, and whose values do not fit."""
+        value, row = self.texts(name)[place].as_py(), self.sample.index[place]
+        choice = f"set its unit in `units` (one of {', '.join(UNITS[ours])})" if ours in UNITS else "name another"
+        return (
+            f"{self.file}: columns: {ours}: most values of {name!r} do not fit {SCALES[ours]}. The first is {value!r} "
+            f'in row {row}. Convert the column, {choice}, or leave ours empty: columns: {{{ours}: ""}}.'
+        )
+
+
+def _count(texts: pa.Array) -> int:
+    return len(texts) - texts.null_count
+
+
+def _examples(texts: pa.Array) -> str:
+    return ", ".join(repr(text[:30]) for text in texts.unique().drop_null()[:3].to_pylist())
