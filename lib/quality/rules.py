@@ -131,10 +131,9 @@ def _repeats(tracks: pd.DataFrame) -> pd.DataFrame:
     )  # near texts are of one song: fewer to compare
     near = near[plain(near).duplicated() & ~near.duplicated()]
     rows = {"songs": tracks.index[named & song.duplicated()], "texts": near.index}
-    parts = [tracks.loc[rows[key], ["id"]].assign(key=key) for key in rows]
+    rules = {key: {field: RULES["tables"][key][field] for field in ("rule", "column")} for key in rows}
+    parts = [tracks.loc[rows[key], ["id"]].assign(**rules[key]) for key in rows]
     cases = pd.concat(parts).rename_axis("row").reset_index()
-    rules = cases.pop("key").map(RULES["tables"])
-    cases["rule"], cases["column"] = (rules.str[field] for field in ("rule", "column"))
     values = [tracks.at[row, column] for row, column in zip(cases["row"], cases["column"], strict=True)]
     return cases.assign(value=pd.Series(values, dtype="str").str[:80])
 
