@@ -20,9 +20,9 @@ import papermill
 import psutil
 import pytest
 
-from lib.core import base_models, paths
+from lib.core import base_models, pages, paths
 from lib.core.errors import WorkbookError
-from lib.playground import answers, base, pictures
+from lib.playground import answers, pictures
 from lib.playground import page as playground
 from lib.search import recommender
 from lib.workbook import cli, voila
@@ -337,10 +337,10 @@ def test_markup_escapes_names():
     why = {"words": [{"word": bad, "share": 0.5}], "moods": [{"mood": bad, "similarity": 0.5}]}
     answer = answers.Answer(bad, np.zeros(2), [track], np.zeros((2, 2)), [""], None)
     for markup in (
-        pictures.render("song.html", rank=1, track=track, move="", why=why),
+        pages.render("playground/song.html", rank=1, track=track, move="", why=why),
         pictures.plane({"tuned": answer}, ["calm"], np.zeros((1, 2))),
-        pictures.render("curl.html", data=bad),
-        pictures.render("message.html", error=bad),
+        pages.render("playground/curl.html", data=bad),
+        pages.render("playground/message.html", error=bad),
     ):
         assert "<script" not in markup and "&lt;script" in markup
 
@@ -362,11 +362,11 @@ def test_the_backdrop_is_a_sample(small_run, monkeypatch):
 def test_the_base_is_embedded_again_only_if_it_changed(small_run, tmp_path):
     tracks = pd.read_feather(small_run / "index/tracks.feather").head(30)
     folder = tmp_path / "base"
-    first = base.untuned(folder, "all-MiniLM-L6-v2", tracks)
+    first = playground.untuned(tmp_path, "all-MiniLM-L6-v2", tracks)
     written = (folder / "index/vectors.npy").stat().st_mtime_ns
-    base.untuned(folder, "all-MiniLM-L6-v2", tracks)
+    playground.untuned(tmp_path, "all-MiniLM-L6-v2", tracks)
     assert (folder / "index/vectors.npy").stat().st_mtime_ns == written
-    second = base.untuned(folder, str(small_run), tracks)
+    second = playground.untuned(tmp_path, str(small_run), tracks)
     assert first.fingerprints["model"] != second.fingerprints["model"]
-    assert len(base.untuned(folder, str(small_run), tracks.head(20)).tracks) == 20
+    assert len(playground.untuned(tmp_path, str(small_run), tracks.head(20)).tracks) == 20
     assert (folder / "model").resolve() == base_models.find(str(small_run))

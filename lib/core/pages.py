@@ -1,4 +1,4 @@
-"""HTML pages of a run: templates, and tables."""
+"""Templates of lib, HTML pages of a run, and tables."""
 
 from pathlib import Path
 
@@ -9,13 +9,19 @@ from markupsafe import Markup
 from lib.core.files import atomic
 from lib.core.paths import ROOT
 
-_pages = Environment(loader=FileSystemLoader(ROOT / "lib"), autoescape=select_autoescape(["html.j2"]), trim_blocks=True)
+ESCAPED = select_autoescape(["html.j2", "svg.j2"])
+TEMPLATES = Environment(loader=FileSystemLoader(ROOT / "lib"), autoescape=ESCAPED, trim_blocks=True)
+
+
+def render(template: str, **values) -> str:
+    """Return the text of a template of lib, such as "playground/song.html". HTML and SVG escape all values."""
+    return TEMPLATES.get_template(f"{template}.j2").render(values)
 
 
 def page(path: Path, template: str, **values) -> None:
     """Write a page atomically from a template of lib, such as "workbook/report"."""
     with atomic(path) as temporary:
-        temporary.write_text(_pages.get_template(f"{template}.html.j2").render(**values), encoding="utf-8")
+        temporary.write_text(render(f"{template}.html", **values), encoding="utf-8")
 
 
 def table(values: pd.DataFrame) -> Markup:

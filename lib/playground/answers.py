@@ -1,7 +1,6 @@
 """An encoder's answers to the page's requests, and their places on the valence–arousal plane."""
 
-import json
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import softmax
@@ -19,25 +18,15 @@ class Refusal(Exception):
     """A request that the contract refuses. The message gives the reason."""
 
 
-@dataclass(frozen=True)
-class Answer:
-    """An answer to one request.
+class Answer(NamedTuple):
+    """An answer to one request."""
 
-    Attributes:
-        text: the request's text.
-        query: its unit vector after likes and dislikes, (d,).
-        tracks: the tracks as the API returns them, best first.
-        places: valence and arousal of the query, then of the tracks, (1 + tracks, 2).
-        moves: each track's move since the previous answer to the same text.
-        origin: the query's place in that previous answer, (2,); None if the text is new.
-    """
-
-    text: str
-    query: np.ndarray
-    tracks: list[dict]
-    places: np.ndarray
-    moves: list[str]
-    origin: np.ndarray | None
+    text: str  # the request's
+    query: np.ndarray  # the text's unit vector after likes and dislikes, (d,)
+    tracks: list[dict]  # as the API returns them, best first
+    places: np.ndarray  # valence and arousal of the query, then of the tracks, (1 + tracks, 2)
+    moves: list[str]  # each track's move since the previous answer to the same text
+    origin: np.ndarray | None  # the query's place in that previous answer, (2,); None if the text is new
 
 
 def ask(recommender: Recommender, body: dict, previous: Answer | None = None) -> Answer:
@@ -46,20 +35,21 @@ def ask(recommender: Recommender, body: dict, previous: Answer | None = None) ->
     Raises:
         Refusal: the contract refuses the request.
     """
-    request = contract.parse(json.dumps(body))
+    request = contract.parse(body)
     if isinstance(request, contract.Answer):
-        raise Refusal(json.loads(request.body)["error"]["message"])
+        raise Refusal(request.content.error.message)
     vector = recommender.encode([request.text])[0]
-    response = json.loads(contract.answer(recommender, request, vector).body)
-    if "error" in response:
-        raise Refusal(response["error"]["message"])
-    ids = [track["id"] for track in response["tracks"]]
+    response = contract.answer(recommender, request, vector).content
+    if isinstance(response, contract.ErrorResponse):
+        raise Refusal(response.error.message)
+    tracks = response.model_dump()["tracks"]
+    ids = [track["id"] for track in tracks]
     query = recommender.query(request.text, request.liked, request.disliked, vector)
     where = places(recommender, np.vstack([query, recommender.vectors[recommender.rows(ids)]]))
     moved, origin = [""] * len(ids), None
     if previous and previous.text == request.text:
         moved, origin = moves([track["id"] for track in previous.tracks], ids), previous.places[0]
-    return Answer(request.text, query, response["tracks"], where, moved, origin)
+    return Answer(request.text, query, tracks, where, moved, origin)
 
 
 def moves(before: list[str], after: list[str]) -> list[str]:
@@ -70,21 +60,17 @@ def moves(before: list[str], after: list[str]) -> list[str]:
 
 
 def places(recommender: Recommender, vectors: np.ndarray) -> np.ndarray:
-    """Return the place of each song or query: the mean of the moods' points, weighted by its similarity to the moods.
+    """Return the valence and arousal, -1 to 1, of songs or queries: the mean of the moods' points.
 
-    The weights are the softmax of the cosines between the vector and the mean vector of each mood's songs.
-
-    Args:
-        vectors: unit vectors, (n, d).
-
-    Returns:
-        (n, 2), valence and arousal from -1 to 1. NaN if none of the catalogue's moods is on the plane.
+    A mood's weight is the softmax of the cosine between the vector and the mean vector of the mood's songs.
+    (n, d) unit vectors -> (n, 2); NaN if none of the catalogue's moods is on the plane.
     """
-    known = [i for i, mood in enumerate(recommender.moods) if mood in MOODS]
+    known = [mood for mood in recommender.moods if mood in MOODS]
     if not known:
         return np.full((len(vectors), 2), np.nan)
-    weights = softmax(vectors @ recommender.centres[known].T / TEMPERATURE, axis=1)
-    return weights @ [(MOODS[recommender.moods[i]].valence, MOODS[recommender.moods[i]].arousal) for i in known]
+    centres = recommender.centres[np.isin(recommender.moods, known)]
+    weights = softmax(vectors @ centres.T / TEMPERATURE, axis=1)
+    return weights @ [(MOODS[mood].valence, MOODS[mood].arousal) for mood in known]
 
 
 def backdrop(recommender: Recommender) -> np.ndarray:

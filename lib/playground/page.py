@@ -14,11 +14,15 @@ from IPython import get_ipython
 from IPython.display import SVG, display
 from threadpoolctl import threadpool_limits
 
+from lib.core.base_models import find
 from lib.core.errors import WorkbookError
+from lib.core.files import point, read_json
+from lib.core.pages import render
 from lib.playground.answers import Answer, Refusal, ask, backdrop
-from lib.playground.base import base_of, untuned
-from lib.playground.pictures import plane, render
+from lib.playground.pictures import plane
+from lib.search.indexing import build_index
 from lib.search.recommender import DIVERSITY, Recommender, open_run
+from lib.serve.contract import DEFAULT_TOP_K
 
 EXAMPLES = yaml.safe_load(Path(__file__).with_name("examples.yaml").read_text(encoding="utf-8"))
 STYLE = Path(__file__).with_name("playground.css").read_text(encoding="utf-8")
@@ -60,12 +64,12 @@ class SongList(ui.VBox):
         tracks = answer.tracks if answer else []
         for i, row in enumerate(self.rows):
             row.layout.display = "flex" if i < len(tracks) else "none"
-            if i < len(tracks):
-                text, buttons = row.children
-                why = reasons[i] if reasons else None
-                text.value = render("song.html", rank=i + 1, track=tracks[i], move=answer.moves[i], why=why)
-                for button, word in zip(buttons.children, ("More", "Less"), strict=True):
-                    button.tooltip = f"{word} like {tracks[i]['title']}"
+        for i, track in enumerate(tracks):
+            text, buttons = self.rows[i].children
+            why = reasons and reasons[i]
+            text.value = render("playground/song.html", rank=i + 1, track=track, move=answer.moves[i], why=why)
+            for button, word in zip(buttons.children, ("More", "Less"), strict=True):
+                button.tooltip = f"{word} like {track['title']}"
         self.tracks, self.changed = tracks, time.monotonic()  # at the end: the kernel handles the second click next
 
 
@@ -85,7 +89,7 @@ class Playground(ui.VBox):
         self.text = ui.Text(text, description="I feel like", continuous_update=False)
         self.find = ui.Button(description="Find songs", icon="search", button_style="primary")
         # Number fields, because ipywidgets' sliders have no name for screen readers.
-        self.top_k = ui.BoundedIntText(5, min=1, max=MOST, description="How many")
+        self.top_k = ui.BoundedIntText(DEFAULT_TOP_K, min=1, max=MOST, description="How many")
         self.diversity = ui.BoundedFloatText(DIVERSITY, max=1, step=0.05, description="Variety", tooltip=VARIETY)
         # "any" has the value "", because ipywidgets may select no option if a value is None.
         self.mood = ui.Dropdown(options=[("any", ""), *((m, m) for m in tuned.moods)], description="Mood")
@@ -145,7 +149,7 @@ class Playground(ui.VBox):
             self.progress.clear_output()
         if error:
             self.compare.value = False
-            self.message.value = render("message.html", error=error)
+            self.message.value = render("playground/message.html", error=error)
         else:
             self._update()
 
@@ -155,18 +159,17 @@ class Playground(ui.VBox):
         names = [name for name in self.recommenders if name == "tuned" or self.compare.value]
         try:
             self.answers = {name: ask(self.recommenders[name], body, self.answers.get(name)) for name in names}
-        except Refusal as error:
-            self.answers, message = {}, {"error": error}
-        else:
             ms = round(1000 * (time.perf_counter() - started))
             message = {"moves": self.answers["tuned"].moves, "top_k": body["top_k"], "ms": ms}
+        except Refusal as error:
+            self.answers, message = {}, {"error": error}
         for name, songs in self.lists.items():
             songs.show(self.answers.get(name))
         self.chips.children = [self._chip(i, kind, title) for i, (kind, title) in self.ratings.items()]
-        self.message.value = render("message.html", **message)
+        self.message.value = render("playground/message.html", **message)
         self.map.value = plane(self.answers, self.recommenders["tuned"].moods, self.dots) if self.answers else ""
         data = shlex.quote(json.dumps(body | {"explain": True}, ensure_ascii=False))
-        self.command.value = render("curl.html", data=data) if self.answers else ""
+        self.command.value = render("playground/curl.html", data=data) if self.answers else ""
         for name, answer in self.answers.items():
             if ids := [track["id"] for track in answer.tracks]:
                 self.lists[name].show(answer, self.recommenders[name].explain(answer.query, ids))
@@ -189,7 +192,7 @@ def page(run: Path, base_model: str, text: str) -> Playground | ui.HTML | SVG:
     """Return the page. If no user can click, show the songs for `text` as a table and return their map.
 
     Args:
-        base_model: the encoder to compare with; "" for the encoder that the run was tuned from.
+        base_model: the encoder to compare with, as for `untuned`.
     """
     if not live():
         return picture(open_run(run), text)
@@ -197,8 +200,34 @@ def page(run: Path, base_model: str, text: str) -> Playground | ui.HTML | SVG:
     try:
         tuned = open_run(run)
     except WorkbookError as error:
-        return ui.HTML(render("message.html", error=error))
-    return Playground(tuned, lambda: untuned(run / "base", base_model or base_of(run), tuned.tracks), text)
+        return ui.HTML(render("playground/message.html", error=error))
+    return Playground(tuned, lambda: untuned(run, base_model, tuned.tracks), text)
+
+
+def untuned(run: Path, base_model: str, tracks: pd.DataFrame) -> Recommender:
+    """Return a recommender with the base encoder. Embed the tracks only if the folder base/ has no index of them yet.
+
+    Args:
+        base_model: the encoder; "" for the encoder that the run was tuned from, or for MiniLM without a run.json.
+
+    Raises:
+        WorkbookError: the base encoder was not found, or the folder cannot be written.
+    """
+    folder, record = run / "base", run / "run.json"
+    if not base_model:
+        base_model = read_json(record)["parameters"]["base_model"] if record.exists() else "all-MiniLM-L6-v2"
+    model = find(base_model)
+    if not (folder / "model").exists() or not (folder / "model").samefile(model):  # a container's is read-only
+        folder.mkdir(exist_ok=True)
+        point(folder / "model", model)
+    try:
+        recommender = open_run(folder)
+        if recommender.tracks.equals(tracks):
+            return recommender
+    except WorkbookError:
+        pass  # the folder has no index yet, or another encoder's
+    build_index(folder, tracks, progress=True)
+    return open_run(folder)
 
 
 def picture(recommender: Recommender, text: str) -> SVG:

@@ -1,32 +1,13 @@
-"""The page's markup, from the templates beside this file, and the valence–arousal plane as SVG."""
-
-from pathlib import Path
+"""The valence–arousal plane as SVG."""
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader
 
+from lib.core.pages import render
 from lib.core.style import BASE, TUNED
 from lib.playground.answers import Answer
 from lib.tracks.moods import MOODS
 
 SIZE, EDGE = 440, 1.12  # width and height of the plane in pixels; valence or arousal at its border
-
-
-def pixels(points: np.ndarray) -> list[list[float]]:
-    """Convert places to pixels inside the picture. (n, 2) -> n pairs x, y."""
-    points = np.clip(points, -1.05, 1.05) * (1, -1)
-    return ((points + EDGE) / (2 * EDGE) * SIZE).round(1).tolist()
-
-
-TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
-)
-TEMPLATES.filters["pixels"] = pixels
-
-
-def render(template: str, **values) -> str:
-    """Return the markup of a template, such as "song.html". The template escapes all values."""
-    return TEMPLATES.get_template(f"{template}.j2").render(values)
 
 
 def plane(answers: dict[str, Answer], moods: list[str], dots: np.ndarray) -> str:
@@ -39,5 +20,11 @@ def plane(answers: dict[str, Answer], moods: list[str], dots: np.ndarray) -> str
         dots: (n, 2), places of tracks for the backdrop.
     """
     known = {mood: np.array([[MOODS[mood].valence, MOODS[mood].arousal]]) for mood in moods if mood in MOODS}
-    colors = {"tuned": TUNED, "base": BASE}
-    return render("plane.svg", size=SIZE, moods=known, dots=dots, answers=answers, colors=colors)
+    values = {"size": SIZE, "pixels": pixels, "colors": {"tuned": TUNED, "base": BASE}}
+    return render("playground/plane.svg", moods=known, dots=dots, answers=answers, **values)
+
+
+def pixels(points: np.ndarray) -> list[list[float]]:
+    """Convert places to pixels inside the picture. (n, 2) -> n pairs x, y."""
+    points = np.clip(points, -1.05, 1.05) * (1, -1)
+    return ((points + EDGE) / (2 * EDGE) * SIZE).round(1).tolist()
