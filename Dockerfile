@@ -62,7 +62,7 @@ COPY --from=run /app/baked baked
 COPY . .
 # The build checks the run once, so a start need not. It also compiles the service's modules, because the root of a
 # container may be read-only: that saves eight seconds of each start.
-RUN env -u PYTHONDONTWRITEBYTECODE python -c "import lib.serve.gateway, lib.serve.worker, lib.workbook.runner" \
+RUN env -u PYTHONDONTWRITEBYTECODE python -c "import lib.search.recommender, lib.serve.gateway, lib.workbook.runner" \
     && env -u PYTHONDONTWRITEBYTECODE python -m lib.workbook promote baked \
     && chown -hR 10001:10001 outputs \
     && find . -mindepth 1 -maxdepth 1 ! -name .venv ! -name baked ! -name outputs -exec chmod -R a+rX {} +

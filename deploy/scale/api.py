@@ -31,7 +31,7 @@ from tritonclient.utils import InferenceServerException
 from deploy.scale import registry
 from deploy.scale.cache import TTL, Cache, Full
 from lib.search.recommender import Recommender, open_run
-from lib.serve import contract, openapi
+from lib.serve import contract
 
 DEADLINE = 1.0  # seconds for Triton's answer
 LOOK = 1.0  # seconds between two looks at the registry
@@ -269,7 +269,7 @@ async def ready(request: Request) -> Response:
 async def document(request: Request) -> Response:
     """The contract."""
     served = request.app.state.tier.served
-    return send(openapi.answer(served.songs.moods)) if served else unavailable("The service is starting.")
+    return send(contract.openapi(served.songs.moods)) if served else unavailable("The service is starting.")
 
 
 @app.get("/metrics")

@@ -1,24 +1,34 @@
 """A kernel's own process: it runs the cells that the gateway sends, and returns what they print."""
 
 import asyncio
-import io
 import json
 import os
 import signal
 import socket
 import threading
 import traceback
-from contextlib import redirect_stderr, redirect_stdout
 from multiprocessing import parent_process
 from pathlib import Path
 from types import CodeType
+from typing import NamedTuple
 
 from ipykernel.inprocess.ipkernel import InProcessKernel
+from IPython.utils.capture import capture_output
 from tqdm import tqdm
 
 from lib.core.paths import ROOT
 
 LIMIT = 2**30  # bytes of a batch of requests, or of its answers
+
+
+class Reply(NamedTuple):
+    """The answer of an address's cells to one request. The status is 500 if a cell failed."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+    printed: str  # the cells' other output
+    error: str  # the failure of a cell, "" without one
 
 
 def serve(connection: socket.socket) -> None:
@@ -61,7 +71,7 @@ class Notebook:
         """Run the start-up cells and compile the others. -> the error, "" if there is none."""
         try:
             for source in startup:
-                with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+                with capture_output(display=False):
                     code = self.shell.transform_cell(source)
                     result = await self.shell.run_cell_async(source, silent=True, transformed_cell=code)
                 result.raise_error()
@@ -71,27 +81,32 @@ class Notebook:
             return f"{type(error).__name__}: {error}"
         return ""
 
-    def answer(self, address: str, requests: list[str]) -> list[tuple[str, str, str, str]]:
-        """Run the cells of an address for each request. -> body, response info, other output, error of each.
+    def answer(self, address: str, requests: list[str]) -> list[Reply]:
+        """Run the cells of an address for each request.
 
         The cells find a request (JSON) in REQUEST. If there are several, the Together cell runs first and finds them in
         REQUESTS. The answer is the last line of output that is a JSON object: a stray print must not reach the client.
         """
         cells, names = self.endpoints[address], self.shell.user_ns
-        answers, other = [], ""
+        replies, printed = [], ""
         if "Together" in cells and len(requests) > 1:
             names["REQUESTS"] = requests
-            other = "".join(self._run(cells["Together"]))  # an error, too: the answers do not depend on this cell
+            printed = "".join(self._run(cells["Together"]))  # an error, too: the answers do not depend on this cell
         for request in requests:
-            names["REQUEST"], info = request, ""
+            names["REQUEST"], head = request, {}
             body, more, error = self._output(cells[""])
-            other += more
+            printed += more
             if "ResponseInfo" in cells and not error:
                 info, more, error = self._output(cells["ResponseInfo"])
-                other += more
-            answers.append((body, info, other, error))
-            other = ""
-        return answers
+                printed += more
+                try:
+                    head = json.loads(info or "{}")
+                except ValueError:
+                    error = "the ResponseInfo cell printed no JSON object"
+            status = 500 if error else head.get("status", 200)
+            replies.append(Reply(status, head.get("headers", {}), body, printed, error))
+            printed = ""
+        return replies
 
     def _compile(self, source: str) -> CodeType:
         """Compile a cell with its magics. It cannot `await`, and its last expression is not shown."""
@@ -108,11 +123,11 @@ class Notebook:
 
     def _run(self, code: CodeType) -> tuple[str, str, str]:
         """Run a cell. -> its output on stdout, its output on stderr, its error."""
-        out, err, failure = io.StringIO(), io.StringIO(), ""
-        try:
-            with redirect_stdout(out), redirect_stderr(err):
+        failure = ""
+        with capture_output(display=False) as output:
+            try:
                 exec(code, self.shell.user_ns)
-        except (Exception, SystemExit) as error:
-            at = [f"{Path(f.filename).name} line {f.lineno}" for f in traceback.extract_tb(error.__traceback__)[-1:]]
-            failure = f"{type(error).__name__} at {' '.join(at)}: {error}"
-        return out.getvalue(), err.getvalue(), failure
+            except (Exception, SystemExit) as error:
+                last = traceback.extract_tb(error.__traceback__)[-1]
+                failure = f"{type(error).__name__} at {Path(last.filename).name} line {last.lineno}: {error}"
+        return output.stdout, output.stderr, failure

@@ -1,17 +1,24 @@
-"""The contract of POST /recommend: valid requests and their answers. This module does not depend on Jupyter or HTTP."""
+"""The service's contract: valid requests, their answers, and both as OpenAPI. It does not depend on Jupyter or HTTP."""
 
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
+from operator import not_
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, WithJsonSchema, model_validator
+from pydantic.json_schema import models_json_schema
+from pydantic_core import to_json
 
 if TYPE_CHECKING:  # the gateway uses the contract without loading PyTorch
     import numpy as np
 
     from lib.search.recommender import Recommender
 
+CANARY = "Jazzy lo-fi beats for studying"  # the text that a run and a kernel must answer before they serve
 DEFAULT_TOP_K = 5
 BODY_LIMIT = 64 * 1024  # bytes
 QUOTE_LIMIT = 1000  # characters of an error message
@@ -29,15 +36,15 @@ ONE_COUNT = {  # two integers must be equal
     "if": {"required": [*COUNTS], "properties": {name: {"type": "integer"} for name in COUNTS}},
     "then": {"oneOf": [{"properties": {name: {"const": n} for name in COUNTS}} for n in range(1, 11)]},
 }
-CODES = {
-    400: "not_json",
-    401: "unauthorized",
-    404: "not_found",
-    405: "method_not_allowed",
-    413: "too_large",
-    415: "unsupported_media_type",
-    429: "too_many_requests",
-    503: "unavailable",
+# An error's code is the name of its status, except for these.
+CODES = {400: "not_json", 413: "too_large", 500: "internal", 503: "unavailable"}
+INVALID = {  # pydantic's type of an error -> code, message
+    "json_invalid": ("not_json", "The body is not JSON: {ctx[error]}."),
+    "missing": ("missing_field", "The field {name!r} is required."),
+    "extra_forbidden": ("unknown_field", "There is no field {name!r}; there are {fields}."),
+    "string_too_short": ("invalid_value", "The field {name!r} is empty: say what you would like to hear."),
+    "model_type": ("not_an_object", "The body must be a JSON object with a field 'text'."),
+    "value_error": ("invalid_value", "{ctx[error]}."),
 }
 
 
@@ -48,7 +55,7 @@ class RecommendRequest(BaseModel):
 
     text: Text = Field(
         description="The listener's wish in words; 1 to 1000 characters after trimming.",
-        examples=["Jazzy lo-fi beats for studying"],
+        examples=[CANARY],
     )
     top_k: int | None = Field(None, ge=1, le=10, description=f"The number of tracks; {DEFAULT_TOP_K} by default.")
     num_recommendations: int | None = Field(None, ge=1, le=10, description="Another name for top_k.")
@@ -100,7 +107,7 @@ class Track(BaseModel):
     mood: str
     score: float = Field(description="Cosine similarity; never increases down the list.")
     match: str = Field(description="strong above 0.7, moderate from 0.5, borderline from 0.4, weak below.")
-    why: Why | None = Field(None, description="Present where the request has explain=true.")
+    why: Why | None = Field(None, exclude_if=not_, description="Present where the request has explain=true.")
 
 
 class RecommendResponse(BaseModel):
@@ -138,15 +145,20 @@ class Ready(BaseModel):
     model: str
     encoder: str
     index: str
-    kernels: int | None = None
-    kernels_ready: int | None = None
+    kernels: int | None = Field(None, exclude_if=not_)
+    kernels_ready: int | None = Field(None, exclude_if=not_)
 
 
 class Answer(NamedTuple):
-    """A status and a JSON body, ready to be printed by a notebook cell."""
+    """A status and the content of a JSON body. A notebook cell prints the body."""
 
     status: int
-    body: str
+    content: BaseModel | dict
+
+    @property
+    def body(self) -> str:
+        """The content as JSON."""
+        return to_json(self.content).decode()
 
     @property
     def info(self) -> str:
@@ -156,8 +168,8 @@ class Answer(NamedTuple):
 
 def failure(status: int, message: str, field: str | None = None, code: str | None = None) -> Answer:
     """Return an error answer. Long quotes of the request are cut. The code is the status's own by default."""
-    error = Error(code=code or CODES.get(status, "internal"), message=_cut(message), field=field and _cut(field))
-    return Answer(status, ErrorResponse(error=error).model_dump_json())
+    code = code or CODES.get(status, HTTPStatus(status).name.lower())
+    return Answer(status, ErrorResponse(error=Error(code=code, message=_cut(message), field=field and _cut(field))))
 
 
 def recommend(recommender: Recommender, request: str, vectors: dict[str, np.ndarray] | None = None) -> Answer:
@@ -167,14 +179,16 @@ def recommend(recommender: Recommender, request: str, vectors: dict[str, np.ndar
         request: Kernel Gateway's REQUEST: a JSON text whose "body" is the HTTP body, parsed or as text.
         vectors: the vectors of texts that `encode_together` has encoded.
     """
-    parsed = parse(_body(request))
+    parsed = parse(json.loads(request)["body"])
     return parsed if isinstance(parsed, Answer) else answer(recommender, parsed, (vectors or {}).get(parsed.text))
 
 
-def parse(body: str | bytes) -> RecommendRequest | Answer:
-    """Return the request in an HTTP body, or the error answer if the body is not valid."""
+def parse(body: str | bytes | dict) -> RecommendRequest | Answer:
+    """Return the request in an HTTP body, JSON or parsed; or the error answer if the body is not valid."""
     try:
-        return RecommendRequest.model_validate_json(body)
+        if isinstance(body, str | bytes):
+            return RecommendRequest.model_validate_json(body)
+        return RecommendRequest.model_validate(body)
     except ValidationError as error:
         return _invalid(error)
 
@@ -197,52 +211,52 @@ def answer(recommender: Recommender, request: RecommendRequest, vector: np.ndarr
     if request.explain and tracks:
         reasons = recommender.explain(query, [track["id"] for track in tracks])
         tracks = [track | {"why": why} for track, why in zip(tracks, reasons, strict=True)]
-    response = RecommendResponse(tracks=tracks, model=recommender.fingerprints["model"])
-    return Answer(200, response.model_dump_json(exclude_none=True))
+    return Answer(200, RecommendResponse(tracks=tracks, model=recommender.fingerprints["model"]))
 
 
 def encode_together(recommender: Recommender, requests: list[str]) -> dict[str, np.ndarray]:
     """Encode the texts of several requests in one batch, which costs less than one by one. -> text: (d,) float32."""
-    parsed = [parse(_body(request)) for request in requests]  # `recommend` refuses the invalid ones later
+    parsed = [parse(json.loads(request)["body"]) for request in requests]  # `recommend` refuses the invalid ones later
     texts = [request.text for request in parsed if isinstance(request, RecommendRequest)]
     return dict(zip(texts, recommender.encode(texts), strict=True))
 
 
 def health() -> Answer:
     """Answer GET /health."""
-    return Answer(200, Health().model_dump_json())
+    return Answer(200, Health())
 
 
 def ready(recommender: Recommender, vector: np.ndarray | None = None) -> Answer:
     """Answer GET /ready: encode a text (unless its vector is passed) and search for it."""
     recommender.search(recommender.query("ready?", vector=vector), 1)
-    state = Ready(tracks=len(recommender.tracks), **recommender.fingerprints)
-    return Answer(200, state.model_dump_json(exclude_none=True))
+    return Answer(200, Ready(tracks=len(recommender.tracks), **recommender.fingerprints))
+
+
+def openapi(moods: list[str], token: str | None = None) -> Answer:
+    """Answer GET /openapi.json: openapi.yaml, and the schemas of the models that validate.
+
+    Args:
+        moods: the catalogue's moods.
+        token: the token that clients must send, if any. The document says that one is required, but not which.
+    """
+    document = yaml.safe_load(Path(__file__).with_name("openapi.yaml").read_text(encoding="utf-8"))
+    models = [(model, "validation") for model in (RecommendRequest, RecommendResponse, ErrorResponse, Health, Ready)]
+    _, generated = models_json_schema(models, ref_template="#/components/schemas/{model}")
+    schemas = document["components"]["schemas"] = generated["$defs"]
+    mood = schemas["RecommendRequest"]["properties"]["mood"]
+    mood["anyOf"] = [{"enum": moods}, {"type": "null"}] if moods else [{"type": "null"}]
+    document["security"] = [{"token": []}] if token else []
+    return Answer(200, document)
 
 
 def _cut(text: str) -> str:
     return text if len(text) <= QUOTE_LIMIT else text[: QUOTE_LIMIT - 1] + "…"
 
 
-def _body(request: str) -> str:
-    body = json.loads(request)["body"]
-    return body if isinstance(body, str) else json.dumps(body)
-
-
 def _invalid(error: ValidationError) -> Answer:
     """Return an answer that explains the first error."""
     first = error.errors()[0]
-    kind, name = first["type"], str(first["loc"][0]) if first["loc"] else None
-    if kind == "json_invalid":
-        return failure(400, f"The body is not JSON: {first['ctx']['error']}.")
-    if kind == "missing":
-        return failure(400, f"The field {name!r} is required.", name, "missing_field")
-    if kind == "extra_forbidden":
-        fields = ", ".join(RecommendRequest.model_fields)
-        return failure(400, f"There is no field {name!r}; there are {fields}.", name, "unknown_field")
-    if kind == "string_too_short":
-        return failure(400, f"The field {name!r} is empty: say what you would like to hear.", name, "invalid_value")
-    if kind == "model_type":
-        return failure(400, "The body must be a JSON object with a field 'text'.", None, "not_an_object")
-    message = first["msg"].removeprefix("Value error, ")
-    return failure(400, f"{name}: {message}." if name else f"{message}.", name or "top_k", "invalid_value")
+    name = str(first["loc"][0]) if first["loc"] else None
+    code, message = INVALID.get(first["type"], ("invalid_value", "{name}: {msg}."))
+    message = message.format(name=name, fields=", ".join(RecommendRequest.model_fields), **first)
+    return failure(400, message, "top_k" if first["type"] == "value_error" else name, code)

@@ -1,17 +1,17 @@
 """Serve notebook 08 with Jupyter Kernel Gateway. The notebook's cells answer; handlers and pool guard them."""
 
 import ipaddress
-import json
-import logging
+import logging.config
 import os
 import signal
 import socket
 import time
 from pathlib import Path
 
+import yaml
 from kernel_gateway.gatewayapp import KernelGatewayApp
 from kernel_gateway.notebook_http import NotebookHTTPPersonality
-from kernel_gateway.notebook_http.handlers import NotebookAPIHandler
+from kernel_gateway.notebook_http.request_utils import parameterize_path
 from pythonjsonlogger.json import JsonFormatter
 from traitlets import Instance
 from traitlets.config import Config
@@ -25,7 +25,7 @@ from lib.serve.limits import Limits
 from lib.serve.pool import Pool
 from lib.serve.service import Service
 
-CANARY = ("POST /recommend", json.dumps({"body": json.dumps({"text": "Jazzy lo-fi beats for studying"})}))
+OWN = {"/health": HealthHandler, "/metrics": MetricsHandler}  # addresses that need no kernel
 
 
 class Gateway(KernelGatewayApp):
@@ -51,21 +51,17 @@ class Personality(NotebookHTTPPersonality):
     def create_request_handlers(self) -> list[tuple]:
         """Return tornado's rows: one for each address in the notebook, and those that need no kernel."""
         service = {"service": self.parent.service}
-        rows = []
-        for path, handler, *options in super().create_request_handlers():
-            if handler is NotebookAPIHandler:
-                cells = {"name": path, "methods": tuple(options[0]["sources"])}
-                rows.append((path, ReadyHandler if path == "/ready" else CellHandler, service | cells))
-        first = [("/health", HealthHandler, service), ("/metrics", MetricsHandler, service)]
-        return [*first, *rows, (".*", NotFoundHandler, service)]
+        rows = [(path, handler, service | {"name": path}) for path, handler in OWN.items()]
+        for path, cells in self.api_parser.endpoints(self.parent.kernel_manager.seed_source):
+            handler = ReadyHandler if path == "/ready" else CellHandler
+            rows.append((parameterize_path(path), handler, service | {"name": path, "methods": tuple(cells)}))
+        return [*rows, (".*", NotFoundHandler, service)]
 
     async def shutdown(self) -> None:
         await self.parent.service.stop()
 
 
-def create_personality(parent: Gateway, log: logging.Logger) -> Personality:
-    """Create the personality. Kernel Gateway calls this function of the module `KernelGatewayApp.api`."""
-    return Personality(parent=parent, log=log)
+create_personality = Personality  # Kernel Gateway calls this name in the module `KernelGatewayApp.api`
 
 
 class JSONLines(JsonFormatter):
@@ -73,10 +69,6 @@ class JSONLines(JsonFormatter):
 
     converter = time.gmtime
     default_time_format, default_msec_format = "%Y-%m-%dT%H:%M:%S", "%s.%03dZ"
-
-    def __init__(self) -> None:
-        names = {"asctime": "time", "levelname": "level", "message": "event", "exc_info": "traceback"}
-        super().__init__(["asctime", "levelname", "message"], rename_fields=names, json_ensure_ascii=False)
 
     def process_log_record(self, log_data: dict) -> dict:
         return log_data | {"level": log_data["level"].lower()}
@@ -97,13 +89,13 @@ def serve(folder: str, ip: str, port: int, limits: Limits, no_token: bool = Fals
     need(path, "model", "index")
     _check_address(ip, port, no_token)
     print(f"Loading {shown(path.resolve())} …", flush=True)
-    service = Service(path, Pool(notebook.read, CANARY, limits), log_text)
+    service = Service(path, Pool(limits), log_text)
     app = Gateway.instance(
         config=Config(), api=__name__, service=service, ip=ip, port=port, port_retries=0,
         seed_uri=str(notebook.NOTEBOOK), log_level="WARN",
     )  # fmt: skip
     app.initialize([])
-    _log_as_json(app.log)
+    logging.config.dictConfig(yaml.safe_load(Path(__file__).with_name("logging.yaml").read_text(encoding="utf-8")))
     signal.signal(signal.SIGINT, app._signal_stop)  # Kernel Gateway's own handler asks for a confirmation
     app.start()
     if error := app.personality.error:
@@ -125,13 +117,3 @@ def _check_address(ip: str, port: int, no_token: bool) -> None:
             f"on {ip} everybody could use the service. Set a token that clients send (export {TOKEN}=$(openssl rand "
             "-hex 32)), or serve without one: make serve IP=… NO_TOKEN=1"
         )
-
-
-def _log_as_json(app: logging.Logger) -> None:
-    """Log everything in one format on stderr. Libraries log only warnings."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(JSONLines())
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
-    logging.getLogger("lib").setLevel(logging.INFO)
-    app.handlers.clear()
-    app.propagate = True

@@ -13,7 +13,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from lib.serve import contract
-from lib.serve.kernels import Broken, Lost, Reply
+from lib.serve.cells import Reply
+from lib.serve.kernels import Lost
 from lib.serve.service import Service
 
 TOKEN = "KG_AUTH_TOKEN"  # Kernel Gateway's own environment variable
@@ -39,13 +40,13 @@ class Handler(RequestHandler):
     """The rules of every address."""
 
     SUPPORTED_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY")
-    methods: tuple[str, ...] = ("GET",)
-    name = "other"  # the label in the metrics: clients can invent paths, so unknown paths share one
     id = ""
     reply: asyncio.Future | None = None  # of a kernel, once it is requested
 
-    def initialize(self, service: Service) -> None:
-        self.service, self.body = service, bytearray()
+    def initialize(self, service: Service, name: str = "other", methods: tuple[str, ...] = ("GET",)) -> None:
+        """Take the address's name, its label in the metrics. Clients can invent paths, so unknown paths share one."""
+        self.service, self.name, self.body = service, name, bytearray()
+        self.allowed = [*methods, *(["HEAD"] if "GET" in methods else []), "OPTIONS"]
 
     def set_default_headers(self) -> None:
         """Set the headers of every answer. Tornado calls this method before all others, and again before an error."""
@@ -64,7 +65,7 @@ class Handler(RequestHandler):
             raise Refusal(401, f"Send the header Authorization: Bearer <{TOKEN}>.", {"WWW-Authenticate": "Bearer"})
         if method == "OPTIONS":
             return
-        if method not in self._allowed():
+        if method not in self.allowed:
             raise HTTPError(405)
         if encoding := headers.get("Content-Encoding", ""):
             raise Refusal(415, f"The body is encoded with {encoding}: send it plain.", {"Accept-Encoding": "identity"})
@@ -90,7 +91,7 @@ class Handler(RequestHandler):
 
     def options(self, **_: str) -> None:
         """Name the allowed methods. There are no CORS headers: pages of other sites may not send requests."""
-        self.set_header("Allow", ", ".join(self._allowed()))
+        self.set_header("Allow", ", ".join(self.allowed))
         self.clear_header("Content-Type")
         self.set_status(204)
 
@@ -100,7 +101,7 @@ class Handler(RequestHandler):
         message = getattr(error, "message", "The service failed to answer; its log says why.")
         headers = getattr(error, "headers", {})
         if status_code == 405:
-            headers = {"Allow": ", ".join(self._allowed())}
+            headers = {"Allow": ", ".join(self.allowed)}
             message = f"{self.request.path} takes {headers['Allow']}."
         for name, value in headers.items():
             self.set_header(name, value)
@@ -117,30 +118,20 @@ class Handler(RequestHandler):
         if self.reply:
             self.reply.cancel()
 
-    def on_finish(self) -> None:
-        self.service.under_way.discard(self)
-        REQUESTS.labels(self.name, self.get_status()).inc()
-        SECONDS.labels(self.name).observe(self.request.request_time())
-
     def _log(self) -> None:
-        """Log the request. Tornado calls this method at the end."""
-        fields = {
-            "request_id": self.id,
-            "method": self.request.method,
-            "path": self.request.path,
-            "status": self.get_status(),
-            "ms": round(1000 * self.request.request_time(), 1),
-        }
+        """Count the request and log it. Tornado calls this method at the end."""
+        self.service.under_way.discard(self)
+        status, seconds = self.get_status(), self.request.request_time()
+        REQUESTS.labels(self.name, status).inc()
+        SECONDS.labels(self.name).observe(seconds)
+        fields = {"request_id": self.id, "method": self.request.method, "path": self.request.path, "status": status}
+        fields["ms"] = round(1000 * seconds, 1)
         if self.service.log_text and self.request.method == "POST":
             fields["body"] = bytes(self.body).decode(errors="replace")
         log.info("request", extra=fields)
 
     def compute_etag(self) -> None:
         """Send no ETag: clients do not cache answers."""
-
-    def _allowed(self) -> tuple[str, ...]:
-        head = ("HEAD",) if "GET" in self.methods else ()
-        return (*self.methods, *head, "OPTIONS")
 
     def _authorized(self) -> bool:
         token = os.environ.get(TOKEN, "")
@@ -155,10 +146,6 @@ class Handler(RequestHandler):
 
 class CellHandler(Handler):
     """An address of the notebook: a kernel runs its cell."""
-
-    def initialize(self, service: Service, name: str, methods: tuple[str, ...]) -> None:
-        super().initialize(service)
-        self.name, self.methods = name, methods
 
     async def answer(self, **path: str) -> None:
         pool = self.service.pool
@@ -176,9 +163,9 @@ class CellHandler(Handler):
             raise Refusal(503, f"No answer within {pool.limits.time:g} s.", RETRY) from error
         except Lost as error:
             raise Refusal(503, str(error), RETRY) from error
-        except Broken as error:
-            self._report("a cell failed", str(error), str(error).split(":")[0])
-            raise HTTPError(500) from error
+        if reply.error:
+            self._report("a cell failed", reply.error, reply.error.split(":")[0])
+            raise HTTPError(500)
         if reply.printed:
             self._report("a cell printed more than its answer", reply.printed, f"{len(reply.printed)} characters")
         self._send(reply)
@@ -188,12 +175,11 @@ class CellHandler(Handler):
         text = output[:2000] if self.service.log_text else f"{outline} (--log-text shows all)"
         log.warning(event, extra={"request_id": self.id, "output": text})
 
-    def _send(self, reply: Reply, **fields: int) -> None:
-        """Send a kernel's reply, with more fields in its body."""
+    def _send(self, reply: Reply) -> None:
         for name, value in reply.headers.items():
             self.set_header(name, value)
         self.set_status(reply.status)
-        self.finish(json.dumps(json.loads(reply.body) | fields) if fields else reply.body)
+        self.finish(reply.body)
 
     def _job(self, path: dict[str, str]) -> tuple[str, str]:
         """Return the address and the cell's REQUEST: Kernel Gateway's, without the token."""
@@ -216,13 +202,12 @@ class ReadyHandler(CellHandler):
         good = [reply for reply in replies if reply.status == 200]
         if not good:
             raise Refusal(503, "No kernel is ready.", {"Retry-After": "5"})
-        self._send(good[0], kernels=len(pool.slots), kernels_ready=len(good))
+        body = json.loads(good[0].body) | {"kernels": len(pool.slots), "kernels_ready": len(good)}
+        self._send(good[0]._replace(body=json.dumps(body)))
 
 
 class HealthHandler(Handler):
     """GET /health: the process is alive. It needs no kernel, because all may be busy."""
-
-    name = "/health"
 
     async def answer(self) -> None:
         self.finish(contract.health().body)
@@ -230,8 +215,6 @@ class HealthHandler(Handler):
 
 class MetricsHandler(Handler):
     """GET /metrics in Prometheus' text format."""
-
-    name = "/metrics"
 
     async def answer(self) -> None:
         self.set_header("Content-Type", CONTENT_TYPE_LATEST)
@@ -242,6 +225,6 @@ class NotFoundHandler(Handler):
     """All other paths."""
 
     def prepare(self) -> None:
-        self.methods = (self.request.method,)
+        self.allowed = [self.request.method]
         super().prepare()
         raise Refusal(404, f"There is nothing at {self.request.path}; the service is POST /recommend.")

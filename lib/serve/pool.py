@@ -2,19 +2,22 @@
 
 import asyncio
 import itertools
+import json
 import logging
 from collections import deque
-from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from prometheus_client import Counter, Gauge, Histogram
 
 from lib.core.paths import shown
-from lib.core.processes import threads
-from lib.serve.kernels import Broken, Kernel, Lost, Reply, limit_threads, unwrap
+from lib.serve import contract, notebook
+from lib.serve.cells import Reply
+from lib.serve.kernels import Broken, Kernel, Lost, limit_threads
 from lib.serve.limits import Limits
 
+CANARY = "POST /recommend", [json.dumps({"body": json.dumps({"text": contract.CANARY})})]  # address, requests
 log = logging.getLogger(__name__)
 READY = Gauge("recommend_kernels_ready", "Kernels that can answer.")
 WAITING = Gauge("recommend_waiting", "Requests that wait for a kernel.")
@@ -37,23 +40,19 @@ class Job(NamedTuple):
     answer: asyncio.Future
 
 
+@dataclass(eq=False)
 class Slot:
     """A place for a kernel. Its user holds the lock."""
 
-    def __init__(self) -> None:
-        self.kernel: Kernel | None = None
-        self.lock = asyncio.Lock()
+    kernel: Kernel = field(default_factory=Kernel)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Pool:
-    """Kernels that share one queue.
+    """Kernels that share one queue. A kernel must answer the canary with status 200 before it serves."""
 
-    `read` returns the start-up cells and the endpoints for a run. A kernel must answer the `canary`, an address and a
-    request, with status 200 before it serves.
-    """
-
-    def __init__(self, read: Callable[[Path], tuple], canary: tuple[str, str], limits: Limits) -> None:
-        self.read, self.canary, self.limits = read, canary, limits
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
         self.slots = [Slot() for _ in range(limits.kernels)]
         self.waiting: deque[Job] = deque()
         self.idle: list[asyncio.Future] = []
@@ -65,11 +64,11 @@ class Pool:
     async def start(self, target: Target) -> None:
         """Start all kernels with a run. Raise Broken or Lost if one cannot start; all are stopped then."""
         self.target = target
-        limit_threads(threads(self.limits.kernels))
+        limit_threads(self.limits.kernels)
         try:
             async with asyncio.TaskGroup() as group:
                 for slot in self.slots:
-                    group.create_task(self._fill(slot))
+                    group.create_task(self._renew(slot, target))
         except ExceptionGroup as several:
             await self.stop()
             raise several.exceptions[0] from None
@@ -80,12 +79,12 @@ class Pool:
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
-        await asyncio.gather(*(slot.kernel.stop() for slot in self.slots if slot.kernel), return_exceptions=True)
+        await asyncio.gather(*(slot.kernel.stop() for slot in self.slots), return_exceptions=True)
 
     async def ask(self, address: str, request: str) -> Reply:
         """Queue a request and return its answer.
 
-        Raise QueueFull if too many requests wait, TimeoutError if no kernel is free in time, Lost or Broken.
+        Raise QueueFull if too many requests wait, TimeoutError if there is no answer in time, Lost if the kernel is.
         """
         if len(self.waiting) >= self.limits.queue:
             raise asyncio.QueueFull
@@ -93,45 +92,33 @@ class Pool:
         self.waiting.append(job)
         self._wake()
         try:
-            return unwrap(await asyncio.wait_for(job.answer, self.limits.time))
+            reply = await asyncio.wait_for(job.answer, self.limits.time)
         finally:
             if job in self.waiting:
                 self.waiting.remove(job)
+        if reply is None:
+            raise Lost("The kernel that was answering was lost.")
+        return reply
 
     async def ask_all(self, address: str, request: str) -> list[Reply]:
         """Send a request to every kernel, as soon as it is free. Return the answers of those that give one."""
-        asks = [self._ask(slot, address, request) for slot in self.slots]
+        asks = (self._ask(slot, address, request) for slot in self.slots)
         replies = await asyncio.gather(*asks, return_exceptions=True)
         return [reply for reply in replies if isinstance(reply, Reply)]
 
     async def switch(self, target: Target) -> None:
-        """Serve another run, kernel by kernel. Each loads it beside the old run, between two requests.
+        """Serve another run: replace the kernels one by one. Each works until the new one can serve.
 
-        Raise Broken if the run cannot be served, Lost if the first kernel was lost while it loaded the run. Then all
-        kernels serve the old run.
+        Raise Broken or Lost if the first new kernel cannot serve the run. Then all kernels serve the old run.
         """
-        old, proven = self.target, False
-        for slot in self.slots:
-            async with slot.lock:
-                if not slot.kernel.alive():
-                    continue  # its replacement loads the new target
-                try:
-                    await self._load(slot.kernel, target)
-                    self.target, proven = target, True
-                except (Broken, Lost):
-                    if not proven:
-                        await self._go_back(slot.kernel, old, target)
-                        raise
-                    slot.kernel.kill()  # another kernel could load the run, so this kernel is at fault
-        if not proven:
-            raise Lost("there was no kernel to try it")
-
-    async def _go_back(self, kernel: Kernel, old: Target, refused: Target) -> None:
-        try:
-            if kernel.alive():  # if the folder was overwritten, the old run exists only in memory
-                await (self._try(kernel) if old.run == refused.run else self._load(kernel, old))
-        except (Broken, Lost):
-            kernel.kill()
+        first, *others = self.slots
+        await self._renew(first, target)
+        self.target = target
+        for slot in others:
+            try:
+                await self._renew(slot, target)
+            except (Broken, Lost):  # the first kernel can serve the run, so this one's replacement can, too
+                slot.kernel.kill()
 
     async def _ask(self, slot: Slot, address: str, request: str) -> Reply:
         async with asyncio.timeout(self.limits.time):
@@ -139,7 +126,7 @@ class Pool:
         try:
             if not slot.kernel.alive():
                 raise Lost("it is being replaced")
-            return await slot.kernel.answer_one(address, request, self.limits.time)
+            return (await slot.kernel.answer(address, [request], self.limits.time))[0]
         finally:
             slot.lock.release()
 
@@ -163,7 +150,7 @@ class Pool:
                 slot.kernel.kill()
 
     def _alive(self) -> int:
-        return sum(slot.kernel is not None and slot.kernel.alive() for slot in self.slots)
+        return sum(slot.kernel.alive() for slot in self.slots)
 
     def _wake(self) -> None:
         """Wake the kernel that became idle last: its caches are warm."""
@@ -188,26 +175,27 @@ class Pool:
     async def _answer(self, kernel: Kernel, jobs: list[Job]) -> None:
         TOGETHER.observe(len(jobs))
         address = jobs[0].address
-        results = [Lost("The kernel that was answering was lost.")] * len(jobs)
+        replies = [None] * len(jobs)
         try:
-            results = await kernel.answer(address, [job.request for job in jobs], self.limits.time)
+            replies = await kernel.answer(address, [job.request for job in jobs], self.limits.time)
         except Lost as error:
             log.error("a kernel was lost", extra={"why": str(error), "address": address, "requests": len(jobs)})
         finally:
-            for job, result in zip(jobs, results, strict=True):
+            for job, reply in zip(jobs, replies, strict=True):
                 if not job.answer.done():
-                    job.answer.set_result(result)
+                    job.answer.set_result(reply)
 
     async def _replace(self, slot: Slot) -> None:
         """Replace a kernel that is gone. Try again, with growing pauses, until the new one can serve."""
         REPLACED.inc()
-        async with slot.lock:
-            await slot.kernel.stop()
         run = {"run": shown(self.target.run)}
         log.warning("replacing a kernel", extra=run)
         for attempt in itertools.count():
             try:
-                await self._fill(slot)
+                loaded = None
+                while loaded != self.target:  # the target may change in the meantime
+                    loaded = self.target
+                    await self._renew(slot, loaded)
                 log.warning("a new kernel serves", extra=run)
                 return
             except Exception as error:
@@ -215,25 +203,17 @@ class Pool:
                 log.error("a new kernel cannot serve", extra={"why": str(error), "again_in_seconds": pause})
                 await asyncio.sleep(pause)
 
-    async def _fill(self, slot: Slot) -> None:
-        """Start a kernel, load the target, and put the kernel into the slot."""
-        kernel, loaded = Kernel(), None
+    async def _renew(self, slot: Slot, target: Target) -> None:
+        """Start a kernel on a run and try it. Then put it into the slot, and end the kernel that it replaces."""
+        kernel = Kernel()
         try:
-            await kernel.start(self.limits.start)
-            while loaded != self.target:  # the target may change in the meantime
-                loaded = self.target
-                await self._load(kernel, loaded)
+            await kernel.start(*notebook.read(target.run), self.limits.start)
+            [reply] = await kernel.answer(*CANARY, self.limits.start)
+            if reply.status != 200:
+                raise Broken(reply.error or f"the canary request was answered {reply.status}: {reply.body}")
         except BaseException:
             await kernel.stop()
             raise
-        slot.kernel = kernel
-
-    async def _load(self, kernel: Kernel, target: Target) -> None:
-        """Load a run into a kernel and try it."""
-        await kernel.load(*self.read(target.run), self.limits.start)
-        await self._try(kernel)
-
-    async def _try(self, kernel: Kernel) -> None:
-        reply = await kernel.answer_one(*self.canary, self.limits.start)
-        if reply.status != 200:
-            raise Broken(f"the canary request was answered {reply.status}: {reply.body}")
+        async with slot.lock:
+            old, slot.kernel = slot.kernel, kernel
+        await old.stop()

@@ -8,16 +8,11 @@ from lib.core.paths import ROOT, resolve, shown
 from lib.core.runs import folder
 from lib.search.integrity import check_index
 from lib.search.recommender import open_run
-
-CANARY = "Jazzy lo-fi beats for studying"
+from lib.serve.contract import CANARY
 
 
 def promote(run: str) -> str:
-    """Check a run, then serve it from now on. A running service follows. -> a message for the user.
-
-    Raises:
-        WorkbookError: the run cannot answer; nothing has changed.
-    """
+    """Check a run, then serve it from now on. -> a message. After a WorkbookError nothing has changed."""
     current, previous = _links()
     target = resolve(run)
     if current.exists() and target == current.resolve():
@@ -30,11 +25,7 @@ def promote(run: str) -> str:
 
 
 def rollback() -> str:
-    """Check the previous run, then serve it again. -> a message for the user.
-
-    Raises:
-        WorkbookError: there is no previous run, or it cannot answer; nothing has changed.
-    """
+    """Check the previous run, then serve it again. -> a message. After a WorkbookError nothing has changed."""
     current, previous = _links()
     if not previous.exists():
         raise WorkbookError(f"there is nothing to go back to: {shown(previous)} does not exist.")
@@ -48,7 +39,7 @@ def rollback() -> str:
 
 
 def check(run: Path) -> str:
-    """Open a run, check its index against its fingerprints, and send it a request. -> the model's fingerprint."""
+    """Open a run, check its index against its fingerprints, and recommend tracks. -> the model's fingerprint."""
     songs = open_run(run)
     check_index(run)
     if songs.recommend(CANARY).empty:

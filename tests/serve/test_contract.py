@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from lib.search import recommender
-from lib.serve import contract, openapi
+from lib.serve import contract
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_long_quotes_in_an_error_are_cut():
 
 
 def test_openapi_json_has_the_models_the_moods_and_the_token():
-    document = json.loads(openapi.answer(["calm", "sad"], "secret").body)
+    document = json.loads(contract.openapi(["calm", "sad"], "secret").body)
     schemas = document["components"]["schemas"]
     assert set(schemas["RecommendRequest"]["properties"]) == set(contract.RecommendRequest.model_fields)
     assert schemas["RecommendRequest"]["properties"]["mood"]["anyOf"][0] == {"enum": ["calm", "sad"]}
