@@ -20,6 +20,9 @@ if TYPE_CHECKING:  # most users of this module need no table, and pandas takes h
     import pandas as pd
 
 
+FORMULA = r"^([=@\t\r]|[+-].*[(|!])"  # of a cell in a spreadsheet; a plain "-" or "+" may begin an id
+
+
 @contextmanager
 def atomic(path: Path):
     """Yield a temporary sibling of `path` for a new file or folder; at the end it replaces `path` atomically.
@@ -31,9 +34,9 @@ def atomic(path: Path):
     _clean_up(path)
     try:
         yield temporary
-        if path.is_dir() and _exchange(temporary, path):
-            pass  # the old folder has the temporary name now
-        elif path.is_dir():
+        if not path.is_dir():
+            temporary.replace(path)
+        elif not _exchange(temporary, path):  # after an exchange the old folder has the temporary name
             old = temporary.with_suffix(".old")
             path.rename(old)
             try:
@@ -42,8 +45,6 @@ def atomic(path: Path):
                 old.rename(path)
                 raise
             shutil.rmtree(old)
-        else:
-            temporary.replace(path)
     except OSError as error:
         if error.errno is None:
             raise
@@ -72,11 +73,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def point(link: Path, to: Path) -> None:
-    """Make or move a symbolic link atomically: readers see the old target or the new one.
-
-    Raises:
-        WorkbookError: the link cannot be written; it is unchanged.
-    """
+    """Make or move a symbolic link atomically; raise WorkbookError, and leave it unchanged, if it cannot be written."""
     temporary = link.with_name(f".{link.name}.{os.getpid()}")
     try:
         temporary.unlink(missing_ok=True)  # of a killed process
@@ -105,9 +102,10 @@ def write_parquet(path: Path, table: pd.DataFrame) -> None:
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Write a table atomically as UTF-8 CSV."""
+    """Write a table atomically as UTF-8 CSV. A text that a spreadsheet would run as a formula begins with '."""
+    safe = {name: table[name].str.replace(FORMULA, r"'\1", regex=True) for name in table.select_dtypes("str")}
     with atomic(path) as temporary:
-        table.to_csv(temporary, index=False)
+        table.assign(**safe).to_csv(temporary, index=False)
 
 
 def fingerprint(path: Path) -> str:

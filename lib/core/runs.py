@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import yaml
+
 from lib.core.errors import WorkbookError, disk_advice
 from lib.core.paths import NOTEBOOKS, ROOT, resolve, shown
 
@@ -12,9 +14,9 @@ from lib.core.paths import NOTEBOOKS, ROOT, resolve, shown
 class Stage(NamedTuple):
     """A notebook's files in the run's folder, and the folders of lib that its results depend on."""
 
-    reads: tuple[str, ...]
-    writes: tuple[str, ...]
-    code: tuple[str, ...]
+    reads: list[str]
+    writes: list[str]
+    code: list[str]
 
     def files(self) -> list[Path]:
         """Return the files of its code; without pictures where a model is trained: a new colour needs no training."""
@@ -23,29 +25,12 @@ class Stage(NamedTuple):
         return [file for file in files if file.suffix in (".py", ".yaml", ".csv") and file.name not in drawing]
 
 
-# The batch notebooks, in order. Each notebook's header table says the same; a test compares them.
-DATA = ("tracks.parquet", "requests.parquet")
-STAGES = {
-    "01_generate_tracks": Stage(
-        (), ("tracks.parquet", "tracks.csv", "left_out.csv", "requests.parquet"), ("core", "tracks")
-    ),
-    "02_data_quality": Stage(DATA, ("quality.json", "failing_rows.csv"), ("core", "tracks", "quality")),
-    "03_finetune": Stage(DATA, ("model", "encoders", "index"), ("core", "tracks", "search", "finetune")),
-    "04_embedding_debug": Stage((*DATA, "model", "index"), ("embedding.json",), ("core", "tracks", "search", "debug")),
-    "05_model_performance": Stage(
-        (*DATA, "model", "encoders", "index"),
-        ("metrics.json", "answers.parquet"),
-        ("core", "tracks", "search", "performance"),
-    ),
-}
+_stages = yaml.safe_load(Path(__file__).with_name("stages.yaml").read_text(encoding="utf-8"))
+STAGES = {notebook: Stage(**stage) for notebook, stage in _stages.items()}  # in order
 
 
 def folder(run_dir: str | Path) -> Path:
-    """Return the run's folder; make it if it is missing.
-
-    Raises:
-        WorkbookError: the folder cannot be made or written.
-    """
+    """Return the run's folder, made if it is missing; raise WorkbookError if it cannot be made or written."""
     path = resolve(run_dir)
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -64,9 +49,9 @@ def start(run_dir: str | Path, *names: str) -> Path:
     """
     run = resolve(run_dir)
     for name in names:
-        maker = _maker(name)
         if not (run / name).exists():
             folder(run)
+            maker = _maker(name)
             print(f"{shown(run)} has no {name}: running {maker} first …", flush=True)
             notebook, out = NOTEBOOKS / f"{maker}.ipynb", run / f"{maker}.ipynb"
             command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", str(notebook.parent)]
@@ -76,11 +61,7 @@ def start(run_dir: str | Path, *names: str) -> Path:
 
 
 def need(run: Path, *names: str) -> None:
-    """Check that the run's folder has the files `names`.
-
-    Raises:
-        WorkbookError: a file is missing; the message names the notebook that makes it.
-    """
+    """Raise WorkbookError if the run's folder lacks one of the files `names`; the message names its notebook."""
     for name in names:
         if not (run / name).exists():
             raise WorkbookError(f"{shown(run)} has no {name}. {_maker(name)} makes it: run that first, or make run.")

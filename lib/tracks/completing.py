@@ -1,0 +1,64 @@
+"""Completion of imported tracks: moods, descriptions, texts and splits that the file lacks."""
+
+import numpy as np
+import pandas as pd
+
+from lib.tracks import inference
+from lib.tracks.columns import KEYS, decades, document, finish
+
+DESCRIBABLE = ("mood", "genre", "decade", "language", "features", "key")
+
+
+def complete(
+    table: pd.DataFrame, describe_from: list[str], infer_moods: list[str], infer_from: list[str], model, seed: int
+) -> pd.DataFrame:
+    """Add the columns that imported tracks lack: mood, description, text and split.
+
+    Args:
+        table: the tracks of an imported catalogue.
+        describe_from: which of DESCRIBABLE to describe a track from where the file has no description. Leave out a
+            column that the encoder must predict, such as mood, so that the text does not contain it.
+        infer_moods, infer_from, model: as in `inference.infer`, for tracks without a mood.
+
+    Returns:
+        The tracks with `COLUMNS`.
+    """
+    inference.check_choices("describe_from", describe_from, DESCRIBABLE)
+    inference.check(infer_moods, infer_from)
+    table = table.assign(mood_weight=1.0, mood_source="given", mood_confidence=1.0)
+    no_mood = table["mood"] == ""
+    if no_mood.any():
+        tracks = table[no_mood].assign(text=lambda t: document(t) + ". " + t["genre"])
+        moods = inference.infer(tracks, infer_moods, infer_from, model, seed)
+        table.loc[no_mood, ["mood", "mood_source", "mood_confidence"]] = moods.to_numpy()
+        table = table.astype({"mood": "str", "mood_source": "str", "mood_confidence": float})
+    bare = table["description"] == ""
+    description, tags = _descriptions(table[bare], describe_from), table.loc[bare, "tags"]
+    table.loc[bare, "description"] = description + np.where((description != "") & (tags != ""), ", ", "") + tags
+    return finish(table, np.random.default_rng(seed))
+
+
+def _descriptions(table: pd.DataFrame, describe_from: list[str]) -> pd.Series:
+    """Describe each track from its columns: "happy funk, 80s, fast, high energy, danceable"."""
+    table = table.assign(**{name: "" for name in ("mood", "genre") if name not in describe_from})
+    parts = [(table["mood"] + " " + table["genre"]).str.strip()]
+    if "decade" in describe_from:
+        parts.append(pd.Series(decades(table["release_date"]), table.index))
+    if "language" in describe_from:
+        parts.append(("in " + table["language"]).where(table["language"] != "", ""))
+    if "key" in describe_from:
+        names = table["key"].map(dict(enumerate(KEYS))) + " " + table["mode"].map({0: "minor", 1: "major"})
+        parts.append(names.fillna(""))
+    if "features" in describe_from:
+        words = {
+            "slow": table["tempo"] < 85,
+            "fast": table["tempo"] > 130,
+            "quiet": table["energy"] < 0.35,
+            "high energy": table["energy"] > 0.7,
+            "danceable": table["danceability"] > 0.7,
+            "acoustic": table["acousticness"] > 0.6,
+            "instrumental": table["instrumentalness"] > 0.6,
+        }
+        parts += [pd.Series(np.where(rows, word, ""), table.index) for word, rows in words.items()]
+    joined = [", ".join(filter(None, row)) for row in zip(*parts, strict=True)]
+    return pd.Series(joined, table.index, dtype="str")

@@ -1,0 +1,104 @@
+"""The preview of an import: the file, its columns, the first tracks, all that is left out; and a parameter file."""
+
+import json
+import re
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader
+
+from lib.core.errors import WorkbookError
+from lib.core.files import atomic
+from lib.core.paths import ROOT, shown
+from lib.tracks.importing import Catalogue
+
+SHOWN = 28  # letters of a cell
+_templates = Environment(loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True, lstrip_blocks=True)
+_templates.filters["yaml"] = partial(json.dumps, ensure_ascii=False)  # JSON is YAML
+
+
+def text(catalogue: Catalogue) -> str:
+    """Return the whole preview for a terminal."""
+    parts = [source(catalogue.record), _table(columns(catalogue)), _table(first_tracks(catalogue)), losses(catalogue)]
+    return "\n\n".join(parts)
+
+
+def source(record: dict) -> str:
+    """Return what the file is, in a few lines."""
+    facts = ", ".join(f"{name} {value}" for name, value in record["facts"].items())
+    export = f", known as: {record['export']}" if record["export"] else ""
+    return f"{record['file']}\n{record['kind']}{export}\n{facts}\n{record['rows']:,} rows → {record['tracks']:,} tracks"
+
+
+def columns(catalogue: Catalogue) -> pd.DataFrame:
+    """Return each of our columns with the file's column, its unit, the reason, the share that is filled, an example."""
+    rows = []
+    for ours, column in catalogue.record["columns"].items():
+        values = catalogue.tracks[ours]
+        filled = values.notna() & (values != "")
+        example = values[filled].iloc[0] if filled.any() else ""
+        rows.append((ours, column["name"], column["unit"], column["why"], f"{filled.mean():.0%}", _short(example)))
+    return pd.DataFrame(rows, columns=["ours", "yours", "unit", "because", "filled", "first"]).set_index("ours")
+
+
+def first_tracks(catalogue: Catalogue, n: int = 5) -> pd.DataFrame:
+    """Return the first tracks as they are read, a column each; empty columns are not shown."""
+    head = catalogue.tracks.head(n).drop(columns=["song"])
+    head = head.loc[:, [(head[name].notna() & ~head[name].isin(["", False])).any() for name in head]]
+    return head.map(_short).T.rename(columns=lambda i: f"track {i + 1}")
+
+
+def losses(catalogue: Catalogue) -> str:
+    """Return what is not in the catalogue: columns, rows, values, repeats, and warnings."""
+    record = catalogue.record
+    unused = ", ".join(record["unused"]) or "none"
+    lines = [f"Columns that are not read: {unused}.", f"Rows left out: {record['left_out']:,}."]
+    lines += [f"  row {row.row}: {row.reason}" for row in catalogue.left_out.head(3).itertuples()]
+    if record["repeats"]:
+        lines.append(f"Rows that repeat an earlier song: {record['repeats']:,}. Each song is one track.")
+    if record["not_in_the_sample"]:
+        lines.append(f"Tracks outside the random sample of max_tracks: {record['not_in_the_sample']:,}.")
+    versions = int(catalogue.tracks["song"].duplicated().sum())
+    if versions:
+        lines.append(
+            f"Other versions of a song (live, remaster …): {versions:,}. They stay, in one split with the song."
+        )
+    return "\n".join([*lines, *(f"WARNING: {warning}" for warning in [*record["notices"], *record["warnings"]])])
+
+
+def write_parameters(catalogue: Catalogue, reading: dict[str, str]) -> Path:
+    """Write params/NAME.yaml for an imported file: every column with its reason, ready for make run.
+
+    Raises:
+        WorkbookError: the file exists with another content: it may have been edited.
+    """
+    record = catalogue.record
+    name = re.sub(r"[^\w]+", "-", Path(record["file"]).name.split(".")[0].casefold()).strip("-") or "catalogue"
+    path = ROOT / "params" / f"{name}.yaml"
+    moods = catalogue.tracks.loc[catalogue.tracks["mood"] != "", "mood"].value_counts()
+    content = _templates.get_template("params.yaml.j2").render(
+        name=name,
+        record=record,
+        file=shown(Path(record["file"])),
+        reading=reading,
+        moods=moods.index[:18].tolist(),
+        units={ours: column["unit"] for ours, column in record["columns"].items() if column["unit"]},
+        empty=record["empty"],
+    )
+    if path.exists() and path.read_text(encoding="utf-8") != content:
+        raise WorkbookError(
+            f"{shown(path)} exists and differs from this import. Rename or delete it, then import again."
+        )
+    with atomic(path) as temporary:
+        temporary.write_text(content, encoding="utf-8")
+    return path
+
+
+def _short(value) -> str:
+    line = "" if pd.isna(value) else f"{value:.6g}" if isinstance(value, float) else str(value)
+    return line if len(line) <= SHOWN else line[: SHOWN - 1] + "…"
+
+
+def _table(table: pd.DataFrame) -> str:
+    return table.rename_axis(None).fillna("").to_string(justify="left")
