@@ -19,7 +19,8 @@ from lib.tracks.readers import encodings
 from lib.tracks.readers.dialect import Dialect
 from lib.tracks.readers.source import Chunk, Source
 
-CHUNK = 50_000  # lines read together
+CHUNK = 50_000  # rows
+BLOCK = 2000  # lines parsed together: few enough for the processor's cache
 SAMPLE = 2000  # lines by which the form is recognised
 LONGEST = 1000  # lines of a row; a quote that opens more is a stray one
 BROKEN = re.compile("[\udc00-\udcff]")  # a byte that the encoding does not have
@@ -53,31 +54,38 @@ def read(file: Path, reading: dict[str, str]) -> Source:
 
     def chunks(columns: list[str] | None) -> Iterator[Chunk]:
         wanted = [i for i, name in enumerate(dialect.columns) if columns is None or name in columns]
+        schema = pa.schema([(dialect.columns[i], pa.string()) for i in wanted])
+        numbers, batches, damaged = [], [], []
         with file.open(encoding=codec, errors="keep", newline=newline) as text:
-            for numbers, rows, damaged in _blocks(text, dialect, encoding):
+            for numbered, rows, faults in _blocks(text, dialect, encoding):
                 arrays = [pa.array([row[i] for row in rows], pa.string()) for i in wanted]
                 arrays = [pc.if_else(pc.equal(array, ""), None, array) for array in arrays]
-                table = pa.Table.from_arrays(arrays, [dialect.columns[i] for i in wanted])
-                yield Chunk(np.array(numbers, np.int64), table, damaged)
+                batches.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
+                numbers, damaged = numbers + numbered, damaged + faults
+                if len(numbers) + len(damaged) > CHUNK - 2 * BLOCK:
+                    yield Chunk(np.array(numbers, np.int64), pa.Table.from_batches(batches, schema), damaged)
+                    numbers, batches, damaged = [], [], []
+        if numbers or damaged:
+            yield Chunk(np.array(numbers, np.int64), pa.Table.from_batches(batches, schema), damaged)
 
     kind = "TSV" if dialect.separator == "\t" else "text" if dialect.separator == dialects.ONE_COLUMN else "CSV"
     return Source(file, kind, {"encoding": encoding} | dialect.facts, dialect.columns, chunks)
 
 
-def _blocks(
-    text, dialect: Dialect, encoding: str
-) -> Iterator[tuple[list[int], list[list[str]], list[tuple[int, str]]]]:
-    """Read the lines in blocks; yield the rows' numbers, the rows, and the damaged rows with reasons."""
+def _blocks(text: TextIO, dialect: Dialect, encoding: str) -> Iterator[tuple[list[int], list[list[str]], list]]:
+    """Read a few lines at a time; yield the rows' numbers, the rows, and the damaged rows with reasons."""
     sum(1 for _ in islice(text, dialect.skip))
-    number, line_number, rest = 0, dialect.skip, []
-    while True:
-        block = list(islice(text, CHUNK))
-        lines, final = rest + block, len(block) < CHUNK
+    number, line_number, lines, final = 0, dialect.skip, [], False
+    while not final:
+        block = list(islice(text, BLOCK))
+        lines, final = lines + block, len(block) < BLOCK
         if dialect.escaped:
             lines = [line.replace('\\"', '""') if '\\"' in line else line for line in lines]
         broken = _broken(lines)
-        numbers, rows, damaged, done = [], [], [], 0
-        for row, start, end in _records(lines, dialect):
+        rows, done = ([], 0) if broken else _plain(lines, dialect, final)
+        numbers, damaged = list(range(number + 1, number + 1 + len(rows))), []
+        number += len(rows)
+        for row, start, end in _records(lines, dialect) if not done else ():
             if end == len(lines) and not final:
                 break  # the next block may continue it
             done = end
@@ -88,24 +96,32 @@ def _blocks(
             if where is not None:
                 damaged.append((number, f"line {line_number + where + 1} {broken[where]} {encoding.split(',')[0]}"))
             elif (fitted := _fitted(row, dialect)) is None:
-                names, shown = len(dialect.columns), lines[start].rstrip("\r\n")
-                damaged.append(
-                    (number, f"{len(row)} values, the header has {names}: {shown[:80]}{'…' * (len(shown) > 80)}")
-                )
+                shown = lines[start].rstrip("\r\n")
+                shown = shown[:80] + "…" * (len(shown) > 80)
+                damaged.append((number, f"{len(row)} values, the header has {len(dialect.columns)}: {shown}"))
             else:
                 numbers.append(number)
                 rows.append(fitted)
         yield numbers, rows, damaged
-        rest, line_number = lines[done:], line_number + done
-        if final:
-            return
+        lines, line_number = lines[done:], line_number + done
+
+
+def _plain(lines: list[str], dialect: Dialect, final: bool) -> tuple[list[list[str]], int]:
+    """Return the rows, and the number of their lines, where each line is a row without a fault; else no rows and 0."""
+    try:
+        rows = list(dialects.parse(lines, dialect.separator, dialect.quote))
+    except csv.Error:
+        return [], 0
+    if len(rows) != len(lines) or set(map(len, rows)) != {dialect.width} or dialect.ragged or not all(map(any, rows)):
+        return [], 0
+    return (rows, len(rows)) if final else (rows[:-1], len(rows) - 1)  # the next block may continue the last row
 
 
 def _records(lines: list[str], dialect: Dialect) -> Iterator[tuple[list[str], int, int]]:
     """Yield each row with its first line and the line after its last.
 
-    A field that begins with a stray quote swallows the lines up to the next quote. They are rows of their own where each
-    of them has the right number of values.
+    A field that begins with a stray quote swallows the lines up to the next quote. They are rows where each of them has
+    the right number of values.
     """
     start = 0
     while start < len(lines):
