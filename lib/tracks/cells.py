@@ -66,7 +66,7 @@ _KEY = re.compile(
     rf"(do|r[eé]|mi|fa|sol|la|si|[a-h])(#|b|is|es|s)?\s*(?:/\s*[a-g][#b]?)?[\s_-]*({'|'.join(MINOR + MAJOR)})?",
     re.IGNORECASE,
 )
-_WHEEL = re.compile(r"0?(\d|1[0-2])([abmd])", re.IGNORECASE)  # Camelot 8A, Open Key 1m
+_WHEEL = re.compile(r"0?([1-9]|1[0-2])([abmd])", re.IGNORECASE)  # Camelot 8A, Open Key 1m
 _CLOCK = re.compile(r"(?:(\d+):)?(\d+)[:'′]([0-5]\d)(?:[.,]\d+|[\"″])?")
 _SPELLED = re.compile(
     r"(?:pt)?(?:(\d+)\s*h(?:ours?|rs?)?)?\s*(?:(\d+)\s*(?:m|mins?|minutes?|'|′))?"
@@ -143,7 +143,7 @@ def _numbers(texts: pa.Array, decimal: str, factor: float = 1) -> pa.Array:
     texts = pc.replace_substring_regex(texts, r"""^\[\s*["']?|["']?\s*\]$|^\+""", "")  # a list of one, a plus
     texts = pc.replace_substring_regex(texts, r"(?i)\s*(%|bpm|dbfs|db|lufs|ms|msec)$", "")
     mark, group = (",", r"\.") if decimal == "," else (r"\.", ",")
-    grouped = pc.match_substring_regex(texts, rf"^-?\d{{1,3}}(({BLANK}\d{{3}})+|({group}\d{{3}})+)({mark}\d*)?$")
+    grouped = pc.match_substring_regex(texts, rf"^-?[1-9]\d{{0,2}}(({BLANK}\d{{3}})+|({group}\d{{3}})+)({mark}\d*)?$")
     bare = pc.replace_substring_regex(texts, f"{BLANK}|{group}", "")
     texts = pc.if_else(grouped, bare, texts)
     if decimal == ",":
@@ -218,7 +218,7 @@ def yes_or_no(text: str | None) -> bool | None:
 @lru_cache(200_000)
 def date(text: str) -> str | None:
     """Return YYYY-MM-DD, with 01 for what the text leaves open; "" if it means "not known", None if it is no date."""
-    if re.fullmatch(r"0+(\.0+|-00?){0,2}|-1|0000-.*|unknown", text.lower()):
+    if re.fullmatch(r"0+(\.0+|-00?){0,2}|-1|0000-.*|unknown|nat", text.lower()):
         return ""
     for pattern, order in _DATES:
         if match := pattern.match(text):

@@ -16,6 +16,8 @@ from lib.tracks.columns import FEATURES
 FITS = 0.9  # share of the values that must fit before a column is taken that nobody named
 NAMED_FITS = 0.5  # the same for a column that the user named
 WORDS = ("genre", "language", "mood", "mood2", "description", "tags")  # a column of numbers is none of these
+AMBIGUOUS = ("track", "tracks", "piste", "pista", "faixa", "трек", "release", "record")  # names, or numbers and years
+BARE_DATES = ("date", "datum", "data", "fecha", "time")  # names of the date of a release, but also of a play
 SCALES = {
     **dict.fromkeys(FEATURES, "0 to 1 or 0 to 100"),
     "popularity": "0 to 100 or 0 to 1",
@@ -148,12 +150,11 @@ class Evidence:
         span = f"{values.min():.4g} to {values.max():.4g}" if numeric else _examples(texts)
         scale = f", units: {{{ours}: {' or '.join(UNITS[ours])}}}" if ours in UNITS else ""
         use = f"To use it all the same, name it: columns: {{{ours}: {name}}}{scale}."
-        if ours in WORDS and numeric:
+        if numeric and (ours in WORDS or (shapes.plain(name) in AMBIGUOUS and ours in ("title", "album"))):
             return f"{ours}: {name!r} holds numbers ({span}), so ours is empty. {use}"
-        times = pc.mean(pc.match_substring_regex(texts, r"\d:\d\d")).as_py() or 0
-        if ours == "release_date" and times > 0.5 and "date" in shapes.plain(name)[-4:]:
+        if ours == "release_date" and shapes.plain(name) in BARE_DATES and _times(texts) > 0.5:
             return f"release_date: {name!r} holds times of a day ({span}), as plays have, so ours is empty. {use}"
-        positive = ours == "loudness" and (values < 0).mean() <= 0.5
+        positive = ours == "loudness" and 2 * (values < 0).sum() < len(values)
         if ours not in SCALES or (share >= FITS and not positive):
             return ""
         return f"{ours}: the values of {name!r} ({span}) do not fit {SCALES[ours]}, so ours is empty. {use}"
@@ -166,6 +167,12 @@ class Evidence:
             f"{self.file}: columns: {ours}: most values of {name!r} do not fit {SCALES[ours]}. The first is {value!r} "
             f'in row {row}. Convert the column, {choice}, or leave ours empty: columns: {{{ours}: ""}}.'
         )
+
+
+def _times(texts: pa.Array) -> float:
+    """Return the share of texts with a time of the day other than midnight."""
+    texts = pc.replace_substring(texts, "00:00:00", "")
+    return pc.mean(pc.match_substring_regex(texts, r"\d:\d\d")).as_py() or 0
 
 
 def _count(texts: pa.Array) -> int:

@@ -21,6 +21,8 @@ _GUARD = str.maketrans(",/;|", "\ue000\ue001\ue002\ue003")  # stand for the sepa
 _UNGUARD = str.maketrans("\ue000\ue001\ue002\ue003", ",/;|")
 _NAME = re.compile(r"(.*[._])?(name|title)", re.IGNORECASE)
 PREFIX = re.compile(r"([a-z/]+)---(.+)", re.IGNORECASE)  # MTG-Jamendo's mood/theme---happy
+_BETWEEN = re.compile(r"[\s,;|]+(?=[a-z]+(?:/[a-z]+)?---)", re.IGNORECASE)  # two such values
+_BRACKETS = re.compile(r"\[.*\]|\{.*\}")  # [rock, pop]: no list of Python or JSON, but meant as one
 OURS_OF = {"genre": "genre", "mood/theme": "mood", "instrument": "tags"}
 
 
@@ -60,8 +62,11 @@ def _shows_lists(ours: str, cells: list[str], mark: str, others: str) -> bool:
 def items(cell: str, separators: str, missing: tuple[str, ...] = MISSING) -> list[str]:
     """Return the values in a cell, without doubles, blanks and those that mean "not known" (`missing`)."""
     values = parsed(cell)
-    if values is None and separators not in ("", LIST):
-        guarded = _WHOLE.sub(lambda match: match[0].translate(_GUARD), cell)
+    if values is None and PREFIX.match(cell):
+        values = _BETWEEN.split(cell)
+    elif values is None and separators not in ("", LIST):
+        inner = cell[1:-1] if "," in separators and _BRACKETS.fullmatch(cell) else cell
+        guarded = _WHOLE.sub(lambda match: match[0].translate(_GUARD), inner)
         values = [part.translate(_UNGUARD) for part in re.split(f"[{re.escape(separators)}]", guarded)]
     clean = (" ".join(value.split()) for value in ([cell] if values is None else values))
     distinct = {}

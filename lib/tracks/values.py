@@ -40,12 +40,13 @@ def convert(table: pd.DataFrame, mapping: Mapping, decimal: str = "") -> tuple[p
     """
     source = {ours: cells.arrow(table[column.name]) for ours, column in mapping.columns.items()}
     out, faults = _texts(source, mapping, len(table)), []
+    key = mapping.columns["key"].name if "key" in mapping.columns else None
     for ours in cells.RANGES:
         out[ours] = np.full(len(table), np.nan)
         if ours in source:
             column = mapping.columns[ours]
             out[ours], wrong, outside = cells.read(ours, source[ours], column.unit, decimal or column.decimal)
-            if wrong.any():
+            if wrong.any() and not (ours == "mode" and column.name == key):  # listed once, as a key
                 reasons = np.where(outside[wrong], _range(ours, column.unit), f"not a {NOUNS.get(ours, 'number')}")
                 faults.append(_faults(table, ours, source[ours], wrong, reasons))
     for ours, function, noun, kind, missing in (
@@ -138,17 +139,15 @@ def _spread(out: dict[str, pa.Array], more: dict[str, list[pa.Array]]) -> None:
         own = pc.is_valid(out["mood2"])
         out["mood2"] = pc.coalesce(out["mood2"], pc.utf8_lower(second))
         extra.append(pc.if_else(own, from_second, from_third))
-    extra = [texts for texts in extra if texts.null_count < len(texts)]
-    if extra:
-        added = pc.binary_join_element_wise(*extra, pa.scalar(", ", TEXT), null_handling="skip")
-        added = pc.if_else(pc.equal(added, ""), None, added)
-        both = pc.binary_join_element_wise(out["tags"], added, pa.scalar(", ", TEXT), null_handling="skip")
-        both = cells.by_value(pc.if_else(pc.is_valid(added), both, None), _without_doubles, TEXT)
-        out["tags"] = pc.coalesce(both, out["tags"])
+    for texts in extra:
+        if texts.null_count < len(texts):
+            joined = pc.binary_join_element_wise(out["tags"].fill_null(""), texts.fill_null(""), pa.scalar(", ", TEXT))
+            joined = cells.by_value(pc.if_else(pc.is_valid(texts), joined, None), _without_doubles, TEXT)
+            out["tags"] = pc.coalesce(joined, out["tags"])
 
 
 def _without_doubles(tags: str) -> str:
-    return ", ".join({tag.casefold(): tag for tag in reversed(tags.split(", "))}.values())
+    return ", ".join(lists.items(tags, ","))
 
 
 def clean(texts: pa.Array) -> pa.Array:
