@@ -54,7 +54,7 @@ def find(lines: list[str], reading: dict[str, str], file: Path) -> Dialect:
     quote = reading.get("quote")
     if (separator and len(separator) > 1) or quote not in (None, *QUOTES):
         raise WorkbookError("reading: set separator to one letter or tab, quote to one of \", ' and none.")
-    lines = lines[1:] if mark else lines
+    lines = [re.sub(r"\r(?=.)", " ", line) for line in (lines[1:] if mark else lines)]
     candidates = [_rows(lines, one, quote) for one in ([separator] if separator else SEPARATORS)]
     best = max(candidates, key=lambda candidate: _consistency(candidate[3], candidate[0]))
     if not separator and not any(_consistency(best[3], best[0])):

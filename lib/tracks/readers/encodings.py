@@ -63,7 +63,8 @@ def _utf16(head: bytes) -> str:
         return ""
     codec = "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
     text = head[: len(head) // 2 * 2].decode(codec, "replace")
-    return codec if "\n" in text and text.count("\ufffd") < 2 and "\0" not in text else ""
+    lines = text.count("\n") >= 0.8 * head.count(b"\n") > 0
+    return codec if lines and text.count("\ufffd") < 2 and "\0" not in text else ""
 
 
 def _evidence(file: Path) -> list[bytes]:

@@ -129,35 +129,25 @@ def _records(lines: list[str], dialect: Dialect) -> Iterator[tuple[list[str], in
         try:
             for row in reader:
                 start, end = end, base + reader.line_num
-                if end - start > 1 and _swallows(lines[start:end], dialect):
+                if end - start > 1 and _swallows(row, lines[start:end], dialect):
                     row, end = _unquoted(lines[start], dialect), start + 1
                     yield row, start, end
                     break
-                if dialect.quote and len(row) != dialect.width and dialect.quote in lines[start]:
-                    row = _better(row, lines[start:end], dialect)
-                yield row, start, end
+                unquoted = _unquoted(lines[start], dialect) if len(row) != dialect.width else []
+                yield unquoted if len(unquoted) == dialect.width else row, start, end
         except csv.Error:  # a carriage return inside a line
             lines[end] = lines[end].replace("\r", " ")
         start = end
 
 
-def _swallows(lines: list[str], dialect: Dialect) -> bool:
+def _swallows(row: list[str], lines: list[str], dialect: Dialect) -> bool:
     """Return True if the lines of one row are rows of their own."""
-    if len(lines) > LONGEST:
-        return True
     width = dialect.width
-    if len(_unquoted(lines[0], dialect)) != width:
-        return False
+    if len(lines) > LONGEST or len(_unquoted(lines[0], dialect)) != width:
+        return len(lines) > LONGEST
     quoted = (next(dialects.parse([line], dialect.separator, dialect.quote), []) for line in lines[1:20])
-    return all(
-        width in (len(row), len(_unquoted(line, dialect))) for row, line in zip(quoted, lines[1:20], strict=True)
-    )
-
-
-def _better(row: list[str], lines: list[str], dialect: Dialect) -> list[str]:
-    """Return the row as read without quotes where only so its width is right."""
-    unquoted = _unquoted(lines[0], dialect)
-    return unquoted if len(lines) == 1 and len(unquoted) == dialect.width else row
+    fit = (width in (len(one), len(_unquoted(line, dialect))) for one, line in zip(quoted, lines[1:20], strict=True))
+    return len(row) != width or all(fit)
 
 
 def _unquoted(line: str, dialect: Dialect) -> list[str]:
