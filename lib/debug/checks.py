@@ -33,16 +33,14 @@ def token_lengths(model, texts) -> np.ndarray:
 def descriptions(tracks: pd.DataFrame, near: np.ndarray | None) -> dict[str, float]:
     """Return the shares of repeated descriptions, and of those similar in words (Jaccard) to a neighbour's.
 
-    Args:
-        near: (n, k) rows of each track's neighbours; None: near-duplicates are not searched.
+    near: (n, k) rows of each track's neighbours; None: near-duplicates are not searched.
     """
     texts = tracks["description"].where(tracks["description"] != "", tracks["text"])
     results = {"repeated descriptions": float(texts.duplicated(keep=False).mean())}
     if near is not None:
         words = [set(text.casefold().split()) for text in texts]
-        common = [
-            max(len(words[i] & words[j]) / max(1, len(words[i] | words[j])) for j in row) for i, row in enumerate(near)
-        ]
+        pairs = [[(words[i], words[j]) for j in row] for i, row in enumerate(near)]
+        common = [max(len(a & b) / max(1, len(a | b)) for a, b in row) for row in pairs]
         results["near-duplicate descriptions"] = float((np.array(common) >= NEAR_WORDS).mean())
     return results
 
@@ -64,8 +62,7 @@ def sample_sizes(n: int, moods: pd.Series, dimension: int) -> pd.DataFrame:
 def steadiness(model, texts: list[str]) -> dict[str, float]:
     """Compare vectors of texts encoded alone or in a batch, and on the CPU or the GPU.
 
-    Returns:
-        For each comparison the largest difference of a coordinate, divided by its tolerance.
+    For each comparison: the largest difference of a coordinate, divided by its tolerance.
     """
     batch, own = embed(model, texts), model.device
     others = {"alone or in a batch": np.concatenate([embed(model, [text]) for text in texts])}
@@ -78,12 +75,9 @@ def steadiness(model, texts: list[str]) -> dict[str, float]:
 
 def written_forms(model, texts: list[str]) -> pd.Series:
     """Return for each written form the smallest cosine of a text and its changed form."""
-    texts, smallest = [*PROBES, *texts], {}
-    original = embed(model, texts)
-    for name, write in FORMS.items():
-        changed = [i for i, text in enumerate(texts) if write(text) != text]
-        vectors = embed(model, [write(texts[i]) for i in changed])
-        smallest[name] = float((original[changed] * vectors).sum(axis=1).min())
+    texts = [*PROBES, *texts]
+    original, written = embed(model, texts), {name: map(write, texts) for name, write in FORMS.items()}
+    smallest = {name: float((original * embed(model, forms)).sum(axis=1).min()) for name, forms in written.items()}
     return pd.Series(smallest, name="smallest cosine")
 
 
@@ -106,9 +100,8 @@ def health(vectors: np.ndarray) -> dict[str, float]:
         return results
     norms, n = np.linalg.norm(finite, axis=1), len(finite)
     values = np.linalg.svd(finite - finite.mean(axis=0), compute_uv=False)
-    share = values[values > 1e-6 * n**0.5]
-    share = share / share.sum()
-    rank = float(np.exp(-(share * np.log(share)).sum())) if len(share) else 0.0
+    values = values[values > 1e-6 * n**0.5]
+    rank = float(np.exp(stats.entropy(values))) if len(values) else 0.0
     return results | {
         "smallest norm": float(norms.min()),
         "largest norm": float(norms.max()),
@@ -123,8 +116,7 @@ def health(vectors: np.ndarray) -> dict[str, float]:
 def neighbourhood(near: np.ndarray | None, cosine: np.ndarray | None) -> dict[str, float]:
     """Return the hubness (Radovanović et al. 2010) and the shares of duplicate vectors; empty without neighbours.
 
-    Args:
-        near, cosine: (n, k) rows and cosines of each track's neighbours, or None.
+    near, cosine: (n, k) rows and cosines of each track's neighbours, or None.
     """
     if near is None:
         return {}

@@ -7,9 +7,11 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from lib.core.style import BASE, FAINT, OTHER, TUNED, groups
-from lib.debug.similarity import BINS, Pairs, figures
+from lib.debug.scorecard import CHECKS
+from lib.debug.similarity import BINS, CENTRES, Pairs, figures
 
 MARKERS = "osD^vPX*"  # one for each colour: no group depends on colour alone
+TRUSTED = CHECKS["low"]["trustworthiness of the map"]
 
 
 def tokens(lengths: np.ndarray, limit: float) -> Figure:
@@ -35,8 +37,8 @@ def similarity(pairs: dict[str, Pairs]) -> Figure:
         mean, *_, share, closer = figures(p).values()
         finding = "under two moods" if share is None else f"overlap {share:.2f}, same mood closer {closer:.0%}"
         panels[f"{name}: {finding}"] = [_curve(p.within, TUNED, "same mood"), _curve(p.between, OTHER, "other mood")]
-        together.append(_curve(p.within, color, f"{name}, same mood", fill=False))
-        together.append(_curve(p.between, color, f"{name}, other mood", fill=False, linestyle="--"))
+        together.append(_curve(p.within, color, f"{name}, same mood", fill=0))
+        together.append(_curve(p.between, color, f"{name}, other mood", fill=0, linestyle="--"))
         means += [] if mean is None else [f"{mean:.2f} ({name})"]
     return _histograms(panels | {f"Mean of all pairs: {', '.join(means) or 'no pairs'}": together}, height=3.8)
 
@@ -49,35 +51,31 @@ def most_overlapping(pairs: Pairs, table: pd.DataFrame, most: int = 6) -> Figure
     for mood, other, share, _ in table.head(most).itertuples(index=False):
         a, b = pairs.moods.index(mood), pairs.moods.index(other)
         panels[f"{mood} and {other}: overlap {share:.2f}"] = [
-            _curve(pairs.counts[a, a], TUNED, f"within {mood}", fill=False),
-            _curve(pairs.counts[b, b], TUNED, f"within {other}", fill=False, linestyle="--"),
+            _curve(pairs.counts[a, a], TUNED, f"within {mood}", fill=0),
+            _curve(pairs.counts[b, b], TUNED, f"within {other}", fill=0, linestyle="--"),
             _curve(pairs.counts[a, b], OTHER, "between them"),
         ]
     return _histograms(panels, height=2.9)
 
 
-def _curve(counts: np.ndarray, color: str, label: str, fill: bool = True, linestyle: str = "-") -> tuple:
-    wide = counts.reshape(-1, 2).sum(axis=1)  # bins of 0.02
-    return wide, fill, {"color": color, "label": label, "linestyle": linestyle, "linewidth": 1.5}
+def _curve(counts: np.ndarray, color: str, label: str, fill: float = 0.3, linestyle: str = "-") -> tuple:
+    return counts, {"ec": color, "fc": (color, fill), "label": label, "linestyle": linestyle, "linewidth": 1.5}
 
 
 def _histograms(panels: dict[str, list[tuple]], height: float) -> Figure:
     """Draw panels of curves by their title, three in a row, limited to the similarities that occur."""
     rows = -(-len(panels) // 3)
     figure, grid = plt.subplots(rows, 3, figsize=(13.5, height * rows), squeeze=False, layout="constrained")
-    edges = np.linspace(-1, 1, BINS // 2 + 1)
-    occupied = edges[:-1][sum(counts for curves in panels.values() for counts, *_ in curves) > 0]
+    occupied = CENTRES[sum(counts for curves in panels.values() for counts, _ in curves) > 0]
     for axes in grid.flat[len(panels) :]:
         axes.axis("off")
     for axes, (title, curves) in zip(grid.flat, panels.items(), strict=False):
-        for counts, fill, style in curves:
-            if counts.sum():
-                density = counts / counts.sum() / 0.02
-                axes.stairs(density, edges, **style)
-                axes.stairs(density, edges, color=style["color"], alpha=0.3 * fill, fill=True)
+        for counts, style in curves:
+            if counts.any():
+                axes.hist(CENTRES, BINS // 2, (-1, 1), weights=counts, density=True, histtype="stepfilled", **style)
         axes.set_title(title, fontsize=11)
         if len(occupied):
-            axes.set_xlim(occupied[0] - 0.05, occupied[-1] + 0.07)
+            axes.set_xlim(occupied[0] - 0.05, occupied[-1] + 0.05)
             axes.legend(loc="upper right", fontsize=9)
     figure.supxlabel("cosine similarity of two tracks", fontsize=11)
     figure.supylabel("density of pairs", fontsize=11)
@@ -138,7 +136,7 @@ def umap(points: dict[str, np.ndarray], tracks: pd.DataFrame, judged: dict[str, 
         else:
             axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, markerscale=1.8, fontsize=9)
     trust = {name: judgement["trustworthiness"] for name, judgement in judged.items()}
-    words = [f"{name} {t:.2f}{' (too low to interpret the map)' if t < 0.9 else ''}" for name, t in trust.items()]
+    words = [f"{name} {t:.2f}{'' if t >= TRUSTED else ' (too low to interpret the map)'}" for name, t in trust.items()]
     figure.suptitle(f"{len(tracks):,} tracks; trustworthiness: {', '.join(words)}", x=0.02, ha="left")
     return figure
 

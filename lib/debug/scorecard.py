@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from lib.core.pages import render
+
 MARKS = {"ok": "✓ ok", "look": "▲ **look**", "broken": "✗ **broken**", "not measured": "– not measured"}
-CHECKS = pd.DataFrame(yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))).fillna(
-    {"low": -inf, "high": inf, "fatal": False, "share": False}
-)
+CHECKS = pd.DataFrame(yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")))
+CHECKS = CHECKS.fillna({"low": -inf, "high": inf, "fatal": False, "share": False}).set_index("check")
 
 
 def judge(results: dict[str, float | None]) -> pd.DataFrame:
@@ -19,7 +20,7 @@ def judge(results: dict[str, float | None]) -> pd.DataFrame:
     Returns:
         Columns check, value, shown (the value for readers), healthy, verdict (a key of `MARKS`), source, cure.
     """
-    card = CHECKS.assign(value=CHECKS["check"].map(results).astype(float))
+    card = CHECKS.assign(value=pd.Series(results, dtype=float))
     verdicts = {
         "not measured": card["value"].isna(),
         "ok": card["value"].between(card["low"], card["high"]),
@@ -28,7 +29,7 @@ def judge(results: dict[str, float | None]) -> pd.DataFrame:
     card["verdict"] = np.select(list(verdicts.values()), list(verdicts), "look")
     card["shown"] = [_text(c.value, c.share) for c in card.itertuples()]
     card["healthy"] = [_range(c.low, c.high, c.share) for c in card.itertuples()]
-    return card[["check", "value", "shown", "healthy", "verdict", "source", "cure"]]
+    return card.reset_index()[["check", "value", "shown", "healthy", "verdict", "source", "cure"]]
 
 
 def _text(value: float, share: bool) -> str:
@@ -44,13 +45,7 @@ def _range(low: float, high: float, share: bool) -> str:
 
 def headline(card: pd.DataFrame) -> str:
     """Return the scorecard as Markdown: the number of healthy checks, cures for the others, then the table."""
-    measured, wrong = card[card["verdict"] != "not measured"], card[card["verdict"].isin(["look", "broken"])]
-    healthy, missing = len(measured) - len(wrong), len(card) - len(measured)
-    lines = [f"**{healthy} of {len(measured)} checks are healthy**, {missing} not measured.", ""]
-    lines += [f"- **{r.check}**: {r.shown}, healthy is {r.healthy}. What to do: {r.cure}." for r in wrong.itertuples()]
-    lines += ["", "| check | verdict | value | healthy | source |", "| --- | --- | ---: | --- | --- |"]
-    lines += [f"| {r.check} | {MARKS[r.verdict]} | {r.shown} | {r.healthy} | {r.source} |" for r in card.itertuples()]
-    return "\n".join(lines)
+    return render("debug/scorecard.md", card=card.to_dict("records"), marks=MARKS).rstrip()
 
 
 def record(card: pd.DataFrame, health: dict, figures: dict, mood_pairs: dict[str, pd.DataFrame]) -> dict:

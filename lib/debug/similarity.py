@@ -3,6 +3,7 @@
 Blocks bound the memory: 20,000 tracks have 200 million pairs, and no list of pairs is kept.
 """
 
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 
 BINS = 200  # from -1 to 1, each 0.01 wide
 COARSE = 4  # bins joined for an overlap: single bins would make small moods look apart by chance
-BLOCK = 2_000  # rows: a block of similarities takes 16 MB, and counting it ten times as much
+BLOCK = 200  # rows: their similarities to 20,000 tracks take 16 MB, and counting them ten times as much
 EXACT = 20_000  # tracks compared: the first ones of a larger catalogue, which comes in random order
 FEWEST = 10  # tracks that a mood's histogram needs
 GROUPS = 5  # disjoint parts of a sample; their spread gives the sample's standard error
@@ -38,18 +39,15 @@ class Pairs(NamedTuple):
 def all_pairs(vectors: np.ndarray, moods: pd.Series) -> Pairs:
     """Count every pair of the first `EXACT` tracks that have a mood. (n, d) unit vectors and n moods."""
     rows = np.flatnonzero((moods != "").to_numpy())[:EXACT]
-    code, names = pd.factorize(moods.iloc[rows], sort=True)
+    vectors, (code, names) = vectors[rows], pd.factorize(moods.iloc[rows], sort=True)
     m = len(names)
     counts = np.zeros(m * m * BINS, dtype=np.int64)
-    starts = range(0, len(rows), BLOCK)
-    for i, first in enumerate(starts):
-        left = slice(first, first + BLOCK)
-        for second in starts[i:]:
-            right = slice(second, second + BLOCK)
-            bins = ((vectors[rows[left]] @ vectors[rows[right]].T + 1) * (BINS / 2)).astype(np.int32).clip(0, BINS - 1)
-            bins += (code[left, None] * m + code[right]).astype(np.int32) * BINS
-            pairs = bins[np.triu_indices(len(bins), 1)] if first == second else bins.ravel()
-            counts += np.bincount(pairs, minlength=len(counts))
+    for start in range(0, len(rows), BLOCK):
+        block = slice(start, start + BLOCK)
+        bins = ((vectors[block] @ vectors[start:].T + 1) * (BINS / 2)).astype(np.int32).clip(0, BINS - 1)
+        bins += (code[block, None] * m + code[start:]).astype(np.int32) * BINS
+        counts += np.bincount(bins.ravel(), minlength=len(counts))
+        counts -= np.bincount(bins[np.tril_indices(len(bins))], minlength=len(counts))  # no pair twice
     table = counts.reshape(m, m, BINS)
     table = table + table.transpose(1, 0, 2)
     table[np.arange(m), np.arange(m)] //= 2
@@ -87,7 +85,7 @@ def by_moods(pairs: Pairs) -> pd.DataFrame:
     """
     large = np.flatnonzero(pairs.tracks >= FEWEST)
     rows = []
-    for a, b in zip(*(large[i] for i in np.triu_indices(len(large), 1)), strict=True):
+    for a, b in combinations(large, 2):
         within = sum(pairs.counts[mood, mood] / pairs.counts[mood, mood].sum() for mood in (a, b))
         between = pairs.counts[a, b]
         rows.append((pairs.moods[a], pairs.moods[b], overlap(within, between), closer(within, between)))

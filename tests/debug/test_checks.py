@@ -193,11 +193,11 @@ def test_every_check_has_a_test_that_fails_it():
         "same mood is closer, over base", "overlap of moods", CONTRADICTED, "requests without a close track",
         "trustworthiness of the map",
     }  # fmt: skip
-    assert set(scorecard.CHECKS["check"]) == others | set(FAULTS) and len(scorecard.CHECKS) == 23
+    assert set(scorecard.CHECKS.index) == others | set(FAULTS) and len(scorecard.CHECKS) == 23
 
 
 def test_the_scorecard_quotes_the_limits_of_the_code():
-    card = scorecard.CHECKS.set_index("check")
+    card = scorecard.CHECKS
     assert card["high"]["uniformity"] == measures.CROWDED
     assert f"cosine from {checks.NEAR_VECTORS}" in card["source"]["tracks with a near-identical vector"]
     assert f"{checks.NEAR_WORDS:.0%}".replace("%", " %") in card["source"]["near-duplicate descriptions"]
