@@ -6,11 +6,13 @@ PORT   ?= 8080
 IP     ?= 127.0.0.1
 SET    ?=
 RUNS   ?=
+FILE   ?=
+IMPORT ?=
 BIN    := .venv/bin
 READY  := .venv/.ready
 DEV    := .venv/.dev
 
-.PHONY: help run test check bench notebooks compare index serve playground promote rollback lab scale scale-test scale-bench scale-restart scale-promote scale-rollback scale-index scale-status scale-token lock clean
+.PHONY: help run import test check bench notebooks compare index serve playground promote rollback lab scale scale-test scale-bench scale-restart scale-promote scale-rollback scale-index scale-status scale-token lock clean
 help:  ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' Makefile
 
@@ -34,6 +36,9 @@ $(DEV): requirements-dev.txt requirements.txt constraints.txt pyproject.toml
 
 run: $(READY)  ## run notebooks 01 to 05: PARAMS=params/gpu.yaml, SET="epochs=3 batch_size=32", FRESH=1
 	@$(BIN)/workbook run $(PARAMS) $(SET) $(if $(FRESH),--fresh)
+
+import: $(READY)  ## show how FILE=… (a table, a library, a folder of music) is read, and write params/NAME.yaml: IMPORT="--table songs"
+	@$(BIN)/workbook import "$(or $(FILE),$(error name the file: make import FILE=...))" $(IMPORT)
 
 .PHONY: lint
 lint: $(DEV)

@@ -1,5 +1,7 @@
 """Templates of lib, HTML pages of a run, and tables."""
 
+import json
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +13,8 @@ from lib.core.paths import ROOT
 
 ESCAPED = select_autoescape(["html.j2", "svg.j2"])
 TEMPLATES = Environment(loader=FileSystemLoader(ROOT / "lib"), autoescape=ESCAPED, trim_blocks=True)
+TEMPLATES.filters["yaml"] = partial(json.dumps, ensure_ascii=False)  # JSON is YAML
+TEMPLATES.filters["one_line"] = lambda text: " ".join(str(text).split())  # for comments
 
 
 def render(template: str, **values) -> str:

@@ -150,6 +150,7 @@ def _renamed(tracks: pd.DataFrame, rename_moods: dict[str, str], moods: set[str]
 
 def _record(source: Source, mapping: Mapping, rows: _Rows, tracks, left_out, left_out_values) -> dict:
     warnings = [*mapping.warnings]
+    comma = any(column.decimal == "," for column in mapping.columns.values())
     for column, values in left_out_values.groupby("column", sort=False):
         first = values.iloc[0]
         example = f"the first in row {first.row}: {first.value!r} is {first.reason}"
@@ -165,7 +166,7 @@ def _record(source: Source, mapping: Mapping, rows: _Rows, tracks, left_out, lef
     return {
         "file": str(source.file),
         "kind": source.kind,
-        "facts": source.facts,
+        "facts": source.facts | ({"decimal mark": "comma"} if comma else {}),
         "export": mapping.shape,
         "columns": {ours: column._asdict() for ours, column in mapping.columns.items()},
         "unused": mapping.unused,

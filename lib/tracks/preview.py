@@ -1,21 +1,17 @@
 """The preview of an import: the file, its columns, the first tracks, all that is left out; and a parameter file."""
 
-import json
 import re
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader
 
 from lib.core.errors import WorkbookError
 from lib.core.files import atomic
+from lib.core.pages import render
 from lib.core.paths import ROOT, shown
 from lib.tracks.importing import Catalogue
 
 SHOWN = 28  # letters of a cell
-_templates = Environment(loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True, lstrip_blocks=True)
-_templates.filters["yaml"] = partial(json.dumps, ensure_ascii=False)  # JSON is YAML
 
 
 def text(catalogue: Catalogue) -> str:
@@ -77,14 +73,14 @@ def write_parameters(catalogue: Catalogue, reading: dict[str, str]) -> Path:
     name = re.sub(r"[^\w]+", "-", Path(record["file"]).name.split(".")[0].casefold()).strip("-") or "catalogue"
     path = ROOT / "params" / f"{name}.yaml"
     moods = catalogue.tracks.loc[catalogue.tracks["mood"] != "", "mood"].value_counts()
-    content = _templates.get_template("params.yaml.j2").render(
+    content = render(
+        "tracks/params.yaml",
         name=name,
         record=record,
         file=shown(Path(record["file"])),
         reading=reading,
         moods=moods.index[:18].tolist(),
         units={ours: column["unit"] for ours, column in record["columns"].items() if column["unit"]},
-        empty=record["empty"],
     )
     if path.exists() and path.read_text(encoding="utf-8") != content:
         raise WorkbookError(

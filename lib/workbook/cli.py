@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from lib.core.errors import WorkbookError
-from lib.core.paths import resolve
+from lib.core.paths import resolve, shown
 from lib.serve.limits import Limits
 
 app = typer.Typer(
@@ -54,6 +54,26 @@ def run(
             raise WorkbookError(message) from error
         raise
     print(report.summary(resolve(record["parameters"]["run_dir"])))
+
+
+@app.command(name="import")
+def import_(
+    file: Annotated[str, typer.Argument(help="A table, a library of a player, or a folder of music.")],
+    table: Annotated[str, typer.Option(help="The table of a database, the sheet, or the file in a zip file.")] = "",
+    encoding: Annotated[str, typer.Option(help="The encoding, where the recognised one is wrong: cp1251.")] = "",
+    separator: Annotated[str, typer.Option(help="The separator, where the recognised one is wrong.")] = "",
+) -> None:
+    """Show how a catalogue of yours is read, and write a parameter file for it."""
+    from lib.tracks import importing, preview
+
+    here = Path(file).expanduser()
+    options = {"table": table, "encoding": encoding, "separator": separator}
+    reading = {key: value for key, value in options.items() if value}
+    path = str(here.resolve()) if here.exists() else file
+    catalogue = importing.import_catalogue(path, {}, {}, reading, {}, max_tracks=0, seed=7)
+    print(preview.text(catalogue))
+    params = shown(preview.write_parameters(catalogue, reading))
+    print(f"\nAll of this is in {params}. Change what is wrong there, then: make run PARAMS={params}")
 
 
 @app.command()
