@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import nbformat
 import pandas as pd
 import papermill
 import pytest
+from jupyter_client.kernelspec import KernelSpecManager
 
 from lib.core import base_models, errors, files, paths, runs
 from lib.search import indexing, recommender
@@ -248,6 +251,54 @@ def test_a_killed_kernel_is_named(tiny, capsys):
     assert run(tiny) == 1
     assert "02_second" in (said := capsys.readouterr().err) and "kernel died" in said
     assert record(tiny)["stages"][SECOND]["status"] == "failed"
+
+
+# kernels that do not start
+
+
+@pytest.mark.parametrize(
+    "argv", [[shutil.which("false")], ["/no/such/python", "-m", "ipykernel_launcher", "-f", "{connection_file}"]]
+)
+def test_a_kernelspec_of_another_python_is_not_used(tiny, monkeypatch, argv):
+    """Jupyter takes the first kernelspec `python3` on its path; the runner takes the Python that runs it."""
+    spec = tiny.parent / "jupyter" / "kernels" / "python3"
+    spec.mkdir(parents=True)
+    (spec / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "Other", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tiny.parent / "jupyter"))
+    assert KernelSpecManager().get_kernel_spec("python3").argv == argv
+    notebook(tiny.parent, FIRST, 'n = 1\nrun_dir = ""', "import sys\n" + write("a.json", "sys.executable"))
+    assert run(tiny) == 0 and (tiny / "a.json").read_text() == sys.executable
+
+
+def test_a_kernelspec_of_another_name_is_not_needed(tiny):
+    """JupyterLab writes the name of the user's kernel into a notebook that the user saves."""
+    file = tiny.parent / "notebooks" / f"{FIRST}.ipynb"
+    file.write_text(file.read_text().replace('"python3"', '"my-venv"'))
+    assert run(tiny) == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("raise SystemExit(1)", "died"),
+        ("raise ValueError('a broken one')", "died before replying to kernel_info: ValueError: a broken one"),
+        ("import time\ntime.sleep(60)", "didn't respond in 2 seconds"),
+    ],
+)
+def test_a_kernel_that_does_not_start_is_an_error_in_one_line(tiny, monkeypatch, capfd, code, reason):
+    """A module of the kernel's name, in the folder of the notebooks, stands for a kernel that is broken."""
+    monkeypatch.setattr(runner, "START_LIMIT", 2)
+    assert run(tiny) == 0
+    notebook(tiny.parent, SECOND, 'word = "y"  # a text\nrun_dir = ""', write("b.json", "word"))
+    launcher = tiny.parent / "notebooks" / "ipykernel_launcher.py"
+    launcher.write_text(code)
+    assert run(tiny) == 1
+    error = capfd.readouterr().err
+    assert error.startswith(f"error: {SECOND}: the kernel of {sys.executable} did not start: ") and reason in error
+    assert error.count("\n") == 1 and "make clean" in error, error
+    assert record(tiny)["stages"][SECOND]["status"] == "failed"
+    launcher.unlink()
+    assert run(tiny) == 0 and (tiny / "b.json").read_text() == "y"
 
 
 DRIVER = """

@@ -1,7 +1,5 @@
 """The command `workbook`, also as `python -m lib.workbook`."""
 
-import sys
-
 
 def main() -> int:
     """Run the command line."""
@@ -11,4 +9,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

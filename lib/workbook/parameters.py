@@ -13,18 +13,8 @@ from lib.core.paths import ROOT, resolve, shown
 from lib.core.ranges import check_ranges
 
 KINDS = {int: "whole number", float: "number", str: "text", bool: "true/false", list: "list", dict: "mapping"}
-# The least and the largest value, both allowed: beyond them a stage fails, or fails obscurely.
-SHARE, MANY = (0, 1), 10**8
-RANGES = {
-    **dict.fromkeys(("seed", "max_tracks", "min_per_mood", "warmup", "static_texts"), (0, 2**31)),
-    **dict.fromkeys(("n_tracks", "n_requests"), (100, MANY)),
-    **dict.fromkeys(("request_share", "mood_share", "artist_share", "keep_base"), SHARE),
-    **dict.fromkeys(("max_missing", "max_constant", "max_artist"), SHARE),
-    **{"n_pairs": (20, MANY), "batch_size": (2, 10**5), "epochs": (1, 1000), "patience": (1, 1000), "lr": (1e-8, 0.1)},
-    **{"workers": (1, 1024), "max_length": (8, 8192), "debug_tracks": (20, 10**6)},
-    **{"max_words": (3, 10**5), "max_drift": (0, 100)},
-}
 FILES = ("catalogue", "benchmark", "musiccaps")  # parameters that name a file
+RANGES = YAML(typ="safe").load(Path(__file__).with_name("ranges.yaml"))
 
 
 def read(file: Path, overrides: list[str]) -> dict:

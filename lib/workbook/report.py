@@ -38,7 +38,9 @@ def write(run: Path, record: dict) -> None:
         run=record,
         metrics=metrics,
         verdict=Markup(markdown2html(findings.headline(metrics))),
-        cards=_cards(run, metrics),
+        measure=measures.MAIN,
+        rules=read_json(run / "quality.json")["rules"],
+        checks=read_json(run / "embedding.json")["scorecard"],
         figures=table(findings.summary(metrics)),
         pictures=[picture for notebook in reversed(notebooks.values()) for picture in _headlines(notebook)],
         parts=[_part(name, notebook, stages.get(name, {}).get("seconds")) for name, notebook in notebooks.items()],
@@ -61,38 +63,6 @@ def summary(run: Path) -> str:
         lines.append(f"  {track['score']:.2f}  {name}  [{track['mood'] or 'mood unknown'}]")
     page_file = f"The whole run as a page: {shown(run / 'report.html')}"
     return "\n".join([*lines, "", page_file, f"Ask it over HTTP: make serve RUN={shown(run)}"])
-
-
-def _cards(run: Path, metrics: dict) -> list[dict[str, str]]:
-    """Return the four figures at the top: name, value, note."""
-    base, tuned = (metrics["encoders"][name]["retrieval"][measures.MAIN]["mean"] for name in ("base", "tuned"))
-    change = metrics["difference"][measures.MAIN]
-    rules = read_json(run / "quality.json")["rules"]
-    failing = [rule["rule"] for rule in rules if not rule["passed"]]
-    checks = pd.DataFrame(read_json(run / "embedding.json")["scorecard"])
-    checks = checks[checks["verdict"] != "not measured"]
-    unhealthy = checks.loc[checks["verdict"] != "ok", "check"]
-    form = metrics["forms"]["served"]
-    ms, torch_ms = (metrics["forms"]["compared"][name]["ms for one"] for name in (form, "torch"))
-    cards = (
-        (
-            f"{measures.MAIN}, base to tuned",
-            f"{base:.3f} → {tuned:.3f}",
-            f"difference {change['low']:+.3f} to {change['high']:+.3f}",
-        ),
-        (
-            "Data quality",
-            f"{len(rules) - len(failing)} of {len(rules)} rules",
-            f"failing: {', '.join(failing)}" if failing else "all rules pass",
-        ),
-        (
-            "Embedding space",
-            f"{len(checks) - len(unhealthy)} of {len(checks)} checks",
-            "all healthy" if unhealthy.empty else f"look at: {', '.join(unhealthy)}",
-        ),
-        ("Speed on a CPU", f"{ms:.1f} ms", f"to encode one request ({form}); PyTorch takes {torch_ms:.1f} ms"),
-    )
-    return [dict(zip(("name", "value", "note"), card, strict=True)) for card in cards]
 
 
 def _headlines(notebook) -> list[dict[str, str]]:

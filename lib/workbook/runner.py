@@ -4,12 +4,15 @@ A notebook runs again only if its text, parameters, code or input files changed 
 """
 
 import hashlib
+import io
 import json
+import logging
 import os
 import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from datetime import UTC, datetime
@@ -18,10 +21,11 @@ from pathlib import Path
 
 import nbformat
 import papermill
+from jupyter_client.kernelspec import NATIVE_KERNEL_NAME
 from nbclient.exceptions import DeadKernelError
-from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 from tqdm.auto import tqdm
+from traitlets.config import Config
 
 from lib.core import paths, runs
 from lib.core.errors import WorkbookError
@@ -30,7 +34,11 @@ from lib.core.paths import ROOT, resolve, shown
 from lib.core.processes import only_one
 from lib.core.progress import LINES, MARK
 from lib.workbook import report
+from lib.workbook.kernels import OwnKernel
 from lib.workbook.parameters import declared
+
+START_LIMIT = 60  # seconds for a kernel to start
+logging.getLogger("papermill").addHandler(logging.NullHandler())  # the runner says in one line what it would log
 
 
 def run(values: dict, parameter_file: str, fresh: bool = False) -> dict:
@@ -57,8 +65,10 @@ def run(values: dict, parameter_file: str, fresh: bool = False) -> dict:
             report.write(folder, record)
             record["status"] = "done"
         except BaseException as error:
-            record["status"] = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
-            record["error"] = str(error) or type(error).__name__
+            status = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
+            record |= {"status": status, "error": str(error) or type(error).__name__}
+            for stage in _running(record["stages"]):
+                stage |= {"status": status, "error": str(error) or "stopped"}
             raise
         finally:
             record["finished"] = _now()
@@ -73,11 +83,12 @@ def stage_key(folder: Path, notebook: str, values: dict) -> str:
     code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
     own = {name: values[name] for name in declared(notebook)}
     outside = [own.get(name) for name in ("catalogue", "base_model", "benchmark", "musiccaps")] + own.get("others", [])
+    given = [resolve(str(name)) for name in outside if name]
     files = [
         *runs.STAGES[notebook].files(),
         ROOT / "constraints.txt",
         *(folder / name for name in runs.STAGES[notebook].reads),
-        *(_encoder_of(resolve(str(name))) for name in outside if name),
+        *(path / "model" if (path / "model").is_dir() else path for path in given),  # only the encoder of another run
     ]
     parts = [code, json.dumps(own, sort_keys=True), *map(_fingerprint, files)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
@@ -87,49 +98,36 @@ def revision() -> str:
     """Return the commit, with "+" where files differ from it; "unknown" outside a checkout or without git."""
     if not shutil.which("git"):
         return "unknown"
-    git = ["git", "-C", str(ROOT)]
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    dirty = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=False).stdout.strip()
-    return (commit + ("+" if dirty else "")) if commit else "unknown"
+    command = ["git", "-C", str(ROOT), "status", "--porcelain=v2", "--branch"]
+    lines = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+    differs = any(not line.startswith("#") for line in lines)
+    return lines[0].split()[-1] + "+" * differs if lines else "unknown"
 
 
-class _NamedCells(NBClientEngine):
-    """Papermill's engine, with the current section's heading on the progress bar."""
+class _Cells(tqdm):
+    """A bar of a notebook's cells with the current section. Its clock moves during a long cell, too."""
 
-    current = ("", 0)  # the current cell's heading and number, for the message of a failure
+    section = place = ""  # the current heading; the current cell, for a message
 
-    @classmethod
-    def execute_managed_notebook(cls, nb_man, kernel_name, **kwargs):
-        start, cells = nb_man.cell_start, nb_man.nb.cells
-        done = threading.Event()
+    def __init__(self, notebook: Path, title: str) -> None:
+        total = len(nbformat.read(notebook, 4).cells) + 1  # papermill adds a cell of parameters
+        super().__init__(total=total, desc=title, unit="cell", disable=not sys.stderr.isatty(), dynamic_ncols=True)
+        threading.Thread(target=self._tick, daemon=True).start()
 
-        def cell_start(cell, cell_index=None, **more):
-            headings = [
-                c.source.lstrip("# ").splitlines()[0]
-                for c in cells[: cell_index + 1]
-                if c.source.startswith("#") and c.cell_type == "markdown"
-            ]
-            cls.current = (headings[-1] if headings else "", cell_index + 1)
-            nb_man.pbar.set_postfix_str(cls.current[0])
-            start(cell, cell_index, **more)
+    def start(self, cell, cell_index: int) -> None:
+        """Show a cell that starts."""
+        if cell.cell_type == "markdown" and cell.source.startswith("#"):
+            self.section = cell.source.lstrip("# ").splitlines()[0]
+        self.n, self.place = cell_index, f", cell {cell_index + 1} ({self.section})"
+        self.set_postfix_str(self.section)
 
-        def tick():  # the bar's clock moves during a long cell, too
-            while not done.wait(1) and nb_man.pbar is not None:
-                nb_man.pbar.refresh()
-
-        nb_man.cell_start = cell_start
-        threading.Thread(target=tick, daemon=True).start()
-        try:
-            quiet = ["--log-level=CRITICAL"]  # the notebook holds what a cell raises
-            return super().execute_managed_notebook(nb_man, kernel_name, extra_arguments=quiet, **kwargs)
-        finally:
-            done.set()
+    def _tick(self) -> None:
+        while not self.disable:  # a closed bar is disabled
+            self.refresh()
+            time.sleep(1)
 
 
-papermill_engines.register("workbook", _NamedCells)
-
-
-class _Messages:
+class _Messages(io.StringIO):
     """A file for the cells' output: it passes warnings and progress lines on to the terminal as they come."""
 
     def write(self, text: str) -> None:
@@ -137,55 +135,61 @@ class _Messages:
             if line.startswith(("WARNING", MARK)):
                 tqdm.write(line, file=sys.stderr)  # above the bar
 
-    def flush(self) -> None:
-        sys.stderr.flush()
-
 
 def _bring_up_to_date(folder: Path, notebook: str, values: dict, record: dict, title: str) -> None:
-    stages = record["stages"]
-    key = stage_key(folder, notebook, values)
-    outputs = {name: folder / name for name in (*runs.STAGES[notebook].writes, f"{notebook}.ipynb")}
+    stages, key = record["stages"], stage_key(folder, notebook, values)
     before = stages.get(notebook, {})
-    if before.get("key") == key and before.get("outputs") == _fingerprints(outputs):
+    if before.get("key") == key and before.get("outputs") == _outputs(folder, notebook):
         print(f"{title}: up to date", flush=True)
         return
     stages[notebook] = {"status": "running", "started": _now()}
     write_json(folder / "run.json", record)
-    started = time.monotonic()
-    try:
-        _execute(folder, notebook, values, title)
-    except BaseException as error:
-        stopped = isinstance(error, KeyboardInterrupt)
-        stages[notebook] |= {"status": "stopped" if stopped else "failed", "error": str(error) or "stopped"}
-        raise
+    started, log = time.monotonic(), not sys.stderr.isatty()
+    if log:  # it shows no bar: print when a notebook starts and ends, and a line a minute of its long work
+        print(f"{title} …", flush=True)
+        os.environ[LINES] = "1"
+    _execute(folder, notebook, values, title)
     seconds = round(time.monotonic() - started, 1)
-    if not sys.stderr.isatty():
+    if log:
         print(f"{title}: {seconds:.0f} s", flush=True)
-    stages[notebook] |= {"status": "done", "key": key, "seconds": seconds, "outputs": _fingerprints(outputs)}
+    stages[notebook] |= {"status": "done", "key": key, "seconds": seconds, "outputs": _outputs(folder, notebook)}
     write_json(folder / "run.json", record)
 
 
 def _execute(folder: Path, notebook: str, values: dict, title: str) -> None:
     """Run one notebook. An unfinished one stays as NOTEBOOK.partial.ipynb."""
-    partial = folder / f"{notebook}.partial.ipynb"
-    terminal = sys.stderr.isatty()
-    if not terminal:  # a log shows no bar: print when a notebook starts, and a line a minute of its long work
-        print(f"{title} …", flush=True)
-        os.environ[LINES] = "1"
-    try:
-        papermill.execute_notebook(
-            str(paths.NOTEBOOKS / f"{notebook}.ipynb"),
-            str(partial),
-            {name: values[name] for name in declared(notebook)},
-            engine_name="workbook",
-            progress_bar={"desc": title, "disable": not terminal, "dynamic_ncols": True},
-            stdout_file=_Messages(),
-            cwd=str(paths.NOTEBOOKS),
-        )
-    except (PapermillExecutionError, DeadKernelError, OSError) as error:
-        heading, cell = _NamedCells.current
-        raise WorkbookError(f"{notebook}, cell {cell} ({heading}): {_cause(error)} (read {shown(partial)})") from error
+    source, partial = paths.NOTEBOOKS / f"{notebook}.ipynb", folder / f"{notebook}.partial.ipynb"
+    with _Cells(source, title) as bar, tempfile.NamedTemporaryFile("r", errors="replace") as errors:
+        try:
+            papermill.execute_notebook(
+                source,
+                str(partial),
+                {name: values[name] for name in declared(notebook)},
+                kernel_name=NATIVE_KERNEL_NAME,
+                kernel_manager_class=OwnKernel,
+                config=Config(OwnKernel={"errors": errors.name}),
+                start_timeout=START_LIMIT,
+                extra_arguments=["--log-level=CRITICAL"],  # the notebook holds what a cell raises
+                on_cell_start=bar.start,
+                stdout_file=_Messages(),
+                progress_bar=False,
+                cwd=paths.NOTEBOOKS,
+            )
+            bar.update()
+        except (PapermillExecutionError, RuntimeError, OSError) as error:
+            if isinstance(error, RuntimeError) and not bar.place:
+                raise WorkbookError(f"{notebook}: {_not_started(error, errors.read())}") from error
+            sys.stderr.write(errors.read())
+            raise WorkbookError(f"{notebook}{bar.place}: {_cause(error)} (read {shown(partial)})") from error
     partial.replace(folder / f"{notebook}.ipynb")
+
+
+def _not_started(error: RuntimeError, printed: str) -> str:
+    reason = f"{error}: {printed.splitlines()[-1]}" if printed and "died" in str(error) else str(error)
+    return (
+        f"the kernel of {sys.executable} did not start: {reason}. "
+        "Run again if this machine is busy or short of memory; else install it again: make clean, then make run."
+    )
 
 
 def _cause(error: Exception) -> str:
@@ -198,9 +202,8 @@ def _record(folder: Path, values: dict, parameter_file: str, fresh: bool) -> dic
     """Write run.json for the start: finished stages are kept, one that was running counts as interrupted."""
     before = read_json(folder / "run.json") if (folder / "run.json").exists() else {}
     stages = {} if fresh else before.get("stages", {})
-    for stage in stages.values():
-        if stage["status"] == "running":
-            stage["status"] = "interrupted"
+    for stage in _running(stages):
+        stage["status"] = "interrupted"
     record = {
         "status": "running",
         "pid": os.getpid(),
@@ -217,17 +220,16 @@ def _record(folder: Path, values: dict, parameter_file: str, fresh: bool) -> dic
     return record
 
 
-def _encoder_of(path: Path) -> Path:
-    """Return the encoder's folder where `path` is a run: only that is read of another run."""
-    return path / "model" if (path / "model").is_dir() else path
+def _running(stages: dict[str, dict]) -> list[dict]:
+    return [stage for stage in stages.values() if stage["status"] == "running"]
+
+
+def _outputs(folder: Path, notebook: str) -> dict[str, str]:
+    return {name: _fingerprint(folder / name) for name in (*runs.STAGES[notebook].writes, f"{notebook}.ipynb")}
 
 
 def _fingerprint(path: Path) -> str:
     return fingerprint(path) if path.exists() else "missing"
-
-
-def _fingerprints(files: dict[str, Path]) -> dict[str, str]:
-    return {name: _fingerprint(path) for name, path in files.items()}
 
 
 def _now() -> str:

@@ -4,10 +4,12 @@ import tempfile
 from pathlib import Path
 
 import papermill
+from traitlets.config import Config
 from voila.app import Voila
 
 from lib.core.paths import NOTEBOOKS, ROOT
 from lib.core.runs import need
+from lib.workbook.kernels import OwnPython
 
 # The page leaves out the cells that explain files and code. A kernel ends soon after its page is closed.
 OPTIONS = (
@@ -33,4 +35,5 @@ def open_playground(run: str, options: list[str]) -> None:
         notebook = f"{temporary}/playground.ipynb"
         source = str(NOTEBOOKS / "06_playground.ipynb")
         papermill.execute_notebook(source, notebook, {"run_dir": str(folder)}, prepare_only=True)
-        Voila.launch_instance([*OPTIONS, *options, notebook])
+        kernels = Config(VoilaConfiguration={"kernel_spec_manager_class": OwnPython})
+        Voila.launch_instance([*OPTIONS, *options, notebook], config=kernels)
