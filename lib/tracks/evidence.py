@@ -16,7 +16,7 @@ from lib.tracks.columns import FEATURES
 FITS = 0.9  # share of the values that must fit before a column is taken that nobody named
 NAMED_FITS = 0.5  # the same for a column that the user named
 WORDS = ("genre", "language", "mood", "mood2", "description", "tags")  # a column of numbers is none of these
-AMBIGUOUS = ("track", "tracks", "piste", "pista", "faixa", "трек", "release", "record")  # names, or numbers and years
+AMBIGUOUS = ("track", "tracks", "piste", "pista", "faixa", "трек", "release", "record", "artistcredit")  # or numbers
 BARE_DATES = ("date", "datum", "data", "fecha", "time")  # names of the date of a release, but also of a play
 SCALES = {
     **dict.fromkeys(FEATURES, "0 to 1 or 0 to 100"),
@@ -104,15 +104,15 @@ class Evidence:
         values, _ = cells.numbers(ours, texts, decimal)
         values = values[values > 0]
         if ours == "duration_ms":
-            if not len(values) or pc.sum(pc.match_substring(texts, ":")).as_py():
+            if 2 * (pc.sum(pc.match_substring(texts, ":")).as_py() or 0) >= _count(texts):
                 return "m:ss"
             return "ms" if np.median(values) >= 10_000 else "s" if np.median(values) >= 20 else "min"
         signs = pc.sum(pc.ends_with(texts, "%")).as_py()
-        fraction = len(values) and (values < 1).any()
+        fractions = len(values) and (values < 1).any() and (values <= 1).mean() >= FITS
         if ours == "popularity":
-            return "0-1" if fraction and values.max() <= 1 and not signs else "0-100"
+            return "0-1" if fractions and not signs else "0-100"
         large = len(values) and np.quantile(values, 0.95) > 10  # 1 to 9 may be a scale of its own
-        if signs or (not (fraction and (values <= 1).mean() >= FITS) and (large or percent)):
+        if signs or (not fractions and (large or percent)):
             return "0-100"
         return "0-1"
 
@@ -148,10 +148,14 @@ class Evidence:
         values = values[np.isfinite(values)]
         numeric = len(values) >= FITS * max(1, _count(texts))
         span = f"{values.min():.4g} to {values.max():.4g}" if numeric else _examples(texts)
-        scale = f", units: {{{ours}: {' or '.join(UNITS[ours])}}}" if ours in UNITS else ""
-        use = f"To use it all the same, name it: columns: {{{ours}: {name}}}{scale}."
-        if numeric and (ours in WORDS or (shapes.plain(name) in AMBIGUOUS and ours in ("title", "album"))):
+        use = f"If it is right, name it: columns: {{{ours}: {name}}}."
+        if ours in UNITS:
+            unit = list(UNITS[ours])[-1]
+            use = f"Rescale it, or name it with its unit: columns: {{{ours}: {name}}}, units: {{{ours}: {unit}}}."
+        if numeric and (ours in WORDS or (shapes.plain(name) in AMBIGUOUS and ours in ("title", "artist", "album"))):
             return f"{ours}: {name!r} holds numbers ({span}), so ours is empty. {use}"
+        if ours == "description" and "comment" in shapes.plain(name) and _prose(texts) < 0.5:
+            return f"description: {name!r} describes no music ({span}), so ours is empty. {use}"
         if ours == "release_date" and shapes.plain(name) in BARE_DATES and _times(texts) > 0.5:
             return f"release_date: {name!r} holds times of a day ({span}), as plays have, so ours is empty. {use}"
         positive = ours == "loudness" and 2 * (values < 0).sum() < len(values)
@@ -167,6 +171,13 @@ class Evidence:
             f"{self.file}: columns: {ours}: most values of {name!r} do not fit {SCALES[ours]}. The first is {value!r} "
             f'in row {row}. Convert the column, {choice}, or leave ours empty: columns: {{{ours}: ""}}.'
         )
+
+
+def _prose(texts: pa.Array) -> float:
+    """Return the share of texts with three words or more and without a web address or a long code."""
+    words = pc.match_substring_regex(texts, r"\w\W+\w+\W+\w")
+    codes = pc.match_substring_regex(texts, r"(?i)https?:|www\.|\.com\b|[0-9a-f]{8}|ripped|encoded|^\d{1,2}[abmd]\b")
+    return pc.mean(pc.and_not(words, codes)).as_py() or 0
 
 
 def _times(texts: pa.Array) -> float:

@@ -1,13 +1,11 @@
 """Decide which of a file's columns is which of ours, in which unit, and why."""
 
-import difflib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
-from lib.core.errors import WorkbookError
+from lib.core.errors import WorkbookError, nearest
 from lib.tracks import shapes
 from lib.tracks.cells import UNITS
 from lib.tracks.columns import FEATURES, NUMBERS
@@ -26,6 +24,7 @@ class Column(NamedTuple):
     separator: str  # of several values in a cell: "" (one value), some of the characters ; , / |, or "list" (brackets)
     why: str  # for people
     decimal: str = "."  # the decimal mark of numbers
+    remove: str = ""  # a regular expression for what is no part of the values
 
 
 class Mapping(NamedTuple):
@@ -55,7 +54,7 @@ def match(
             the user named do not fit; or no column is a title, a description or tags.
     """
     _check(columns, units)
-    named = {ours: _resolve(theirs, source_columns, file) for ours, theirs in columns.items()}
+    named = {ours: _resolve(str(theirs or ""), source_columns, file) for ours, theirs in columns.items()}
     evidence, shape = Evidence(source_columns, sample, file), shapes.find(source_columns, sample)
     choices = {ours: _choices(ours, named, source_columns, shape) for ours in OURS}
     percent = any(evidence.unit(ours, name) == "0-100" for ours in FEATURES for name, _ in choices[ours][:1])
@@ -63,23 +62,24 @@ def match(
     for ours in OURS:
         problems = []
         for name, why in choices[ours]:
-            known = named.get(ours) == name or shape.columns.get(ours) == name
-            if name in taken and not known:
+            exported = shape.columns.get(ours) == name
+            if name in taken and not exported and ours not in named:
                 continue
-            unit = units.get(ours) or (shape.units.get(ours, "") if shape.columns.get(ours) == name else "")
+            unit = units.get(ours) or (shape.units.get(ours, "") if exported else "")
             verdict = evidence.judge(ours, name, unit, percent, ours in named)
             if verdict.problem:
                 problems.append(verdict.problem)
                 continue
-            separator = shape.lists.get(ours, "") if shape.columns.get(ours) == name else ""
-            found[ours] = Column(name, verdict.unit, separator or verdict.separator, why, verdict.decimal)
+            separator, remove = (shape.lists.get(ours, ""), shape.remove.get(ours, "")) if exported else ("", "")
+            separator = separator or verdict.separator
+            found[ours] = Column(name, verdict.unit, separator, why, verdict.decimal, remove)
             taken.add(name)
             break
         if ours not in found:
             warnings += problems[:1]
     if "duration_ms" in found:
-        name, unit, _, _, decimal = found["duration_ms"]
-        warnings += evidence.implausible(name, unit, decimal)
+        durations = found["duration_ms"]
+        warnings += evidence.implausible(durations.name, durations.unit, durations.decimal)
     if "mode" not in {*found, *named} and "key" in found and evidence.names_modes(found["key"].name):
         found["mode"] = found["key"]._replace(why="the names of the keys")
     _check_text(found, source_columns, file)
@@ -102,7 +102,7 @@ def _choices(ours: str, named: dict[str, str], source_columns: list[str], shape:
 def _check(columns: dict[str, str], units: dict[str, str]) -> None:
     for ours in columns:
         if ours not in OURS:
-            raise WorkbookError(f"columns: we have no column {ours!r}{_hint(ours, OURS)}. Ours: {', '.join(OURS)}.")
+            raise WorkbookError(f"columns: we have no column {ours!r}{nearest(ours, OURS)}. Ours: {', '.join(OURS)}.")
     for ours, unit in units.items():
         if unit not in UNITS.get(ours, ()):
             choices = "; ".join(f"{column}: {', '.join(allowed)}" for column, allowed in UNITS.items())
@@ -126,14 +126,9 @@ def _resolve(theirs: str, source_columns: list[str], file: Path) -> str:
     fields = [name for name in nested if name.rpartition(".")[2].casefold() in ("name", "title", "#text")]
     if close := alike or fields or (nested if len(nested) == 1 else []):
         return close[0]
-    hint = _hint(theirs, source_columns)
+    hint = nearest(theirs, source_columns)
     raise WorkbookError(f"{file}: columns: it has no column {theirs!r}{hint}. Its columns: {_listed(source_columns)}.")
 
 
 def _listed(names: list[str]) -> str:
     return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
-
-
-def _hint(name: str, names: Iterable) -> str:
-    close = difflib.get_close_matches(str(name), map(str, names), 1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -35,6 +35,7 @@ class Shape:
     columns: dict[str, str | int | list[str]] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
     lists: dict[str, str] = field(default_factory=dict)
+    remove: dict[str, str] = field(default_factory=dict)
     plays: bool = False
     count: int = 0
     values: dict[int, str] = field(default_factory=dict)

@@ -98,6 +98,8 @@ def _texts(source: dict[str, pa.Array], mapping: Mapping, rows: int) -> dict[str
             out[ours], more[ours] = _several(ours, texts, column, also)
         else:
             out[ours] = _single(ours, texts, column)
+        if column.remove:
+            out[ours] = pc.replace_substring_regex(out[ours], column.remove, "")
     out["mood"], out["mood2"] = pc.utf8_lower(out["mood"]), pc.utf8_lower(out["mood2"])
     _spread(out, more)
     return {ours: texts.fill_null("") for ours, texts in out.items()}

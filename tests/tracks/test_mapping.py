@@ -137,6 +137,22 @@ def test_names_of_the_world():
     }
 
 
+def test_comments_are_a_description_only_if_they_are_prose():
+    beets = {"title": ["A", "B"], "artist": ["C", "D"], "album": ["E", "F"], "length": ["200", "210"]}
+    comments = ["a slow song for rain", "loud and fast, of course"]
+    prose = match(table(**beets, mb_trackid=["x", "y"], comments=comments))
+    assert prose.shape == "beets" and prose.columns["description"].name == "comments"
+    for comment in ("8A - Energy 7", "Visit http://band.example.com for more", "0000A1B2 0000C3D4 00001234", "good"):
+        codes = {"TrackID": ["1"], "Name": ["A"], "Artist": ["B"], "TotalTime": ["200"], "AverageBpm": ["120"]}
+        result = match(table(**codes, Comments=[comment]))
+        assert "description" not in result.columns and "describes no music" in result.warnings[0]
+
+
+def test_a_number_is_no_artist_credit():
+    result = match(table(gid=["a", "b"], name=["A", "B"], artist_credit=["7", "9"], length=["200000", "210000"]))
+    assert result.shape == "MusicBrainz" and "artist" not in result.columns
+
+
 def test_the_best_name_is_taken_and_the_other_is_unused():
     result = match(table(name=["A"], title=["B"], song_title=["C"], artist=["D"], performer=["E"]))
     assert result.columns["title"].name == "title" and result.columns["artist"].name == "artist"
@@ -173,6 +189,10 @@ def test_units_by_name_and_by_values():
     assert units(table(title=["A"], energy=["7"]), columns={"energy": "energy"}, units={"energy": "0-10"}) == {
         "energy": "0-10"
     }
+
+
+def test_a_clock_among_milliseconds_does_not_change_the_unit():
+    assert units(table(title=["A"] * 3, length=["215000", "3:45", "180000"])) == {"duration_ms": "ms"}
 
 
 def test_one_outlier_does_not_change_the_unit():

@@ -186,6 +186,12 @@ def test_jamendo_tags_have_prefixes():
     assert tracks["tags"].tolist() == ["guitar, punkrock", ""] and tracks["duration_ms"].tolist() == [212_700, 3000]
 
 
+def test_words_of_an_export_are_removed():
+    names = {"header": "YouTube Music", "title": "Watched Moon", "titleUrl": "u", "time": "2026-01-01T10:00:00Z"}
+    tracks, _ = read(**{name: [text] for name, text in names.items()}, **{"subtitles.name": ['["Kid Cudi - Topic"]']})
+    assert tracks["title"].tolist() == ["Moon"] and tracks["artist"].tolist() == ["Kid Cudi"]
+
+
 def test_languages_have_names():
     assert column("language", "en", "fra", "Portuguese", "zxx") == ["English", "French", "Portuguese", ""]
 
