@@ -43,6 +43,11 @@ def parse(lines: Iterable[str], separator: str, quote: str) -> Iterator[list[str
     return csv.reader(lines, delimiter=separator, skipinitialspace=separator != "\t", **how)
 
 
+def unescaped(lines: list[str]) -> list[str]:
+    """Return the lines with doubled quotes instead of quotes after backslashes."""
+    return [re.sub(r'\\(["\\])', lambda m: '""' if m[1] == '"' else m[1], line) for line in lines]
+
+
 def find(lines: list[str], reading: dict[str, str], file: Path) -> Dialect:
     """Recognise the form of a table by its first lines.
 
@@ -81,7 +86,7 @@ def _rows(lines: list[str], separator: str, quote: str | None) -> tuple[str, str
     """Return the separator, the quote, if it is escaped; the rows that have values, and the line where each ends."""
     found, escaped = _quote("".join(lines), separator, len(lines))
     quote = found if quote is None else quote.replace("none", "")
-    reader = parse([line.replace('\\"', '""') if escaped else line for line in lines], separator, quote)
+    reader = parse(unescaped(lines) if escaped else lines, separator, quote)
     try:
         numbered = [(row, reader.line_num) for row in reader if any(row)]
     except csv.Error:

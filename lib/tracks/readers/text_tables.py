@@ -78,16 +78,14 @@ def _blocks(text: TextIO, dialect: Dialect, encoding: str) -> Iterator[tuple[lis
     number, line_number, lines, final = 0, dialect.skip, [], False
     while not final:
         block = list(islice(text, BLOCK))
-        lines, final = lines + block, len(block) < BLOCK
-        if dialect.escaped:
-            lines = [line.replace('\\"', '""') if '\\"' in line else line for line in lines]
+        lines, final = lines + (dialects.unescaped(block) if dialect.escaped else block), len(block) < BLOCK
         broken = _broken(lines)
         rows, done = ([], 0) if broken else _plain(lines, dialect, final)
         numbers, damaged = list(range(number + 1, number + 1 + len(rows))), []
         number += len(rows)
-        for row, start, end in _records(lines, dialect) if not done else ():
+        for row, start, end in _records(lines, dialect, final) if not done else ():
             if end == len(lines) and not final:
-                break  # the next block may continue it
+                break
             done = end
             if not any(row):
                 continue
@@ -117,7 +115,7 @@ def _plain(lines: list[str], dialect: Dialect, final: bool) -> tuple[list[list[s
     return (rows, len(rows)) if final else (rows[:-1], len(rows) - 1)  # the next block may continue the last row
 
 
-def _records(lines: list[str], dialect: Dialect) -> Iterator[tuple[list[str], int, int]]:
+def _records(lines: list[str], dialect: Dialect, final: bool) -> Iterator[tuple[list[str], int, int]]:
     """Yield each row with its first line and the line after its last.
 
     A field that begins with a stray quote swallows the lines up to the next quote. They are rows where each of them has
@@ -129,7 +127,8 @@ def _records(lines: list[str], dialect: Dialect) -> Iterator[tuple[list[str], in
         try:
             for row in reader:
                 start, end = end, base + reader.line_num
-                if end - start > 1 and _swallows(row, lines[start:end], dialect):
+                whole = final or end < len(lines) or end - start > LONGEST  # else the next block may continue it
+                if end - start > 1 and whole and _swallows(row, lines[start:end], dialect):
                     row, end = _unquoted(lines[start], dialect), start + 1
                     yield row, start, end
                     break
