@@ -211,6 +211,18 @@ def test_a_stray_quote_costs_no_rows_of_a_large_file(tmp_path):
     assert len(rows) == 9000 and not damaged and rows[1999][0] == "Two\nlines" and numbers[-1] == 9000
 
 
+def test_long_texts_with_line_breaks(tmp_path):
+    lyrics = "\n".join("la la" if k % 2 else f"line {k}, oh, yeah" for k in range(30))
+    text = "title,artist,lyrics\n" + "".join(f'Song {i},Band,"{lyrics}"\n' for i in range(200))
+    _, rows, _, damaged = load(tmp_path, text)
+    assert rows == [[f"Song {i}", "Band", lyrics] for i in range(200)] and not damaged
+
+
+def test_a_return_after_a_text_with_line_breaks(tmp_path):
+    _, rows, *_ = load(tmp_path, songs(20) + '"Two\nlines",Ba\rnd,rock\n')
+    assert rows[20] == ["Two\nlines", "Ba nd", "rock"]
+
+
 # --- widths ---
 
 
@@ -245,6 +257,8 @@ def test_a_separator_at_the_end_of_each_row_is_dropped(tmp_path):
 def test_a_header_that_fits_no_row_is_refused(tmp_path):
     message = refusal(tmp_path, songs(20, extra=",pop"))
     assert "header has 3 names" in message and "4 values" in message and "Song 0" in message
+    text = "id,title\n" + "".join(f"{i},A song {i},1990\n" for i in range(9))
+    assert "header has 2 names" in refusal(tmp_path, text)  # the last name is missing: no row names
 
 
 def test_rows_may_end_early_where_many_do(tmp_path):
@@ -274,7 +288,7 @@ def test_three_header_rows_as_pandas_writes_them(tmp_path):
 
 def test_lines_above_the_header_are_skipped(tmp_path):
     source, rows, *_ = load(tmp_path, "# exported, on Monday, by X, Y\n\nMy songs\n" + songs(20))
-    assert source.columns == HEADER and len(rows) == 20 and "2 lines above" in source.facts["header"]
+    assert source.columns == HEADER and len(rows) == 20 and "skipped: 2" in source.facts["header"]
     source, rows, *_ = load(tmp_path, "My songs;;\n" + songs(20, ";"))
     assert source.columns == HEADER and len(rows) == 20
 

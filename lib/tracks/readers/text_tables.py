@@ -135,7 +135,8 @@ def _records(lines: list[str], dialect: Dialect, final: bool) -> Iterator[tuple[
                 unquoted = _unquoted(lines[start], dialect) if len(row) != dialect.width else []
                 yield unquoted if len(unquoted) == dialect.width else row, start, end
         except csv.Error:  # a carriage return inside a line
-            lines[end] = lines[end].replace("\r", " ")
+            bad = base + reader.line_num - 1
+            lines[bad] = lines[bad].rstrip("\r\n").replace("\r", " ") + "\n"
         start = end
 
 
