@@ -17,7 +17,10 @@ FITS = 0.9  # share of the values that must fit before a column is taken that no
 NAMED_FITS = 0.5  # the same for a column that the user named
 WORDS = ("genre", "language", "mood", "mood2", "description", "tags")  # a column of numbers is none of these
 AMBIGUOUS = ("track", "tracks", "piste", "pista", "faixa", "трек", "release", "record", "artistcredit")  # or numbers
-BARE_DATES = ("date", "datum", "data", "fecha", "time")  # names of the date of a release, but also of a play
+# Names of the date of a release and the length of a song, but also of the date and the time of a play.
+BARE_DATES = ("date", "datum", "data", "fecha")
+BARE_TIMES = ("time", "temps", "время", "時間", "时间")
+CLOCK, LATE = r"^([01]?\d|2[0-3]):[0-5]\d(:[0-5]\d)?$", r"^(1\d|2[0-3]):"  # from 10:00 on
 SCALES = {
     **dict.fromkeys(FEATURES, "0 to 1 or 0 to 100"),
     "popularity": "0 to 100 or 0 to 1",
@@ -102,9 +105,9 @@ class Evidence:
             return unit
         texts = self.texts(name)
         values, _ = cells.numbers(ours, texts, decimal)
-        values = values[values > 0]
+        values = values[(values > 0) & np.isfinite(values)]
         if ours == "duration_ms":
-            if 2 * (pc.sum(pc.match_substring(texts, ":")).as_py() or 0) >= _count(texts):
+            if not len(values) or 2 * _share(texts, ":") >= 1:
                 return "m:ss"
             return "ms" if np.median(values) >= 10_000 else "s" if np.median(values) >= 20 else "min"
         signs = pc.sum(pc.ends_with(texts, "%")).as_py()
@@ -156,8 +159,11 @@ class Evidence:
             return f"{ours}: {name!r} holds numbers ({span}), so ours is empty. {use}"
         if ours == "description" and "comment" in shapes.plain(name) and _prose(texts) < 0.5:
             return f"description: {name!r} describes no music ({span}), so ours is empty. {use}"
-        if ours == "release_date" and shapes.plain(name) in BARE_DATES and _times(texts) > 0.5:
-            return f"release_date: {name!r} holds times of a day ({span}), as plays have, so ours is empty. {use}"
+        plain = shapes.plain(name)
+        if (ours == "release_date" and plain in BARE_DATES and _share(texts, r"\d:\d\d") > 0.5) or (
+            ours == "duration_ms" and plain in BARE_TIMES and _share(texts, CLOCK) > FITS and _share(texts, LATE) > 0.15
+        ):
+            return f"{ours}: {name!r} holds times of a day ({span}), as plays have, so ours is empty. {use}"
         positive = ours == "loudness" and 2 * (values < 0).sum() < len(values)
         if ours not in SCALES or (share >= FITS and not positive):
             return ""
@@ -180,10 +186,9 @@ def _prose(texts: pa.Array) -> float:
     return pc.mean(pc.and_not(words, codes)).as_py() or 0
 
 
-def _times(texts: pa.Array) -> float:
-    """Return the share of texts with a time of the day other than midnight."""
-    texts = pc.replace_substring(texts, "00:00:00", "")
-    return pc.mean(pc.match_substring_regex(texts, r"\d:\d\d")).as_py() or 0
+def _share(texts: pa.Array, pattern: str) -> float:
+    """Return the share of texts that match a pattern. Midnight, which dates without a time have, does not count."""
+    return pc.mean(pc.match_substring_regex(pc.replace_substring(texts, "00:00:00", ""), pattern)).as_py() or 0
 
 
 def _count(texts: pa.Array) -> int:

@@ -102,5 +102,5 @@ def _readings(column: str) -> set[str]:
 @cache
 def plain(name: str) -> str:
     """Return a name without case, accents, blanks and marks: "Künstler-Name" -> "kunstlername"."""
-    letters = unicodedata.normalize("NFKD", name.casefold())
+    letters = unicodedata.normalize("NFKD", name.casefold().replace("#", "no"))  # "Track #" is no track
     return "".join(letter for letter in letters if letter.isalnum())

@@ -71,7 +71,7 @@ def _range(ours: str, unit: str) -> str:
     if ours in FEATURES or ours == "popularity":
         return f"outside {unit.replace('-', ' to ')}"
     if ours == "duration_ms":
-        return "not above 0 and up to 24 hours"
+        return "outside 0 to 24 hours"
     low, high = cells.RANGES[ours]
     return "not a count" if ours == "plays" else f"outside {low} to {high}"
 
@@ -110,7 +110,8 @@ def _single(ours: str, texts: pa.Array, column: Column) -> pa.Array:
     marks = "" if column.separator == lists.LIST else column.separator
     if not (column.separator or ours == "artist"):
         return texts
-    several = pc.match_substring_regex(texts, rf"^[\[{{]|[{re.escape(marks)}\[]").fill_null(False)
+    pattern = r"^[\[{]" + (f"|[{re.escape(marks)}]" if marks else "")
+    several = pc.match_substring_regex(texts, pattern).fill_null(False)
     joined = cells.by_value(
         pc.if_else(several, texts, None), lambda text: ", ".join(lists.items(text, marks, ())) or None, TEXT
     )

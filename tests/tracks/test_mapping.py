@@ -97,6 +97,9 @@ def test_plays_are_known_and_their_times_are_no_releases():
     assert account.plays and set(account.columns) == {"title", "artist"}
     date = match(table(title=["A", "B"], artist=["C", "D"], date=["31 Dec 2020 22:10", "2020-12-31T10:15:00"]))
     assert "release_date" not in date.columns and "times of a day" in date.warnings[0]
+    radio = match(table(title=["A", "B", "C"], time=["09:15", "22:10", "13:05"]))
+    assert "duration_ms" not in radio.columns and "times of a day" in radio.warnings[0]
+    assert "duration_ms" in match(table(title=["A", "B", "C"], time=["3:15", "4:10", "6:05"])).columns
     midnight = match(table(title=["A"], date=["2020-12-31 00:00:00"]))
     assert midnight.columns["release_date"].name == "date"
 
@@ -267,7 +270,7 @@ def separator(ours: str, *cells: str) -> str:
 
 def test_separators_are_those_that_the_column_shows():
     assert separator("genre", "rock, pop", "pop", "jazz") == ","
-    assert separator("genre", "R&B/Soul", "Hip-Hop/Rap", "Rock") == ""
+    assert separator("genre", "R&B/Soul", "Hip-Hop / Rap", "Rock", "Rap") == ""
     assert separator("genre", "Folk, World, & Country", "Rock", "Folk") == ""
     assert separator("genre", "rock;pop") == ";"
     assert separator("genre", '["rock"]', '["pop", "folk"]') == "list"

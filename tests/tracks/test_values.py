@@ -36,6 +36,17 @@ def test_our_columns_keep_the_rows_and_have_one_type_each():
     assert tracks["title"].dtype == "str" and tracks["explicit"].dtype == bool and tracks["key"].dtype == float
 
 
+def test_columns_without_values_and_tables_without_rows():
+    table = pd.DataFrame({"title": ["A", None], "genre": [None, None], "energy": [None, "0.5"], "date": [None, "1999"]})
+    table = table.astype("str").set_axis([3, 7])
+    found = mapping.match(list(table.columns), table, {}, {}, Path("my.csv"))
+    tracks, faults = values.convert(table, found)
+    assert tracks["title"].tolist() == ["A", ""] and tracks["genre"].tolist() == ["", ""] and faults.empty
+    assert np.isnan(tracks["energy"][3]) and tracks["release_date"].tolist() == ["", "1999-01-01"]
+    tracks, faults = values.convert(table.iloc[:0], found)
+    assert tracks.empty and faults.empty and list(tracks.columns) == list(mapping.OURS)
+
+
 def test_not_known_has_many_spellings():
     spellings = ["", "NA", "n/a", "NaN", "null", "None", r"\N", "?", "-", "#N/A", "nil", " "]
     tracks, faults = read(
@@ -78,7 +89,7 @@ def test_values_that_do_not_fit_are_empty_and_listed():
     assert rows == [
         (21, "energy", "7.3", "outside 0 to 1"),
         (21, "key", "Z", "not a key"),
-        (21, "duration_ms", "-3", "not above 0 and up to 24 hours"),
+        (21, "duration_ms", "-3", "outside 0 to 24 hours"),
         (21, "explicit", "perhaps", "not true or false"),
         (21, "release_date", "soon", "not a date"),
         (22, "tempo", "abc", "not a number"),
