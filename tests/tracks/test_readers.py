@@ -146,7 +146,8 @@ def test_playlists_with_tracks(tmp_path):
 
 def test_audio_features_join_their_tracks(tmp_path):
     file = write(tmp_path / "c.json", {"audio_features": FEATURES, "items": [{"track": track(1)}, {"track": track(2)}]})
-    assert rows(file)[1]["track.audio_features.id"] == "t2"
+    assert rows(file)[1]["feature3"] == "0.5" and rows(file)[1]["track.name"] == "T2"
+    assert "other lists" not in open_source(str(file), {}).facts
 
 
 def test_another_list_is_named(tmp_path):

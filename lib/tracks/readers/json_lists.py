@@ -34,7 +34,7 @@ def tracks(file: Path, document, table: str) -> tuple[str, list[Row], str]:
     path = table or _best(found)
     rows = [_row(parents, row) for parents, inner in found[path] for row in inner]
     others = [other for other in found if not (_is_within(path, other) or _is_within(other, path))]
-    joined = [other for other in others if _join(rows, other, found[other])]
+    joined = [other for other in others if _join(rows, found[other])]
     return counts[path], rows, ", ".join(counts[other] for other in others if other not in joined)
 
 
@@ -115,15 +115,17 @@ def _size(lists: Lists) -> int:
     return sum(size(row) for _, inner in lists for row in inner)
 
 
-def _join(rows: list[Row], path: str, lists: Lists) -> bool:
-    """Add to the rows the objects of a list beside that have the same ids, such as audio features. False: few match."""
+def _join(rows: list[Row], lists: Lists) -> bool:
+    """Add to the rows the values of a list beside that has the same ids, such as audio features. False: few match."""
     by_id = {row["id"]: row for _, inner in lists for row in inner if isinstance(row, dict) and _is_id(row.get("id"))}
-    held = [row if "id" in row else row.get("track") or {} for row in rows if isinstance(row, dict)]
-    matches = [(row, by_id.get(row.get("id"))) for row in held if _is_id(row.get("id"))]
-    if 2 * sum(other is not None for _, other in matches) < len(rows):
+    held = [(row, row if "id" in row else row.get("track")) for row in rows if isinstance(row, dict)]
+    matches = [
+        (row, by_id[x["id"]]) for row, x in held if isinstance(x, dict) and _is_id(x.get("id")) and x["id"] in by_id
+    ]
+    if not matches or 2 * len(matches) < len(rows):
         return False
     for row, other in matches:
-        row[path.rpartition(".")[2]] = other
+        row |= {key: value for key, value in other.items() if key not in row}
     return True
 
 

@@ -19,6 +19,7 @@ from lib.tracks.readers.rows import Damaged, Row
 from lib.tracks.readers.source import Source
 
 ENDINGS = ("mp3", "flac", "ogg", "oga", "opus", "m4a", "aac", "wma", "wav", "aif", "aiff", "ape", "wv", "mpc", "dsf")
+UNSET = (("bpm", "0"), ("compilation", "0"), ("compilation", "false"))
 UNNAMED = "title from the name"
 APPLE = "----:com.apple.iTunes:"
 # Our name -> the frames of ID3, the atoms of MP4, the attributes of ASF (WMA), the keys of Vorbis comments and APE.
@@ -87,11 +88,16 @@ def _track(folder: Path, path: Path) -> Row:
         if not path.stat().st_size:
             return Damaged(f"{place} is empty (0 bytes)")
         audio = mutagen.File(path)
+        tags = (
+            {name: _values(audio.tags, *TAGS[name]) for name in TAGS}
+            if audio is not None and audio.tags is not None
+            else {}
+        )
     except Exception as error:  # a damaged file raises almost anything: struct.error, IndexError, MemoryError …
-        return Damaged(f"{place} is damaged or cut ({_shown(error) or type(error).__name__})")
+        return Damaged(f"{place} is damaged or cut ({' '.join(_shown(error).split()) or type(error).__name__})")
     if audio is None:
         return Damaged(f"{place} is no music, or is damaged")
-    row = {"id": place} | {name: _values(audio.tags, *names) for name, names in TAGS.items() if audio.tags is not None}
+    row = {"id": place} | {name: value for name, value in tags.items() if value and (name, value) not in UNSET}
     if not row.get("title"):
         artist, title = artist_and_title(unicodedata.normalize("NFC", _shown(path.stem, "replace")))
         row |= {"title": title, "artist": row.get("artist") or artist, UNNAMED: True}
@@ -109,7 +115,7 @@ def _values(tags, *names: list[str]) -> str | list[str] | None:
     own = names[next((i for i, kind in enumerate(kinds) if isinstance(tags, kind)), len(kinds))]
     for name in own:
         texts = [text.strip() for value in _raw(tags, name) for text in (rows.text(value) or "").split("\0")]
-        if texts := [text for text in texts if text not in ("", "0", "false")]:
+        if texts := [text for text in texts if text]:
             return texts if len(texts) > 1 else texts[0]
     return None
 
