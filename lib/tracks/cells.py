@@ -1,4 +1,4 @@
-"""The texts in a column of a file -> numbers, keys, dates, or true and false. Every function takes a whole column."""
+"""The texts in a column of a file -> numbers, durations, keys, modes, dates, or true and false."""
 
 import datetime
 import re
@@ -49,8 +49,8 @@ NO = (
     "0.0",
     "no",
     "n",
-    "notexplicit",
     "not explicit",
+    "notexplicit",
     "clean",
     "cleaned",
     "nein",
