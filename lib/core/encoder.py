@@ -52,14 +52,15 @@ def embed(model: SentenceTransformer, texts, progress: bool = False, together: b
     unique = sorted(dict.fromkeys(texts), key=len, reverse=True)  # the texts that need most memory come first
     padded = isinstance(getattr(model, "tokenizer", None), PreTrainedTokenizerBase)
     vectors = [np.empty((0, model.get_embedding_dimension()), np.float32)]
-    options = {"batch_size": BLOCK, "normalize_embeddings": True, "show_progress_bar": False}
     with Progress(total=len(unique), desc="embedding", unit="text", disable=not progress) as bar:
         for start in range(0, len(unique), BLOCK):
             block = unique[start : start + BLOCK]
             if padded:
                 vectors.append(_embed_by_length(model, block, bar, together))
             else:
-                vectors.append(model.encode(block, **options))
+                vectors.append(
+                    model.encode(block, batch_size=BLOCK, show_progress_bar=False, normalize_embeddings=True)
+                )
                 bar.update(len(block))
     row = {text: number for number, text in enumerate(unique)}
     return np.concatenate(vectors, dtype=np.float32)[[row[text] for text in texts]]
@@ -133,16 +134,13 @@ def speed(model, texts: pd.Series) -> dict[str, dict[str, float]]:
     Medians after a warm-up. -> device -> texts_per_second, ms_for_one.
     """
     own, figures = model.device, {}
-    unique = texts.drop_duplicates().tolist()  # `embed` encodes equal texts once
+    unique = texts.drop_duplicates().tolist()[:TEXTS]  # `embed` encodes equal texts once
     for name in dict.fromkeys(("cpu", own.type)):
         model.to(name)
         embed(model, unique[:64])
-        together = [seconds(model, unique[:TEXTS]) for _ in range(3)]
-        alone = [seconds(model, [text]) for text in unique[:SINGLES]]
-        figures[name] = {
-            "texts_per_second": round(len(unique[:TEXTS]) / float(np.median(together)), 1),
-            "ms_for_one": round(1000 * float(np.median(alone)), 2),
-        }
+        together = float(np.median([seconds(model, unique) for _ in range(3)]))
+        alone = float(np.median([seconds(model, [text]) for text in unique[:SINGLES]]))
+        figures[name] = {"texts_per_second": round(len(unique) / together, 1), "ms_for_one": round(1000 * alone, 2)}
     model.to(own)
     return figures
 

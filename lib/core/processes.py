@@ -16,14 +16,10 @@ KERNELS = 2  # processes that serve, by default
 
 @contextmanager
 def only_one(folder: Path, lock_name: str = ".lock", message: str = TAKEN):
-    """Lock a folder: two processes would overwrite each other's files. The lock ends with the process.
-
-    Args:
-        lock_name: the file to lock; a part of the folder may have its own.
-        message: the error if another process holds the lock, with {} for the folder.
+    """Lock a file of the folder until the block or the process ends: two processes would overwrite each other's files.
 
     Raises:
-        WorkbookError: another process holds the lock.
+        WorkbookError: another process holds the lock. It has the text `message`, with the folder for {}.
     """
     with (folder / lock_name).open("w") as lock:
         try:

@@ -10,10 +10,8 @@ def check_ranges(
 ) -> list[str]:
     """Return a message for each value outside its range: "users is 0, but must be at least 1".
 
-    Args:
-        values: by name; a name without a range passes.
-        ranges: the least and the greatest value of each name, both allowed.
-        whole: names that take whole numbers only.
+    `ranges` has the least and the greatest allowed value of each name; a name without a range passes. The names in
+    `whole` take whole numbers only.
     """
     messages = []
     for name, value in values.items():

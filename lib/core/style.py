@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 # Okabe and Ito (2008), and greys that differ from each of them: a test simulates colour-blind readers.
 BASE, TUNED, OTHER, FAINT = "#666666", "#0072B2", "#E69F00", "#dddddd"
 PALETTE = (TUNED, OTHER, "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
-
+COLORS = {"base": BASE, "tuned": TUNED, "bm25": OTHER}
+MORE = PALETTE[2:]  # other encoders
 
 sns.set_theme(style="whitegrid", rc={"figure.dpi": 110, "axes.titlesize": 12, "axes.titlelocation": "left"})
 
@@ -29,10 +30,6 @@ def groups(values: pd.Series) -> dict[str, str]:
     """Return a colour for each of the commonest values, as many as readers can distinguish; none for unknown ("")."""
     common = values[values != ""].value_counts().index[: len(PALETTE)]
     return dict(zip(common, PALETTE, strict=False))
-
-
-COLORS = {"base": BASE, "tuned": TUNED, "bm25": OTHER}
-MORE = PALETTE[2:]  # other encoders
 
 
 def color_of(names: list[str]) -> dict[str, str]:
