@@ -57,7 +57,7 @@ def import_catalogue(
         WorkbookError: the file cannot be read, or lacks a column, a unit or a mood that a parameter names.
     """
     source = open_source(path, reading)
-    sample = next((chunk.table.slice(0, SAMPLE).to_pandas() for chunk in source.read(None)), pd.DataFrame())
+    sample = next((_frame(chunk).head(SAMPLE) for chunk in source.read(None)), pd.DataFrame())
     if sample.empty:
         raise WorkbookError(f"{source.file}: it has no row that can be read. Set `catalogue` to a file with tracks.")
     mapping = match(source.columns, sample, columns, units, source.file)
@@ -98,7 +98,7 @@ class _Rows:
 
     def add(self, chunk: Chunk) -> None:
         """Convert a chunk's rows, merge repeats, and keep a random sample."""
-        table, misfits = convert(chunk.table.to_pandas().set_index(chunk.rows), self.mapping, self.decimal)
+        table, misfits = convert(_frame(chunk), self.mapping, self.decimal)
         self.count += len(chunk.rows) + len(chunk.damaged)
         self.misfits.append(misfits)
         self.rejected.append(pd.DataFrame(chunk.damaged, columns=["row", "reason"]).assign(id=""))
@@ -124,6 +124,11 @@ class _Rows:
 
     def _reject(self, table: pd.DataFrame, rows: np.ndarray | pd.Series, reason: str) -> None:
         self.rejected.append(pd.DataFrame({"row": table.index, "id": table["id"], "reason": reason})[np.asarray(rows)])
+
+
+def _frame(chunk: Chunk) -> pd.DataFrame:
+    """Return a chunk's rows with their numbers in the file as the index."""
+    return chunk.table.to_pandas().set_index(chunk.rows)
 
 
 def _with_plays(rows: _Rows, mapping: Mapping) -> pd.DataFrame:
