@@ -173,11 +173,9 @@ def failure(status: int, message: str, field: str | None = None, code: str | Non
 
 
 def recommend(recommender: Recommender, request: str, vectors: dict[str, np.ndarray] | None = None) -> Answer:
-    """Answer one POST /recommend.
+    """Answer one POST /recommend. A text that is among `vectors` is not encoded again.
 
-    Args:
-        request: Kernel Gateway's REQUEST: a JSON text whose "body" is the HTTP body, parsed or as text.
-        vectors: the vectors of texts that `encode_together` has encoded.
+    `request` is Kernel Gateway's REQUEST: a JSON text whose "body" is the HTTP body, parsed or as text.
     """
     parsed = parse(json.loads(request)["body"])
     return parsed if isinstance(parsed, Answer) else answer(recommender, parsed, (vectors or {}).get(parsed.text))
@@ -233,12 +231,7 @@ def ready(recommender: Recommender, vector: np.ndarray | None = None) -> Answer:
 
 
 def openapi(moods: list[str], token: str | None = None) -> Answer:
-    """Answer GET /openapi.json: openapi.yaml, and the schemas of the models that validate.
-
-    Args:
-        moods: the catalogue's moods.
-        token: the token that clients must send, if any. The document says that one is required, but not which.
-    """
+    """Answer GET /openapi.json. The document says that clients must send a token, if there is one, but not which."""
     document = yaml.safe_load(Path(__file__).with_name("openapi.yaml").read_text(encoding="utf-8"))
     models = [(model, "validation") for model in (RecommendRequest, RecommendResponse, ErrorResponse, Health, Ready)]
     _, generated = models_json_schema(models, ref_template="#/components/schemas/{model}")

@@ -82,10 +82,7 @@ class Pool:
         await asyncio.gather(*(slot.kernel.stop() for slot in self.slots), return_exceptions=True)
 
     async def ask(self, address: str, request: str) -> Reply:
-        """Queue a request and return its answer.
-
-        Raise QueueFull if too many requests wait, TimeoutError if there is no answer in time, Lost if the kernel is.
-        """
+        """Queue a request and return its answer. Raise QueueFull, TimeoutError, or Lost if its kernel is lost."""
         if len(self.waiting) >= self.limits.queue:
             raise asyncio.QueueFull
         job = Job(address, request, asyncio.get_running_loop().create_future())
@@ -211,9 +208,9 @@ class Pool:
             [reply] = await kernel.answer(*CANARY, self.limits.start)
             if reply.status != 200:
                 raise Broken(reply.error or f"the canary request was answered {reply.status}: {reply.body}")
+            async with slot.lock:
+                old, slot.kernel = slot.kernel, kernel
         except BaseException:
             await kernel.stop()
             raise
-        async with slot.lock:
-            old, slot.kernel = slot.kernel, kernel
         await old.stop()

@@ -289,6 +289,8 @@ def test_a_run_that_cannot_be_served_leaves_the_old_one(service, ask, current, f
     os.kill(ask(body={"text": "a"})[1]["pid"], signal.SIGKILL)
     wait_for(service.both_ready)
     assert models(service) == {"second"}  # from the new kernel, too
+    kernel = psutil.Process(ask(body={"text": "a"})[1]["pid"])
+    wait_for(lambda: len(kernel.parent().children()) == 2)  # the kernels of the other runs have ended
 
 
 def test_a_run_that_is_overwritten_by_a_broken_one_is_served_from_memory(service, current, first):
