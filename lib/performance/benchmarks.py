@@ -2,18 +2,18 @@
 
 import ast
 import re
-from collections.abc import Callable
 from functools import cache
 
 import numpy as np
 import pandas as pd
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from sklearn.metrics import average_precision_score
+from sklearn.preprocessing import MultiLabelBinarizer
 
 from lib.core.encoder import embed
 from lib.core.errors import WorkbookError
 from lib.core.paths import resolve
+from lib.search.tradeoff import Similarity
 from lib.tracks.moods import MOODS
 
 HUB = "google/MusicCaps"  # Agostinelli et al. 2023, CC BY-SA 4.0
@@ -21,23 +21,19 @@ ROWS = 1000  # clips sampled, always the same
 MOOD_WORDS = {word for mood in MOODS.values() for words in mood.words.values() for word in words if word.isalpha()}
 FEWEST = 15  # clips that a mood needs
 
-Similarity = Callable[[list[str], list[str]], np.ndarray]  # queries, documents -> (queries, documents)
-
 
 def musiccaps(source: str) -> pd.DataFrame | None:
     """Read up to `ROWS` clips of MusicCaps: captions and aspects of real recordings. -> caption, aspects (lists).
 
     Args:
         source: a CSV file with the columns caption and aspect_list; "hub" for the Hugging Face hub or its cache; or "".
-
-    Returns:
-        None if source is "" or the hub cannot be reached.
+            The result is None for "", and for a hub that cannot be reached.
     """
     if not source:
         return None
     try:
         path = hf_hub_download(HUB, "musiccaps-public.csv", repo_type="dataset") if source == "hub" else source
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError):
+    except OSError:
         return None
     table = _read("musiccaps", path, "caption", "aspect_list")
     table = table.sample(min(ROWS, len(table)), random_state=0).reset_index(drop=True)
@@ -64,13 +60,12 @@ def score_musiccaps(similarity: Similarity, clips: pd.DataFrame) -> dict[str, fl
         "tags → caption": _mrr(similarity(three, captions)),
     }
     silent = clips["aspects"].map(lambda tags: ", ".join(t for t in tags if not _moods_in(t)) or "music")
-    named = clips["aspects"].map(lambda tags: set().union(*map(_moods_in, tags)))
-    relevant = {mood: named.map(lambda moods, mood=mood: mood in moods).to_numpy() for mood in sorted(MOOD_WORDS)}
-    relevant = {mood: clips_of for mood, clips_of in relevant.items() if clips_of.sum() >= FEWEST}
-    if relevant:
-        scores = similarity([f"{mood} music" for mood in relevant], silent.tolist())
-        precision = map(average_precision_score, relevant.values(), scores)
-        results["mood"] = round(float(np.mean(list(precision))), 4)
+    named = MultiLabelBinarizer()
+    relevant = named.fit_transform(clips["aspects"].map(lambda tags: set().union(*map(_moods_in, tags))))
+    enough = relevant.sum(axis=0) >= FEWEST
+    if enough.any():
+        scores = similarity([f"{mood} music" for mood in named.classes_[enough]], silent.tolist())
+        results["mood"] = round(float(average_precision_score(relevant[:, enough], scores.T)), 4)
     return results
 
 
@@ -100,18 +95,13 @@ def own(path: str, tracks: pd.DataFrame) -> pd.DataFrame:
 
 
 def _read(parameter: str, path: str, *columns: str, **options) -> pd.DataFrame:
-    """Read a CSV file that the user named.
-
-    Raises:
-        WorkbookError: the file or one of the columns is missing.
-    """
+    """Read a CSV file that the user named. WorkbookError: the file or one of the columns is missing."""
     file = resolve(path)
     if not file.is_file():
         raise WorkbookError(f"{parameter}: there is no file {file}. Name a CSV file.")
     table = pd.read_csv(file, **options)
-    if missing := [column for column in columns if column not in table]:
-        message = f"{parameter}: {file.name} has no column {' or '.join(missing)}; it has {', '.join(table)}."
-        raise WorkbookError(message)
+    if missing := " or ".join(column for column in columns if column not in table):
+        raise WorkbookError(f"{parameter}: {file.name} has no column {missing}; it has {', '.join(table)}.")
     return table
 
 

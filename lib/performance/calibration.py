@@ -1,11 +1,9 @@
 """Meaning of a similarity: the single-query check, the precision of the match bands, the spread of the space."""
 
-import time
-
 import numpy as np
 import pandas as pd
 
-from lib.core.encoder import embed
+from lib.core.encoder import embed, seconds
 from lib.core.measures import COLLAPSED, CROWDED, Encoded, Ranking, cosines, uniformity
 from lib.search.match import BANDS, band
 
@@ -27,18 +25,14 @@ def single_query(model, tracks: pd.DataFrame, n: int = 100) -> dict | None:
     sample = tracks[tracks["mood"] == MOOD].sort_values("split", key=lambda s: s != "test", kind="stable").head(n)
     if sample.empty:
         return None
-    embed(model, sample["text"].head(8))  # warm-up, so that the time below is of encoding alone
-    started = time.perf_counter()
-    vectors = embed(model, sample["text"])
-    seconds = time.perf_counter() - started
-    scores = vectors @ embed(model, [QUERY])[0]
+    scores = embed(model, sample["text"]) @ embed(model, [QUERY])[0]  # also warms up, for the time below
     return {
         "tracks": len(sample),
         "mean": round(float(scores.mean()), 4),
         "std": round(float(scores.std()), 4),
         "median": round(float(np.median(scores)), 4),
         "bands": pd.Series(map(band, scores)).value_counts().reindex(list(BANDS), fill_value=0).to_dict(),
-        "encode_seconds": round(seconds, 3),
+        "encode_seconds": round(seconds(model, sample["text"]), 3),
         "scores": scores.round(4).tolist(),
     }
 
@@ -64,13 +58,9 @@ def precision_by_band(shown: pd.DataFrame) -> dict[str, dict[str, float | None]]
 def thresholds(shown: pd.DataFrame, targets: tuple[float, ...] = (0.9, 0.7, 0.5)) -> dict[str, float | None]:
     """Return the lowest similarity above which the shown tracks reach each target precision; None if none does."""
     ordered = shown.sort_values("score", ascending=False)
-    count = np.arange(1, len(ordered) + 1)
-    precision = (ordered["relevant"].cumsum() / count).to_numpy()
-    results = {}
-    for target in targets:
-        reached = np.flatnonzero((precision >= target) & (count >= FEWEST))
-        results[f"{target:.0%}"] = round(float(ordered["score"].iloc[reached[-1]]), 4) if len(reached) else None
-    return results
+    precision = ordered["relevant"].expanding(FEWEST).mean()
+    lowest = {f"{target:.0%}": ordered["score"][precision >= target].min() for target in targets}
+    return {target: None if np.isnan(score) else round(float(score), 4) for target, score in lowest.items()}
 
 
 def spread(encoded: Encoded, tracks: pd.DataFrame, requests: pd.DataFrame) -> dict:
@@ -79,16 +69,12 @@ def spread(encoded: Encoded, tracks: pd.DataFrame, requests: pd.DataFrame) -> di
     Alignment is the mean squared distance of a request and its source track (0 to 4, lower is better). Uniformity is
     the log of the mean of exp(-2 d²) over pairs of tracks (-4 to 0, lower is better).
     """
-    row = {track: i for i, track in enumerate(tracks["id"])}
-    pairs = np.array([(i, row[target]) for i, target in enumerate(requests["target"]) if target in row])
-    alignment = None
-    if len(pairs):
-        products = np.einsum("ij,ij->i", encoded.requests[pairs[:, 0]], encoded.tracks[pairs[:, 1]])
-        alignment = round(float((2 - 2 * products).mean()), 4)
+    row = pd.Index(tracks["id"]).get_indexer(requests["target"])
+    distances = ((encoded.requests - encoded.tracks[row]) ** 2).sum(axis=1)[row >= 0]
     cosine = cosines(encoded.tracks)
     uniform = uniformity(cosine)
     return {
-        "alignment": alignment,
+        "alignment": round(float(distances.mean()), 4) if len(distances) else None,
         "uniformity": round(uniform, 4),
         "mean_cosine": round(float(cosine.mean()), 4),
         "verdict": "collapsed" if uniform > COLLAPSED else "crowded" if uniform > CROWDED else "spread",

@@ -28,9 +28,7 @@ def retrieval(encoders: dict[str, dict], title: str) -> Figure:
 
 def _bars(table: pd.DataFrame, size: tuple[float, float], **options):
     """Draw a group of bars for each row, with a bar for each encoder."""
-    colors = color_of(list(table))
-    _, axes = plt.subplots(figsize=size)
-    table.plot.bar(ax=axes, rot=0, width=0.85, color=colors, edgecolor="white", **options)
+    axes = table.plot.bar(figsize=size, rot=0, width=0.85, color=color_of(list(table)), edgecolor="white", **options)
     axes.grid(axis="x", visible=False)
     return axes
 
@@ -90,7 +88,7 @@ def single_query(checks: dict[str, dict | None]) -> Figure | None:
     axes.legend(loc="upper left", fontsize=9)
     total = max(check["tracks"] for check in checks.values())
     strong = ", ".join(f"{check['bands']['strong']} ({name})" for name, check in checks.items())
-    axes.set_title(f"Strong matches (over 0.7) among {total} energetic tracks: {strong}")
+    axes.set_title(f"Strong matches (over {BANDS['strong']}) among {total} energetic tracks: {strong}")
     return figure
 
 

@@ -8,7 +8,7 @@ import pytest
 from browser import WIDTHS, check_page, opened
 
 from lib.core import errors, runs
-from lib.performance import compare, differences
+from lib.performance import compare
 
 
 @pytest.fixture
@@ -68,4 +68,4 @@ def test_runs_that_cannot_be_compared_are_refused(small_run, other_run, tmp_path
 
 def test_a_finished_run_has_all_files_that_are_compared(small_run):
     written = {name for stage in runs.STAGES.values() for name in stage.writes}
-    assert set(differences.FILES) <= written and all((small_run / name).exists() for name in differences.FILES)
+    assert set(compare.FILES) <= written and all((small_run / name).exists() for name in compare.FILES)
