@@ -5,8 +5,9 @@ import math
 import re
 from collections import Counter
 from functools import cache
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
+from unicodedata import category
 
 import wordfreq
 import yaml
@@ -83,35 +84,46 @@ def _evidence(file: Path) -> list[bytes]:
 
 
 def _likeliest(lines: list[bytes], old_mac: bool) -> tuple[str, str]:
-    """Return the encoding in which the lines' words have the highest likelihood, each word in its likeliest language."""
+    """Return the encoding that makes the lines' words the likeliest, each word in its likeliest language."""
     words = Counter(word for line in lines for word in SEPARATORS.split(line) if not word.isascii())
-    words, scores = [word for word, _ in words.most_common(500)], {}
+    words, scores, texts = [word for word, _ in words.most_common(500)], {}, {}
     for codec, about in ENCODINGS.items():
-        texts = [f" {word.decode(codec, 'replace')} " for word in words]
-        prior = about["prior"] + 6 * (old_mac and codec == "mac_roman")
-        scores[codec] = prior + sum(max(_score(text, language) for language in about["languages"]) for text in texts)
+        texts[codec] = [f" {word.decode(codec, 'replace')} " for word in words]
+        scores[codec] = about["prior"] + 6 * (old_mac and codec == "mac_roman")
+        scores[codec] += sum(max(_score(text, language) for language in about["languages"]) for text in texts[codec])
     best, second = sorted(scores, key=scores.get)[:-3:-1]
-    name = ENCODINGS[best]["name"] + ", by its letters"
-    unsure = scores[best] - scores[second] < 3 and any(w.decode(best) != w.decode(second, "replace") for w in words)
-    return best, name + (f"; it may be {ENCODINGS[second]['name']}" if unsure else "")
+    unsure = scores[best] - scores[second] < 5 and texts[best] != texts[second]
+    other = f"; it may be {ENCODINGS[second]['name']}: see `reading`" if unsure else ""
+    return best, f"{ENCODINGS[best]['name']}, by its letters{other}"
 
 
 def _score(text: str, language: str) -> float:
     """Return the log-likelihood of the letters beyond ASCII, and of those beside them."""
     pairs, letters = _model(language)
     total = 0.0
-    for before, letter in pairwise(text):
+    for before, letter, after in zip(text, text[1:], f"{text[2:]} ", strict=False):
         if before <= "\x7f" and letter <= "\x7f":
             continue
         if letter > "\x7f" and not letter.isalpha():
-            total += -5 if letter in COMMON else UNSEEN
+            total += _symbol(before, letter, after)
         elif letter >= "\u2e80":
             total += letters.get(letter, UNSEEN) - 3 * (before.isalpha() and before <= "\u024f")
         elif before < "\u2e80":
             a, b = (c.lower()[0] if c.isalpha() else " " for c in (before, letter))
             total += pairs.get(a + b) or max(UNSEEN, letters.get(b, UNSEEN) - 4)
-            total -= 4 * (before.islower() and letter.isupper())
+            mixed = letter >= "\u0370" and before.isascii() and before.isalpha()  # a Greek letter after a Latin one
+            total -= 7 * (mixed or (before.islower() and letter.isupper()))
     return total
+
+
+def _symbol(before: str, symbol: str, after: str) -> float:
+    """Return the log-likelihood of a symbol: few stand inside a word, and no opening quote after a letter."""
+    if symbol == "’":
+        return -3
+    if category(symbol)[0] == "C" or symbol == "\ufffd":
+        return -25
+    inside = before.isalpha() and (after.isalpha() or symbol in "„‚“‘«¡¿") and symbol not in "·・"
+    return (-5 if symbol in COMMON else -16) - 8 * (inside and symbol < "\u2e80")
 
 
 @cache
