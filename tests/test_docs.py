@@ -19,7 +19,7 @@ DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS] + [
     ROOT / folder / "README.md" for folder in ("lib", "benchmarks", "outputs")
 ]
-EXAMPLES = {"params/mine.yaml"}  # files that a reader makes
+EXAMPLES = {"params/mine.yaml", "params/tracks.yaml"}  # files that a reader makes
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE = re.compile(r"^```\w*\n(.*?)^```|`([^`\n]+)`", re.MULTILINE | re.DOTALL)
 PATH = re.compile(r"(?<![\w/.-])(?:lib|docs|tests|params|notebooks|deploy|benchmarks|\.ci|\.github)/[\w./*-]*\w\*?")
@@ -78,7 +78,7 @@ def test_commands_exist(page):
     lines = code(page.read_text())
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(TARGET.findall(lines)) <= targets
-    assert set(COMMAND.findall(lines)) <= {command.callback.__name__ for command in app.registered_commands}
+    assert set(COMMAND.findall(lines)) <= {command.name or command.callback.__name__ for command in app.registered_commands}
 
 
 def test_the_api_page_names_every_field():
