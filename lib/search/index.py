@@ -46,8 +46,7 @@ class Index:
     def nearest(self, query: np.ndarray, k: int, allowed: Filter | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows nearest to a unit vector, (d,) float32, best first, and their cosine similarities.
 
-        Returns:
-            (m,) of int and (m,) float32; m is `k`, or less if the filter allows fewer rows.
+        -> (m,) of int and (m,) float32; m is `k`, or less if the filter allows fewer rows.
         """
         if self.lists is None:
             return self._compare_all(query, k, allowed)

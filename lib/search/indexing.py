@@ -54,8 +54,7 @@ def build_index(
         # Uncompressed and in one piece, so that a search maps the file instead of reading it.
         options = {"compression": "uncompressed", "chunksize": max(len(table), 1)}
         table.astype({"mood": "category", "artist": "category"}).to_feather(folder / TRACKS, **options)
-        names = [VECTORS, TRACKS, *([LISTS] if (folder / LISTS).exists() else [])]
-        files = {name: fingerprint(folder / name) for name in names}
+        files = {name: fingerprint(folder / name) for name in (VECTORS, TRACKS, LISTS) if (folder / name).exists()}
         about = {"model": model_print, "encoder": encoder, "kind": kind, "files": files, "tracks": len(tracks)}
         write_json(folder / "index.json", about)
         with atomic(run / "index") as temporary:

@@ -52,8 +52,7 @@ class Recommender:
 
     def rows(self, ids) -> np.ndarray:
         """Return the rows of tracks. (m,) of str -> (m,) of int. A KeyError lists unknown ids."""
-        ids = list(ids)
-        rows = self.ids.get_indexer(ids) if ids else np.empty(0, int)
+        rows = self.ids.get_indexer(ids := list(ids))
         if unknown := [track for track, row in zip(ids, rows, strict=True) if row < 0]:
             raise KeyError(unknown)
         return rows
@@ -73,8 +72,7 @@ class Recommender:
     def query(self, text: str, liked=(), disliked=(), vector: np.ndarray | None = None) -> np.ndarray:
         """Return a query's unit vector, moved towards the liked tracks and away from the disliked. -> (d,) float32.
 
-        Args:
-            vector: the text's vector, from a caller that has encoded it already.
+        A caller that has encoded the text already passes its `vector`.
 
         Raises:
             KeyError: it lists the liked and disliked ids that are not in the catalogue.
@@ -186,9 +184,7 @@ def open_run(run: Path) -> Recommender:
         raise WorkbookError(f"{shown(run)} is damaged: {error}. Run 03_finetune again.") from error
     if index_print != fingerprint(run / "index" / "index.json"):  # another process has just replaced it
         return open_run(run)
-    if index.vectors.shape != (len(tracks), model.get_embedding_dimension()):
-        raise WorkbookError(
-            f"{shown(run)}: index/ is {index.vectors.shape}, which does not fit its tracks and its model."
-        )
+    if (shape := index.vectors.shape) != (len(tracks), model.get_embedding_dimension()):
+        raise WorkbookError(f"{shown(run)}: index/ is {shape}, which does not fit its tracks and its model.")
     fingerprints = {"model": form_prints["torch"], "encoder": form_prints[about["encoder"]], "index": index_print}
     return Recommender(model, index, tracks, fingerprints)

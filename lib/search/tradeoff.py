@@ -39,10 +39,8 @@ def compare(
 ) -> pd.DataFrame:
     """Measure the speed on the CPU and the quality of each form of a run's encoder.
 
-    The tracks' vectors are the tuned transformer's for all forms, as in the index.
-
-    Args:
-        outside: an outside benchmark, which scores a similarity; its measures become columns.
+    The tracks' vectors are the tuned transformer's for all forms, as in the index. `outside` is an outside benchmark,
+    which scores a similarity; its measures become columns.
 
     Returns:
         Index form; columns nDCG@10; same top 10, the share of the reference form's ten best tracks that the form

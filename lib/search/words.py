@@ -1,5 +1,6 @@
 """Lexical search: BM25 over the tracks' text, and the fused ranking of two rankings."""
 
+from collections import Counter
 from collections.abc import Iterable
 
 import bm25s
@@ -29,9 +30,8 @@ def fuse(first: Ranking, second: Ranking) -> Ranking:
     """Fuse two rankings of the same requests by reciprocal rank."""
     fused = {}
     for request in first:
-        scores: dict[str, float] = {}
+        scores = Counter()
         for ranking in (first, second):
-            for rank, track in enumerate(ranking[request], start=1):
-                scores[track] = scores.get(track, 0) + 1 / (CONSTANT + rank)
-        fused[request] = dict(sorted(scores.items(), key=lambda item: -item[1])[:DEPTH])
+            scores.update({track: 1 / (CONSTANT + rank) for rank, track in enumerate(ranking[request], start=1)})
+        fused[request] = dict(scores.most_common(DEPTH))
     return fused
