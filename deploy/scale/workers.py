@@ -32,10 +32,9 @@ from lib.core.files import atomic, read_json, write_json, write_parquet
 from lib.core.paths import ROOT
 from lib.core.processes import end_with_parent
 from lib.core.progress import MARK
-from lib.finetune.checkpoints import resumable, signature_of, weights_of
+from lib.finetune.checkpoints import resumable, signature_of
 from lib.finetune.evaluator import RequestEvaluator
-from lib.finetune.progress import Bar
-from lib.finetune.training import Batches, Recipe, Trainer
+from lib.finetune.training import Bar, Batches, Recipe, Trainer
 
 TABLES = ("pairs", "tracks", "requests")
 
@@ -51,7 +50,7 @@ def train(
     """
     check(pairs, n)
     folder = checkpoints.with_name("workers")
-    last = resumable(checkpoints, signature_of(weights_of(model), pairs, recipe._asdict()))
+    last = resumable(checkpoints, signature_of(model.state_dict(), pairs, recipe._asdict()))
     with atomic(folder) as temporary:
         model.save_pretrained(str(temporary / "base"), create_model_card=False)
         write_json(temporary / "recipe.json", {"recipe": recipe._asdict(), "last": last and last.name})
@@ -103,7 +102,7 @@ def main(folder: Path) -> None:
             trainer = WorkerTrainer(model, pairs, RequestEvaluator(*dev), recipe, checkpoints, callbacks)
             history = trainer.fit(last)
         if rank == 0:
-            torch.save(weights_of(model), folder / "weights.pt")
+            torch.save(model.state_dict(), folder / "weights.pt")
             write_parquet(folder / "history.parquet", history)
     except Exception as error:
         message = str(error) if isinstance(error, WorkbookError) else f"{type(error).__name__}: {error}"

@@ -6,6 +6,7 @@ A folder of checkpoints belongs to one training: `signature.json` identifies it,
 import hashlib
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -17,9 +18,10 @@ from lib.core.files import read_json, write_json
 # Differences of the dev metric below this are chance: the 95 % interval of 600 requests is ±0.024.
 NOISE = 0.02
 CODE = ("checkpoints.py", "evaluator.py", "training.py")  # the modules that decide the weights
+Weights = dict[str, torch.Tensor]
 
 
-def signature_of(base: dict[str, torch.Tensor], pairs: pd.DataFrame, recipe: dict) -> str:
+def signature_of(base: Weights, pairs: pd.DataFrame, recipe: dict) -> str:
     """Return a hash of all that decides a training's result: recipe, pairs, initial weights and code."""
     digest = hashlib.sha256(json.dumps(recipe).encode())
     for module in CODE:
@@ -45,15 +47,18 @@ def resumable(checkpoints: Path, signature: str) -> Path | None:
 
 def complete_ones(checkpoints: Path) -> dict[int, Path]:
     """Return the complete checkpoints by step; the trainer writes its state last."""
-    states = checkpoints.glob("checkpoint-*/trainer_state.json")
-    return {int(file.parent.name.split("-")[1]): file.parent for file in states if _is_json(file)}
+    complete = {}
+    for state in checkpoints.glob("checkpoint-*/trainer_state.json"):
+        with suppress(ValueError):  # half of a file
+            read_json(state)
+            complete[int(state.parent.name.split("-")[1])] = state.parent
+    return complete
 
 
 def to_average(checkpoints: Path, history: pd.DataFrame) -> list[Path]:
     """Return the complete checkpoints up to the best one, in order. `history` is from `train`."""
     complete = complete_ones(checkpoints)
-    measured = history[history["step"].isin(list(complete))]
-    return [complete[step] for step in up_to_the_best(measured)]
+    return [complete[step] for step in up_to_the_best(history[history["step"].isin(list(complete))])]
 
 
 def up_to_the_best(history: pd.DataFrame) -> list[int]:
@@ -64,12 +69,7 @@ def up_to_the_best(history: pd.DataFrame) -> list[int]:
     return steps[steps <= best].tolist()
 
 
-def weights_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Return a copy of the weights."""
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
-
-
-def mean_of(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor], share: float) -> dict[str, torch.Tensor]:
+def mean_of(first: Weights, second: Weights, share: float) -> Weights:
     """Return `share` of the first weights plus the rest of the second; integer buffers are the second's."""
     return {
         name: share * first[name] + (1 - share) * value if value.is_floating_point() else value
@@ -85,11 +85,3 @@ class OneOptimizer(TrainerCallback):
         for step, folder in complete.items():
             if step != state.global_step:
                 (folder / "optimizer.pt").unlink(missing_ok=True)
-
-
-def _is_json(file: Path) -> bool:
-    try:
-        read_json(file)
-    except ValueError:
-        return False
-    return True

@@ -17,8 +17,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 from lib.core.encoder import device
 from lib.core.progress import MARK
 from lib.finetune.evaluator import RequestEvaluator
-from lib.finetune.progress import Bar
-from lib.finetune.training import Recipe, Trainer
+from lib.finetune.training import Bar, Recipe, Trainer
 
 LONG = 3600  # seconds of training on a CPU that deserve a warning
 ENOUGH = 30.0  # seconds of steps before they are compared with the estimate
@@ -59,12 +58,12 @@ class Pace(StepClock):
 
     def __init__(self, estimate: Estimate):
         super().__init__()
-        self.estimate, self.reported = estimate, False
+        self.expected, self.reported = estimate.step, False
 
     def on_step_end(self, args, state, control, **_):
         super().on_step_end(args, state, control)
         step = float(np.mean(self.seconds))
-        ratio = step / self.estimate.step
+        ratio = step / self.expected
         if self.reported or sum(self.seconds) < ENOUGH or 1 / FACTOR <= ratio <= FACTOR:
             return
         self.reported = True
@@ -109,8 +108,8 @@ def warnings(estimate: Estimate, recipe: Recipe) -> str:
     if device() == "cpu" and estimate.seconds >= LONG:
         lines.append(
             f"WARNING: about {estimate.seconds / 3600:.0f} hours on this CPU. A GPU takes minutes. Without one, stop "
-            "now and use params/quick.yaml (six to seven minutes), or lower n_pairs and epochs. "
-            "A stopped training resumes from its last checkpoint."
+            "now and use params/quick.yaml (on 2 cores: three minutes of training, 8 to 12 for the whole run), or "
+            "lower n_pairs and epochs. A stopped training resumes from its last checkpoint."
         )
     if recipe.warmup > estimate.steps:
         lines.append(

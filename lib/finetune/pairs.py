@@ -1,14 +1,8 @@
 """Training pairs: two texts that belong together, in batches of one kind.
 
-Each of the four kinds teaches something that the others do not:
-
-- views: two descriptions of one track, such as three of its tags and its prose. They keep the encoder good at
-  matching ordinary text.
-- requests: a listener's request and a relevant track.
-- artists: a request for a genre or an artist, and a track by another well-known artist of the genre. The track is
-  named and not described, because many catalogues hold only names. A batch has one pair for each genre.
-- moods: a listener's words for a mood, and a description of its sound that names no mood. A batch has one pair for
-  each mood, so every other positive in the batch is a true negative.
+Notebook 03 describes the four kinds: views, requests, artists and moods. A batch of moods has one pair for each mood,
+so every other positive in it is a true negative. A batch of artists has one pair for each genre. It names the track and
+does not describe it, because many catalogues hold only names.
 """
 
 import re
@@ -43,14 +37,11 @@ def make_pairs(
 ) -> pd.DataFrame:
     """Draw about `n` training pairs from the training split.
 
-    Args:
-        request_share, mood_share, artist_share: shares of the pairs; they sum to at most 1, and the rest are views.
-        batch_size: pairs in a batch of views or requests. Batches of moods and artists have one pair for each mood
-            or genre.
+    The shares are those of the kinds; they sum to at most 1, and the rest are views. A batch of views or requests has
+    `batch_size` pairs, and no text twice.
 
     Returns:
-        Columns batch (a number; the batches are in random order), kind, anchor, positive. No text occurs twice in a
-        batch of views or requests.
+        Columns batch (a number; the batches are in random order), kind, anchor, positive.
 
     Raises:
         WorkbookError: fewer than two training tracks, no training requests, or shares that sum to more than 1.
@@ -87,19 +78,15 @@ def _views(tracks: pd.DataFrame, rng) -> pd.DataFrame:
     A track without tags has its name instead. Texts of similar length share a batch: it needs little padding, and the
     length does not reveal the partner.
     """
-    name = tracks["title"] + " — " + tracks["artist"]
-    tags = tracks["tags"].where(tracks["tags"] != "", name)
+    tags = tracks["tags"].where(tracks["tags"] != "", tracks["title"] + " — " + tracks["artist"])
     prose = tracks["description"].where(tracks["description"] != "", tracks["text"])
     join = rng.random(len(tracks)) < JOINED
     both = prose + " " + rng.permutation(prose)
-    prose = prose.mask(join & (both.str.len() <= LONGEST), both)
+    prose = prose.mask(join & (both.str.len() <= LONGEST), both).to_numpy()
     kind = rng.choice(list(WORDING["views"]), len(tracks), p=list(WORDING["views"].values()))
-    anchors = {
-        "prose and tags": prose.to_numpy(),
-        "three tags and prose": [_three(t, p, rng) for t, p in zip(tags, prose, strict=True)],
-        "three phrases and prose": [_phrases(p, rng) for p in prose],
-    }
-    anchor = np.select([kind == name for name in anchors], list(anchors.values()))
+    three = [_three(t, p, rng) for t, p in zip(tags, prose, strict=True)]
+    phrases = [_phrases(p, rng) for p in prose]
+    anchor = np.select([kind == "prose and tags", kind == "three tags and prose"], [prose, three], phrases)
     positive = np.where(kind == "prose and tags", [_shuffled(t, rng) for t in tags], prose)
     pairs = pd.DataFrame({"kind": kind, "anchor": anchor, "positive": positive})
     return pairs.sort_values("positive", key=lambda text: text.str.len(), kind="stable")
@@ -132,42 +119,62 @@ def _request_pairs(requests: pd.DataFrame, tracks: pd.DataFrame, rng) -> pd.Data
     chosen = views[rng.choice(5, len(about), p=[share, share, share, share, BY_NAME]), np.arange(len(about))]
     positive = np.where(chosen == "", about["text"], chosen)
     # Any track of the mood is relevant to a request that names only a mood, so a batch takes one such request.
-    only_mood = requests["mood"].where(requests["genre"] == "", "").to_numpy()
-    anchor = requests["text"].to_numpy()
-    return pd.DataFrame({"kind": "request", "anchor": anchor, "positive": positive, "once": only_mood})
+    once = requests["mood"].where(requests["genre"] == "", "").to_numpy()
+    return pd.DataFrame({"kind": "request", "anchor": requests["text"].to_numpy(), "positive": positive, "once": once})
 
 
 def _mood_batches(n: int, rng) -> list[pd.DataFrame]:
     """Return `n` batches with a pair for each mood."""
-    slots = [_slots(mood) for mood in MOODS.values()]
-    sources = [_sound_sources(mood) for mood in MOODS.values()]
+    slots, sources = zip(*map(_choices, MOODS.values()), strict=True)
     batches = []
     for _ in range(n):
-        anchors = [_mood_request(choices, rng) for choices in slots]
-        positives = [_sound(parts, rng) for parts in sources]
+        anchors = [_mood_request(slot, rng) for slot in slots]
+        positives = [_sound(source, rng) for source in sources]
         batches.append(pd.DataFrame({"kind": "mood", "anchor": anchors, "positive": positives}))
     return batches
 
 
-def _slots(mood: Mood) -> dict[str, list[str]]:
-    """Return the choices for each slot of a mood request."""
-    genres = [genre.name for genre in GENRES.values() if mood.name in genre.moods] or ["music"]
+def _choices(mood: Mood) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Return the texts for each slot of a mood request, and for each source of a sound.
+
+    A sound is what listeners hear in music of the mood. It has no phrase that names a mood.
+    """
+    genres = [genre for genre in GENRES.values() if mood.name in genre.moods]
+    names = [genre.name for genre in genres]
     words, phrases, activities = (part["train"] for part in (mood.words, mood.phrases, mood.activities))
-    return {"word": words, "phrase": phrases, "activity": activities, "genre": genres}
+    tempo = np.mean(mood.tempo)
+    sources = {
+        "sound": mood.sound,
+        "instruments": mood.instruments,
+        "vocals": mood.vocals,
+        "genre": names,
+        "genre_instruments": [instrument for genre in genres for instrument in genre.instruments],
+        "tempo": ["slow tempo" if tempo < 90 else "fast tempo" if tempo > 118 else "medium tempo"],
+        "activities": activities,
+        "reviews": [*mood.critics, *mood.listeners],
+    }
+    for source, parts in sources.items():
+        bare = [re.sub(r"^(an?|the) ", "", part) for part in parts]
+        sources[source] = [part for part in bare if not words_of(pd.Series([part]), list(MOODS)).any()]
+    sources = {source: parts or sources["sound"] for source, parts in sources.items()}
+    return {"word": words, "phrase": phrases, "activity": activities, "genre": names or ["music"]}, sources
 
 
 def _mood_request(slots: dict[str, list[str]], rng) -> str:
     template = _drawn("mood_requests", 1, rng)[0]
-    return template.format(**{name: rng.choice(choices) for name, choices in slots.items()})
+    return template.format(**{name: rng.choice(texts) for name, texts in slots.items()})
+
+
+def _sound(sources: dict[str, list[str]], rng) -> str:
+    """Return two to nine parts of a description of sound."""
+    return ", ".join(dict.fromkeys(rng.choice(sources[name]) for name in _drawn("sounds", rng.integers(2, 10), rng)))
 
 
 def _artist_batches(n: int, tracks: pd.DataFrame, rng) -> list[pd.DataFrame]:
     """Return `n` batches with a pair for each genre; titles and albums are those of the catalogue."""
     named = tracks[(tracks["title"] != "") & (tracks["album"] != "")]
-    if named.empty:
-        return []
     batches = []
-    for _ in range(n):
+    for _ in range(n if len(named) else 0):
         titles = named.iloc[rng.integers(0, len(named), len(GENRES))]
         rows = [_artist_pair(*row, rng) for row in zip(GENRES.values(), titles["title"], titles["album"], strict=True)]
         batches.append(pd.DataFrame(rows, columns=["anchor", "positive"]).assign(kind="artist"))
@@ -176,39 +183,11 @@ def _artist_batches(n: int, tracks: pd.DataFrame, rng) -> list[pd.DataFrame]:
 
 def _artist_pair(genre: Genre, title: str, album: str, rng) -> tuple[str, str]:
     artist, other = rng.choice(genre.artists, 2, replace=False)
-    year = rng.integers(genre.years[0], genre.years[1] + 1)
-    request = rng.choice(WORDING["artist_requests"]).format(
-        genre=genre.name,
-        artist=artist,
-        decade=decades(pd.Series([str(year)]))[0],
-        word=rng.choice(MOODS[rng.choice(genre.moods)].words["train"]),
-    )
+    decade = decades(pd.Series([str(rng.integers(genre.years[0], genre.years[1] + 1))]))[0]
+    template = rng.choice(WORDING["artist_requests"])
+    word = rng.choice(MOODS[rng.choice(genre.moods)].words["train"])
+    request = template.format(genre=genre.name, artist=artist, decade=decade, word=word)
     return request.strip(), _drawn("names", 1, rng)[0].format(title=title, artist=other, album=album)
-
-
-def _sound_sources(mood: Mood) -> dict[str, list[str]]:
-    """Return what listeners hear in music of the mood, by source, without the phrases that name a mood."""
-    genres = [genre for genre in GENRES.values() if mood.name in genre.moods]
-    slow, fast = np.mean(mood.tempo) < 90, np.mean(mood.tempo) > 118
-    sources = {
-        "sound": mood.sound,
-        "instruments": mood.instruments,
-        "vocals": mood.vocals,
-        "genre": [genre.name for genre in genres],
-        "genre_instruments": [instrument for genre in genres for instrument in genre.instruments],
-        "tempo": ["slow tempo" if slow else "fast tempo" if fast else "medium tempo"],
-        "activities": mood.activities["train"],
-        "reviews": [*mood.critics, *mood.listeners],
-    }
-    for name, parts in sources.items():
-        bare = [re.sub(r"^(an?|the) ", "", part) for part in parts]
-        sources[name] = [part for part in bare if not words_of(pd.Series([part]), list(MOODS)).any()]
-    return {name: parts or sources["sound"] for name, parts in sources.items()}
-
-
-def _sound(sources: dict[str, list[str]], rng) -> str:
-    """Return two to nine parts of a description of sound."""
-    return ", ".join(dict.fromkeys(rng.choice(sources[name]) for name in _drawn("sounds", rng.integers(2, 10), rng)))
 
 
 def _drawn(forms: str, n: int, rng) -> list[str]:

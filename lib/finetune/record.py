@@ -6,17 +6,14 @@ import time
 from pathlib import Path
 
 import pandas as pd
-from jinja2 import Template
+
+from lib.core.pages import render
 
 
 def track(database: Path, name: str, params: dict, history: pd.DataFrame, figures: dict[str, float]) -> str:
-    """Record a training in MLflow's SQLite store; `mlflow ui` compares trainings. Return MLflow's id of it.
+    """Record a training in MLflow's SQLite store, such as outputs/mlflow.db. Return MLflow's id of it.
 
-    Args:
-        database: the store, such as outputs/mlflow.db; it is created if it is missing.
-        params: parameters of the training.
-        history: from `train`; each column becomes a curve.
-        figures: measures of the result.
+    `params` are the training's parameters, `figures` its results. Each column of `history`, from `train`, is a curve.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow import MlflowClient  # the import takes seconds
@@ -41,8 +38,7 @@ def track(database: Path, name: str, params: dict, history: pd.DataFrame, figure
 
 def model_card(used: dict, figures: dict[str, float]) -> str:
     """Return the tuned encoder's card: `used` names base_model, the recipe and the data's fingerprints."""
-    template = Path(__file__).with_name("card.md.j2").read_text(encoding="utf-8")
-    return Template(template, trim_blocks=True).render(base=used["base_model"], used=used, figures=figures)
+    return render("finetune/card.md", base=used["base_model"], used=used, figures=figures)
 
 
 def _valid(name: str) -> str:

@@ -7,6 +7,7 @@ which restores most of what the training made the encoder forget.
 """
 
 from contextlib import closing
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -29,13 +30,14 @@ from lib.core.encoder import device
 from lib.core.errors import WorkbookError
 from lib.core.files import atomic
 from lib.core.measures import MAIN
-from lib.finetune.checkpoints import OneOptimizer, mean_of, resumable, signature_of, to_average, weights_of
+from lib.core.progress import Progress
+from lib.finetune.checkpoints import OneOptimizer, mean_of, resumable, signature_of, to_average
 from lib.finetune.evaluator import RequestEvaluator
-from lib.finetune.progress import Bar
 
 LOGS = 40  # rows of loss in the history of a training
 EVALUATIONS = 4  # least number of measurements of the dev metric; else one per epoch
 DEV = f"dev {MAIN}"
+SHOWN = {"loss": "loss", f"eval_{MAIN}": DEV}  # entries of the trainer's log: their names on the bar
 
 
 class Recipe(NamedTuple):
@@ -63,19 +65,15 @@ def train(
     checkpoints: Path,
     *callbacks: TrainerCallback,
 ) -> pd.DataFrame:
-    """Fine-tune `model` in place, without dropout.
+    """Fine-tune `model` in place, without dropout, on pairs from `make_pairs`.
 
-    The result is the mean of the checkpoints up to the best one on `dev`, averaged with the base's weights. If several
-    measurements are within `checkpoints.NOISE` of the best, the last of them counts as the best.
+    The result is the mean of the checkpoints up to the best one on `dev`, averaged with the base's weights. The folder
+    `checkpoints` belongs to this training alone: remove it when the result is saved.
 
-    A killed training resumes from the last complete checkpoint, if model, pairs and recipe are the same. An interrupt
-    (Ctrl-C, or JupyterLab's stop button) ends the training and keeps the mean of the checkpoints so far. If memory
-    runs out, the trainer encodes each batch in halves, with the same loss over the whole batch.
-
-    Args:
-        pairs: from `pairs.make_pairs`.
-        checkpoints: a folder for this training alone. Remove it when the result is saved.
-        callbacks: callbacks for the trainer, besides its progress bar.
+    A killed training resumes from the last complete checkpoint, if model, pairs and recipe are the same. It ends with
+    the same weights if PyTorch has the same number of threads: another number rounds sums in another order. An
+    interrupt (Ctrl-C, or JupyterLab's stop button) ends the training and keeps the mean of the checkpoints so far. If
+    memory runs out, the trainer encodes each batch in halves, with the same loss over the whole batch.
 
     Returns:
         History: columns step, loss (the mean since the previous row), and the dev metric where it was measured.
@@ -83,7 +81,7 @@ def train(
     Raises:
         WorkbookError: not even one pair fits into memory.
     """
-    last = resumable(checkpoints, signature_of(weights_of(model), pairs, recipe._asdict()))
+    last = resumable(checkpoints, signature_of(model.state_dict(), pairs, recipe._asdict()))
     with closing(Bar()) as bar:
         return Trainer(model, pairs, dev, recipe, checkpoints, (bar, *callbacks)).fit(last)
 
@@ -95,11 +93,34 @@ def save(model: SentenceTransformer, run: Path, card: str) -> None:
         (temporary / "README.md").write_text(card, encoding="utf-8")
 
 
+class Bar(TrainerCallback):
+    """A progress bar with the loss and the dev metric."""
+
+    def __init__(self, name: str = "training"):
+        self.name, self.bar, self.shown = name, None, {}
+
+    def on_train_begin(self, args, state, control, **_):
+        total = {"total": state.max_steps, "initial": state.global_step}
+        self.bar = Progress(desc=self.name, unit="step", disable=not args.should_log, **total)
+
+    def on_step_end(self, args, state, control, **_):
+        self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(self, args, state, control, logs=None, **_):
+        self.shown |= {SHOWN[key]: f"{value:.3f}" for key, value in (logs or {}).items() if key in SHOWN}
+        self.bar.set_postfix(self.shown)
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        if self.bar is not None:
+            self.bar.close()
+
+
 class Batches(DefaultBatchSampler):
     """The batches of `make_pairs` in their order, the same in each epoch."""
 
     def __init__(self, numbers: np.ndarray, dataset: Dataset, **_):
-        """Take the batch number of each row of the dataset. The trainer passes options that are not needed here."""
+        """Take the batch number of each row of the dataset."""
         self.rows = [np.flatnonzero(numbers == number).tolist() for number in np.unique(numbers)]
         self.epoch = 0
 
@@ -111,10 +132,7 @@ class Batches(DefaultBatchSampler):
 
 
 class Trainer(SentenceTransformerTrainer):
-    """The trainer of sentence-transformers with our batches, loss and average of weights.
-
-    If memory runs out, it halves the number of texts encoded at a time and repeats the step.
-    """
+    """The trainer of sentence-transformers with our batches, loss, average of weights, and care of a full memory."""
 
     batches = Batches
 
@@ -126,13 +144,11 @@ class Trainer(SentenceTransformerTrainer):
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
         model.model_card_data.widget = [{}]  # not empty, so the trainer generates no examples; we write our own card
-        sampler = partial(self.batches, pairs["batch"].to_numpy())
+        arguments["batch_sampler"] = partial(self.batches, pairs["batch"].to_numpy())
         steps = pairs["batch"].nunique() * recipe.epochs
         super().__init__(
             model=model,
-            args=SentenceTransformerTrainingArguments(
-                **_arguments(checkpoints, steps, recipe) | {"batch_sampler": sampler} | arguments
-            ),
+            args=SentenceTransformerTrainingArguments(**_arguments(checkpoints, steps, recipe) | arguments),
             train_dataset=Dataset.from_pandas(pairs[["anchor", "positive"]], preserve_index=False),
             evaluator=dev,
             callbacks=[EarlyStoppingCallback(recipe.patience), OneOptimizer(), *callbacks],
@@ -141,7 +157,7 @@ class Trainer(SentenceTransformerTrainer):
 
     def fit(self, last: Path | None) -> pd.DataFrame:
         """Train from the checkpoint `last` or from the start, and average the weights. Return the history."""
-        base = weights_of(self.model)
+        base = deepcopy(self.model.state_dict())
         self.args.eval_on_start = last is None  # measuring the same weights again would use up patience
         try:
             self.train(resume_from_checkpoint=last and str(last))
@@ -150,7 +166,7 @@ class Trainer(SentenceTransformerTrainer):
             averaged = self.keep_mean()
             result = f"the mean of the checkpoints up to {averaged[-1].name}" if averaged else "the present weights"
             print(f"\nInterrupted at step {self.state.global_step}: keeping {result}.")
-        self.model.load_state_dict(mean_of(base, weights_of(self.model), self.keep_base))
+        self.model.load_state_dict(mean_of(base, self.model.state_dict(), self.keep_base))
         self.model.eval()
         return history_of(self.state.log_history)
 
@@ -160,7 +176,8 @@ class Trainer(SentenceTransformerTrainer):
         mean = None
         for count, folder in enumerate(folders):
             self._load_from_checkpoint(str(folder))
-            mean = mean_of(mean, weights_of(self.model), count / (count + 1)) if mean else weights_of(self.model)
+            weights = deepcopy(self.model.state_dict())
+            mean = mean_of(mean, weights, count / (count + 1)) if mean else weights
         if mean:
             self.model.load_state_dict(mean)
         return folders
@@ -196,9 +213,7 @@ class Trainer(SentenceTransformerTrainer):
 
 def precision() -> dict[str, bool]:
     """Return the trainer's arguments for mixed precision: bf16 where the GPU has it, else fp16; {} without CUDA."""
-    if device() != "cuda":
-        return {}
-    return {"bf16": True} if torch.cuda.is_bf16_supported() else {"fp16": True}
+    return {"bf16" if torch.cuda.is_bf16_supported() else "fp16": True} if device() == "cuda" else {}
 
 
 def history_of(log: list[dict]) -> pd.DataFrame:
@@ -219,13 +234,10 @@ def _arguments(folder: Path, steps: int, recipe: Recipe) -> dict:
         "logging_steps": max(1, steps // LOGS),
         "eval_strategy": "steps",
         "eval_steps": interval,
-        "save_strategy": "steps",
         "save_steps": interval,
         "load_best_model_at_end": True,
         "metric_for_best_model": f"eval_{MAIN}",
-        "greater_is_better": True,
         "restore_callback_states_from_checkpoint": True,
-        "report_to": "none",
         "disable_tqdm": True,
         "seed": recipe.seed,
         "dataloader_pin_memory": device() == "cuda",
