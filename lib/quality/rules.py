@@ -17,6 +17,7 @@ from pyarrow import array as pa_array
 from lib.core.errors import WorkbookError
 from lib.quality.drift import drift
 from lib.tracks.columns import COLUMNS, FEATURES, NUMBERS
+from lib.tracks.letters import misread
 from lib.tracks.moods import SPLITS
 from lib.tracks.songs import groups, plain
 
@@ -24,11 +25,8 @@ RULES = yaml.safe_load(Path(__file__).with_name("rules.yaml").read_text(encoding
 FIRST = 10  # failing rows of each rule in quality.json; failing_rows.csv has all
 TODAY = str(date.today())
 DATE = r"(?:18|19|20)\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])"
-# UTF-8 that was read as Latin-1, the replacement character, control characters, entities and tags of HTML (for RE2).
-DAMAGE = (
-    r"\x{fffd}|Ã[\x{80}-\x{bf}©¨¼¶¤ ]|â€|Â[\x{a0}-\x{bf}]|[\x00-\x08\x0b\x0c\x0e-\x1f]"
-    r"|&[a-z]{2,6};|&#\d+;|</?[a-z]+ ?/?>"
-)
+# The replacement character, control characters, entities and tags of HTML (for RE2).
+DAMAGE = r"\x{fffd}|[\x00-\x08\x0b\x0c\x0e-\x1f]|&[a-z]{2,6};|&#\d+;|</?[a-z]+ ?/?>"
 # Checks of a column: name in rules.yaml -> function of its argument and the values, True for each good value.
 CHECKS = {
     "filled": lambda _, s: s.str.strip() != "",
@@ -37,10 +35,14 @@ CHECKS = {
     "between": lambda ends, s: s.between(*ends),
     "one_of": lambda values, s: s.isin(values),
     "unique": lambda _, s: ~s.duplicated(),
+    "unique_plain": lambda _, s: s.duplicated() | ~plain(s).duplicated(),
     "min_words": lambda least, s: _words(s) >= least,
     "max_words": lambda most, s: _words(s) <= most,
     "undamaged": lambda _, s: ~_of(s, pc.match_substring_regex(pa_array(s), DAMAGE)),
-    "calendar_day": lambda _, s: s.str.fullmatch(DATE) & pd.to_datetime(s, format="%Y-%m-%d", errors="coerce").notna(),
+    "letters": lambda _, s: misread(s) == "",
+    "calendar_day": lambda _, s: (
+        (s == "") | s.str.fullmatch(DATE) & pd.to_datetime(s, format="%Y-%m-%d", errors="coerce").notna()
+    ),
     "not_in_the_future": lambda _, s: ~s.str.fullmatch(DATE) | (s <= TODAY),
 }
 
@@ -71,9 +73,9 @@ def check(
     """
     absent = [name for name in COLUMNS if name not in tracks]
     tracks = tracks.assign(**{name: np.nan if name in NUMBERS else "" for name in absent}).reset_index(drop=True)
-    cases = pd.concat([_failing_values(tracks, limits), _repeats(tracks)])
+    cases = pd.concat([_failing_values(tracks, limits), _repeated_songs(tracks)])
     results, tables = [], []
-    for rule in (*RULES["columns"], *(RULES["tables"][key] for key in ("songs", "texts"))):
+    for rule in (*RULES["columns"], RULES["tables"]["songs"]):
         failing = cases[cases["rule"] == rule["rule"]]
         tables.append(failing.assign(severity=rule["severity"]))
         rows = failing.head(FIRST).drop(columns="rule").to_dict("records")
@@ -121,21 +123,13 @@ def _failing_values(tracks: pd.DataFrame, limits: Limits) -> pd.DataFrame:
     return pd.DataFrame({"rule": cases["check"], "row": row, "id": ids, "column": cases["column"], "value": value})
 
 
-def _repeats(tracks: pd.DataFrame) -> pd.DataFrame:
-    """Return the failing rows of the two rules on songs and texts that stand twice in other letters or versions."""
+def _repeated_songs(tracks: pd.DataFrame) -> pd.DataFrame:
+    """Return titles that an artist has twice, apart from case, punctuation and versions such as "(Live)"."""
     texts = {name: tracks[name].fillna("") for name in ("title", "artist", "description", "tags")}
-    song = groups(tracks.assign(**texts))
-    named = (texts["title"] != "") & (texts["artist"] != "")
-    near = tracks.loc[~named | song.duplicated(keep=False), "text"].fillna(
-        ""
-    )  # near texts are of one song: fewer to compare
-    near = near[plain(near).duplicated() & ~near.duplicated()]
-    rows = {"songs": tracks.index[named & song.duplicated()], "texts": near.index}
-    rules = {key: {field: RULES["tables"][key][field] for field in ("rule", "column")} for key in rows}
-    parts = [tracks.loc[rows[key], ["id"]].assign(**rules[key]) for key in rows]
-    cases = pd.concat(parts).rename_axis("row").reset_index()
-    values = [tracks.at[row, column] for row, column in zip(cases["row"], cases["column"], strict=True)]
-    return cases.assign(value=pd.Series(values, dtype="str").str[:80])
+    again = groups(tracks.assign(**texts, id=tracks.index)).duplicated()
+    rows = tracks.loc[again & (texts["title"] != "") & (texts["artist"] != ""), ["id", "title"]]
+    name = RULES["tables"]["songs"]["rule"]
+    return pd.DataFrame({"rule": name, "row": rows.index, "id": rows["id"], "column": "title", "value": rows["title"]})
 
 
 def _of_tracks(tracks: pd.DataFrame, expected_moods: list[str], limits: Limits, reference) -> dict[str, list[dict]]:

@@ -14,7 +14,7 @@ from lib.tracks.columns import FEATURES
 
 # The units of our columns, each with its factor to ours, which is the first.
 UNITS = {
-    "duration_ms": {"ms": 1, "s": 1000, "min": 60_000, "m:ss": 1000},
+    "duration_ms": {"ms": 1, "s": 1000, "min": 60_000, "m:ss": 1000, "h:mm": 1000 / 60},  # h:mm: 3:45 became 3 hours
     "popularity": {"0-100": 1, "0-1": 100},
     **{name: {"0-1": 1, "0-100": 0.01, "0-10": 0.1} for name in FEATURES},
 }
@@ -39,25 +39,13 @@ UNKNOWN = {
     "plays": (-1,),
     "loudness": (-1000,),
 }
-MISSING = ("", "na", "nan", "n/a", "none", "null", "<na>", r"\n", "?", "-", "#n/a", "nil")
+MISSING = ("", "na", "nan", "n/a", "none", "null", "<na>", r"\n", "?", "-", "nil")
+MISSING += ("#n/a", "#div/0!", "#value!", "#ref!", "#name?", "#num!", "#null!")  # a spreadsheet's
 _MISSING = pa.array(MISSING, pa.large_string())
 YES = ("true", "t", "1", "1.0", "yes", "y", "explicit", "e", "ja", "oui", "sí", "si", "да", "是")
-NO = (
-    "false",
-    "f",
-    "0",
-    "0.0",
-    "no",
-    "n",
-    "not explicit",
-    "notexplicit",
-    "clean",
-    "cleaned",
-    "nein",
-    "non",
-    "нет",
-    "否",
-)
+YES += ("wahr", "vrai", "verdadero", "vero", "verdadeiro", "истина")
+NO = ("false", "f", "0", "0.0", "no", "n", "not explicit", "notexplicit", "clean", "cleaned", "nein", "non", "нет", "否")
+NO += ("falsch", "faux", "falso", "ложь")
 MINOR = ("m", "min", "minor", "moll", "mineur", "minore", "menor", "минор")
 MAJOR = ("M", "maj", "major", "dur", "majeur", "maggiore", "mayor", "maior", "мажор")
 _NOTES = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11, "h": 11}
@@ -113,7 +101,7 @@ def read(ours: str, texts: pa.Array, unit: str, decimal: str) -> tuple[np.ndarra
         outside: true where that value is a number, but too small or too large. (n,) bool
     """
     factor = UNITS.get(ours, {}).get(unit, 1)
-    found, filled = numbers(ours, texts, decimal, factor)
+    found, filled = numbers(ours, texts, decimal, unit)
     unknown = np.isin(found, UNKNOWN.get(ours, ()))
     values, (low, high) = found * factor, RANGES[ours]
     fits = (values >= low) & (values <= high)
@@ -123,21 +111,22 @@ def read(ours: str, texts: pa.Array, unit: str, decimal: str) -> tuple[np.ndarra
     return np.where(fits & ~unknown, values, np.nan), wrong, wrong & ~np.isnan(found)
 
 
-def numbers(ours: str, texts: pa.Array, decimal: str, factor: float = 1) -> tuple[np.ndarray, np.ndarray]:
+def numbers(ours: str, texts: pa.Array, decimal: str, unit: str = "") -> tuple[np.ndarray, np.ndarray]:
     """Return the numbers in a column in the file's unit, NaN where there is none, and true where there is a text."""
     try:  # the usual case, ten times as fast as the other: numbers and empty cells
-        plain = pc.cast(pc.if_else(pc.equal(texts, ""), None, texts), pa.float64()) if decimal != "," else None
+        quick = decimal != "," and unit != "m:ss"
+        plain = pc.cast(pc.if_else(pc.equal(texts, ""), None, texts), pa.float64()) if quick else None
     except pa.ArrowInvalid:
         plain = None
     if plain is None:
         texts = present(texts)
-        filled, plain = pc.is_valid(texts), _READ.get(ours, _numbers)(texts, decimal, factor)
+        filled, plain = pc.is_valid(texts), _READ.get(ours, _numbers)(texts, decimal, unit)
     else:
         filled = pc.and_(pc.is_valid(plain), pc.invert(pc.is_nan(plain))).fill_null(False)
     return plain.to_numpy(zero_copy_only=False).astype(float), filled.to_numpy(zero_copy_only=False)
 
 
-def _numbers(texts: pa.Array, decimal: str, factor: float = 1) -> pa.Array:
+def _numbers(texts: pa.Array, decimal: str, unit: str = "") -> pa.Array:
     """Read "31 %", "124 BPM", "-5,2 dB" or "1.234.567"; null where a text is no number."""
     texts = pc.replace_substring(texts, "−", "-")
     texts = pc.replace_substring_regex(texts, r"""^\[\s*["']?|["']?\s*\]$|^\+""", "")  # a list of one, a plus
@@ -152,11 +141,14 @@ def _numbers(texts: pa.Array, decimal: str, factor: float = 1) -> pa.Array:
     return pc.cast(pc.if_else(number, texts, None), pa.float64())
 
 
-def _durations(texts: pa.Array, decimal: str, factor: float) -> pa.Array:
+def _durations(texts: pa.Array, decimal: str, unit: str) -> pa.Array:
     """Read numbers in the file's unit, and also 3:45, 1:03:45, PT3M45S and "3 min 45 s", whatever the unit."""
+    if unit == "m:ss":
+        texts = pc.replace_substring_regex(texts, r"^(\d+)[.,]([0-5]\d)$", r"\1:\2")
     spelled = pc.if_else(pc.match_substring_regex(texts, "(?i)[:'′hms]"), texts, None)
     spelled = by_value(spelled, seconds, pa.float64())
-    return pc.coalesce(pc.multiply(spelled, 1000 / factor), _numbers(texts, decimal))
+    scale = 1 if unit == "h:mm" else 1000 / UNITS["duration_ms"].get(unit, 1)
+    return pc.coalesce(pc.multiply(spelled, scale), _numbers(texts, decimal))
 
 
 @lru_cache(100_000)
@@ -167,11 +159,13 @@ def seconds(text: str) -> float | None:
     return sum(float(part or 0) * size for part, size in zip(match.groups(), (3600, 60, 1), strict=True))
 
 
-def _keys(texts: pa.Array, decimal: str, factor: float) -> pa.Array:
+def _keys(texts: pa.Array, decimal: str, unit: str) -> pa.Array:
+    german = pc.any(pc.match_substring_regex(texts, "^[hH]|(?i)(dur|moll)$")).as_py()  # where H is B, B is B flat
+    texts = pc.replace_substring_regex(texts, "^[bB]([^a-zA-Z#♯♭]|m|$|(?i:dur|moll))", r"Bb\1") if german else texts
     return by_value(texts, lambda text: key(text)[0], pa.float64())
 
 
-def _modes(texts: pa.Array, decimal: str, factor: float) -> pa.Array:
+def _modes(texts: pa.Array, decimal: str, unit: str) -> pa.Array:
     return by_value(texts, mode, pa.float64())
 
 

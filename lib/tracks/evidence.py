@@ -15,6 +15,7 @@ from lib.tracks.columns import FEATURES
 
 FITS = 0.9  # share of the values that must fit before a column is taken that nobody named
 NAMED_FITS = 0.5  # the same for a column that the user named
+CERTAIN = 0.99  # share of minutes and hundredths that would exceed it with 40 % of hundredths from .60 on
 WORDS = ("genre", "language", "mood", "mood2", "description", "tags")  # a column of numbers is none of these
 AMBIGUOUS = ("track", "tracks", "piste", "pista", "faixa", "трек", "release", "record", "artistcredit")  # or numbers
 # Names of the date of a release and the length of a song, but also of the date and the time of a play.
@@ -107,7 +108,9 @@ class Evidence:
         values, _ = cells.numbers(ours, texts, decimal)
         values = values[(values > 0) & np.isfinite(values)]
         if ours == "duration_ms":
-            if not len(values) or 2 * _share(texts, ":") >= 1:
+            if _share(texts, r":[0-5]\d:00$") > FITS and 2 * _share(texts, r"^0*[1-9]\d*:\d\d:") >= 1:
+                return "h:mm"
+            if not len(values) or 2 * _share(texts, ":") >= 1 or _share(texts, r"^\d\d?[.,][0-5]\d$") > CERTAIN:
                 return "m:ss"
             return "ms" if np.median(values) >= 10_000 else "s" if np.median(values) >= 20 else "min"
         signs = pc.sum(pc.ends_with(texts, "%")).as_py()
@@ -147,6 +150,8 @@ class Evidence:
     def _problem(self, ours: str, name: str, share: float, decimal: str) -> str:
         """Return why a column that nobody named is not taken; "" if it is taken."""
         texts = self.texts(name)
+        if not _count(texts):
+            return ""
         values, _ = cells.numbers("", texts, decimal)
         values = values[np.isfinite(values)]
         numeric = len(values) >= FITS * max(1, _count(texts))
@@ -157,7 +162,7 @@ class Evidence:
             use = f"Rescale it, or name it with its unit: columns: {{{ours}: {name}}}, units: {{{ours}: {unit}}}."
         if numeric and (ours in WORDS or (shapes.plain(name) in AMBIGUOUS and ours in ("title", "artist", "album"))):
             return f"{ours}: {name!r} holds numbers ({span}), so ours is empty. {use}"
-        if ours == "description" and "comment" in shapes.plain(name) and _prose(texts) < 0.5:
+        if ours == "description" and _prose(texts, words="comment" in shapes.plain(name)) < 0.5:
             return f"description: {name!r} describes no music ({span}), so ours is empty. {use}"
         plain = shapes.plain(name)
         if (ours == "release_date" and plain in BARE_DATES and _share(texts, r"\d:\d\d") > 0.5) or (
@@ -165,7 +170,8 @@ class Evidence:
         ):
             return f"{ours}: {name!r} holds times of a day ({span}), as plays have, so ours is empty. {use}"
         positive = ours == "loudness" and 2 * (values < 0).sum() < len(values)
-        if ours not in SCALES or (share >= FITS and not positive):
+        from_one = ours == "key" and 12 in values and 0 not in values  # which key is 1, C or C sharp, nobody says
+        if ours not in SCALES or (share >= FITS and not positive and not from_one):
             return ""
         return f"{ours}: the values of {name!r} ({span}) do not fit {SCALES[ours]}, so ours is empty. {use}"
 
@@ -179,9 +185,9 @@ class Evidence:
         )
 
 
-def _prose(texts: pa.Array) -> float:
-    """Return the share of texts with three words or more and without a web address or a long code."""
-    words = pc.match_substring_regex(texts, r"\w\W+\w+\W+\w")
+def _prose(texts: pa.Array, words: bool) -> float:
+    """Return the share of texts without a web address or a long code, and, if `words`, with three words or more."""
+    words = pc.match_substring_regex(texts, r"\w\W+\w+\W+\w" if words else "")
     codes = pc.match_substring_regex(texts, r"(?i)https?:|www\.|\.com\b|[0-9a-f]{8}|ripped|encoded|^\d{1,2}[abmd]\b")
     return pc.mean(pc.and_not(words, codes)).as_py() or 0
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from lib.core.errors import WorkbookError, nearest
 from lib.core.progress import Progress
+from lib.tracks.letters import misread
 from lib.tracks.mapping import Mapping, match
 from lib.tracks.readers.source import Chunk, Source, open_source
 from lib.tracks.songs import Repeats, groups, hashes
@@ -160,6 +161,7 @@ def _record(source: Source, mapping: Mapping, rows: _Rows, tracks, left_out, lef
         first = values.iloc[0]
         example = f"the first in row {first.row}: {first.value!r} is {first.reason}"
         warnings.append(f"{column}: {len(values):,} values are left empty, {example}.")
+    warnings += [text for name in ("title", "artist") for text in _misread(tracks[name])]
     notices = []
     if len(left_out) > FRONT * rows.count:
         common = left_out["reason"].str.replace(r"\d+", "…", regex=True).value_counts().index[0]
@@ -183,3 +185,16 @@ def _record(source: Source, mapping: Mapping, rows: _Rows, tracks, left_out, lef
         "warnings": warnings,
         "notices": notices,
     }
+
+
+def _misread(texts: pd.Series) -> list[str]:
+    """Return a warning if letters of these texts were read in a wrong encoding."""
+    better = misread(texts)
+    wrong = better != ""
+    if not wrong.any():
+        return []
+    first = wrong.idxmax()
+    return [
+        f"{texts.name}: the letters of {wrong.sum():,} are misread: {texts[first]!r} should be {better[first]!r}. "
+        "Export the catalogue again as UTF-8, or name the encoding of the file in `reading`."
+    ]

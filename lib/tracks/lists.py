@@ -88,7 +88,9 @@ def parsed(cell: str) -> list[str] | None:
             values = read(text)
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             continue
-        values = values if isinstance(values, list | tuple | set) else [values]
+        if isinstance(values, set):  # a set has no order, its text has one
+            values = ast.literal_eval(f"[{spaced[1:-1]}]")
+        values = values if isinstance(values, list | tuple) else [values]
         return [text for value in values if value is not None for text in _texts(value)]
     return None
 
@@ -114,4 +116,5 @@ def for_column(ours: str, values: list[str], also: set[str]) -> list[str]:
     column = [
         (OURS_OF.get(match[1].lower(), "tags"), match[2]) if match else ("tags", value) for match, value in matches
     ]
-    return [value for name, value in column if name == ours or (ours == "tags" and name not in also)]
+    own = [value for name, value in column if name == ours or (ours == "tags" and name not in also)]
+    return own or ([value for _, value in column] if ours == "tags" else [])

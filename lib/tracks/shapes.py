@@ -16,14 +16,14 @@ _UNITS = {  # a unit at the end of a column's name
     "ms": r"ms|msecs?|millis|milliseconds?|in ?millis(econds)?",
     "s": r"s|secs?|seconds?|in[ _]seconds|(in )?sekunden|secondes|segundos|secondi|秒",
     "min": r"mins?|minutes?|minuten|minutos|minuti|分",
-    "m:ss": r"m:ss|mm:ss|min:sec|hh:mm:ss|h:mm:ss",
+    "m:ss": r"m:ss|mm:ss|min[:.]sec|hh:mm:ss|h:mm:ss",
     "0-100": r"%|percent|percentage|pct|0-100",
     "0-10": r"0-10",
     "0-1": r"0-1",
     "": r"bpm|db|dbfs|lufs",
 }
-_UNIT = {unit: re.compile(rf"[\s_.(\[-]+({pattern})[)\]]?$") for unit, pattern in _UNITS.items()}
-_WRAPPERS = re.compile(r"^((tracks?|items?|songs?|node|data|attributes|results?|metadata)[.])+")
+_UNIT = {unit: re.compile(rf"[\s_.(\[-]+({pattern})[)\]. ]*$") for unit, pattern in _UNITS.items()}
+_WRAPPERS = re.compile(r"^((tracks?|items?|songs?|node|data|attributes|results?|metadata|format|tags?)[.])+")
 
 
 @dataclass(frozen=True)

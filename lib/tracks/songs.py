@@ -13,12 +13,12 @@ VERSION = (
 
 
 def plain(texts: pd.Series) -> pd.Series:
-    """Drop case, accents, punctuation and double spaces: "Déjà-vu!" and "deja vu" become the same."""
-    values = pa.array(texts.fillna(""), pa.large_string())
+    """Drop case, accents, punctuation and spaces: "Déjà-vu!" and "deja vu" become the same."""
+    values = pc.utf8_lower(pa.array(texts.fillna(""), pa.large_string()))
+    values = pc.replace_substring(pc.replace_substring(values, "—", ""), "&", "and")  # a track's text has a dash
     if not pc.all(pc.string_is_ascii(values)).as_py():
         values = pc.replace_substring_regex(pc.utf8_normalize(values, "NFKD"), r"\pM+", "")
-    values = pc.replace_substring(pc.utf8_lower(values), "&", " and ")
-    values = pc.utf8_trim_whitespace(pc.replace_substring_regex(values, r"[^\pL\pN]+", " "))
+    values = pc.replace_substring(pc.replace_substring_regex(values, r"[^\pL\pN ]+", ""), " ", "")
     return pd.Series(values.to_numpy(zero_copy_only=False), texts.index, dtype="str")
 
 

@@ -88,13 +88,19 @@ def _likeliest(lines: list[bytes], old_mac: bool) -> tuple[str, str]:
     words = Counter(word for line in lines for word in SEPARATORS.split(line) if not word.isascii())
     words, scores, texts = [word for word, _ in words.most_common(500)], {}, {}
     for codec, about in ENCODINGS.items():
-        texts[codec] = [f" {word.decode(codec, 'replace')} " for word in words]
+        texts[codec] = [word.decode(codec, "replace") for word in words]
         scores[codec] = about["prior"] + 6 * (old_mac and codec == "mac_roman")
-        scores[codec] += sum(max(_score(text, language) for language in about["languages"]) for text in texts[codec])
+        scores[codec] += sum(likelihood(word, codec) for word in words)
     best, second = sorted(scores, key=scores.get)[:-3:-1]
     unsure = scores[best] - scores[second] < 5 and texts[best] != texts[second]
     other = f"; it may be {ENCODINGS[second]['name']}: see `reading`" if unsure else ""
     return best, f"{ENCODINGS[best]['name']}, by its letters{other}"
+
+
+def likelihood(word: bytes, codec: str) -> float:
+    """Return the logarithm of a word's likelihood in an encoding, in the language that suits it best."""
+    text = f" {word.decode(codec, 'replace')} "
+    return max(_score(text, language) for language in ENCODINGS[codec]["languages"])
 
 
 def _score(text: str, language: str) -> float:

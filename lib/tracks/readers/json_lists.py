@@ -58,14 +58,16 @@ def _lists(document) -> dict[str, Lists]:
 
 
 def _table(document) -> list[dict]:
-    """Return the rows of a document without a list of objects: {id: {…}, id: {…}}, {title: {0: …}}, {title: […]}."""
+    """Return the rows of a document without a list of objects: {id: {…}}, {title: {0: …}}, {title: […]}, {columns, data}."""
     values = list(document.values()) if isinstance(document, dict) else []
+    if isinstance(document, dict) and {"columns", "data"} <= document.keys():  # pandas' orient="split"
+        return [dict(zip(document["columns"], row, strict=False)) for row in document["data"] if isinstance(row, list)]
     if values and all(isinstance(value, list) and len(value) == len(values[0]) for value in values):
         return [dict(zip(document, row, strict=True)) for row in zip(*values, strict=True)]
     if len(values) > 1 and all(isinstance(value, dict) and value.keys() == values[0].keys() for value in values):
         if all(key.isdecimal() for key in values[0]):
             return [{name: column[key] for name, column in document.items()} for key in values[0]]
-        return [{"key": key, **value} for key, value in document.items()]
+        return [{"id": key} | value for key, value in document.items()]
     return [document] if isinstance(document, dict) else []
 
 
