@@ -42,7 +42,7 @@ def project_all(vectors: dict[str, np.ndarray], seed: int) -> dict[str, np.ndarr
 def project(vectors: np.ndarray, seed: int) -> np.ndarray:
     """Map vectors to two dimensions with UMAP by cosine distance. The same seed gives the same map. (n, d) -> (n, 2).
 
-    UMAP fits a random sample of `space.LIMIT` tracks and places the others among them, which bounds the time: 100,000
+    UMAP fits a random sample of `EXACT` tracks and places the others among them, which bounds the time: 100,000
     × 384 take under a minute on 2 cores (make bench).
     """
     fitted = sample_rows(len(vectors), seed)

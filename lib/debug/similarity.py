@@ -12,7 +12,7 @@ import pandas as pd
 BINS = 200  # from -1 to 1, each 0.01 wide
 COARSE = 4  # bins joined for an overlap: single bins would make small moods look apart by chance
 BLOCK = 200  # rows: their similarities to 20,000 tracks take 16 MB, and counting them ten times as much
-EXACT = 20_000  # tracks compared: the first ones of a larger catalogue, which comes in random order
+EXACT = 20_000  # tracks examined together; a larger catalogue is sampled
 FEWEST = 10  # tracks that a mood's histogram needs
 GROUPS = 5  # disjoint parts of a sample; their spread gives the sample's standard error
 CENTRES = np.linspace(-1, 1, BINS, endpoint=False) + 1 / BINS

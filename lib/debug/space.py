@@ -15,13 +15,12 @@ from lib.search.index import TRACKS
 
 NEIGHBOURS = 10
 FEWEST = 2 * NEIGHBOURS + 1  # tracks that neighbours and a map need
-LIMIT = EXACT  # tracks examined together; a larger catalogue is sampled
 
 
 class Space(NamedTuple):
     """The vectors to examine, without the tracks whose vectors are not finite."""
 
-    index: np.ndarray  # (n, d) served vectors, at most LIMIT
+    index: np.ndarray  # (n, d) served vectors, at most EXACT
     tracks: pd.DataFrame  # the n tracks
     near: np.ndarray | None  # (n, k) rows of each track's nearest neighbours; None without neighbours
     cosine: np.ndarray | None  # (n, k) cosines of these neighbours
@@ -72,8 +71,8 @@ def open_space(run: Path, models: dict, most: int, seed: int) -> Space:
 
 
 def sample_rows(n: int, seed: int) -> np.ndarray:
-    """Return all rows of n, or `LIMIT` random ones in random order."""
-    return np.arange(n) if n <= LIMIT else np.random.default_rng(seed).choice(n, LIMIT, replace=False)
+    """Return all rows of n, or `EXACT` random ones in random order."""
+    return np.arange(n) if n <= EXACT else np.random.default_rng(seed).choice(n, EXACT, replace=False)
 
 
 def can_compare(vectors: np.ndarray) -> bool:

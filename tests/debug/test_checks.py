@@ -9,6 +9,7 @@ from spaces import D, N, unit, verdicts
 
 from lib.core import measures
 from lib.debug import checks, scorecard, similarity, space, suspects
+from lib.search.match import BANDS
 
 CONTRADICTED = "tracks whose neighbours have another mood"
 
@@ -201,3 +202,4 @@ def test_the_scorecard_quotes_the_limits_of_the_code():
     assert card["high"]["uniformity"] == measures.CROWDED
     assert f"cosine from {checks.NEAR_VECTORS}" in card["source"]["tracks with a near-identical vector"]
     assert f"{checks.NEAR_WORDS:.0%}".replace("%", " %") in card["source"]["near-duplicate descriptions"]
+    assert f"below {BANDS['borderline']}," in card["source"]["requests without a close track"]

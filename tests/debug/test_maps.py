@@ -16,7 +16,7 @@ from lib.debug import maps, space
 
 @pytest.mark.slow
 def test_a_map_keeps_groups_and_is_judged(healthy, monkeypatch, rng):
-    monkeypatch.setattr(space, "LIMIT", 300)  # UMAP fits half of the tracks and places the others among them
+    monkeypatch.setattr(space, "EXACT", 300)  # UMAP fits half of the tracks and places the others among them
     apart = unit(healthy + 4 * np.eye(6, D)[np.arange(N) % 6])
     points = maps.project(apart, 7)
     assert points.shape == (N, 2) and np.isfinite(points).all()
