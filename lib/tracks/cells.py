@@ -44,8 +44,8 @@ MISSING += ("#n/a", "#div/0!", "#value!", "#ref!", "#name?", "#num!", "#null!") 
 _MISSING = pa.array(MISSING, pa.large_string())
 YES = ("true", "t", "1", "1.0", "yes", "y", "explicit", "e", "ja", "oui", "sí", "si", "да", "是")
 YES += ("wahr", "vrai", "verdadero", "vero", "verdadeiro", "истина")
-NO = ("false", "f", "0", "0.0", "no", "n", "not explicit", "notexplicit", "clean", "cleaned", "nein", "non", "нет", "否")
-NO += ("falsch", "faux", "falso", "ложь")
+NO = ("false", "f", "0", "0.0", "no", "n", "not explicit", "notexplicit", "clean", "cleaned")
+NO += ("nein", "non", "нет", "否", "falsch", "faux", "falso", "ложь")
 MINOR = ("m", "min", "minor", "moll", "mineur", "minore", "menor", "минор")
 MAJOR = ("M", "maj", "major", "dur", "majeur", "maggiore", "mayor", "maior", "мажор")
 _NOTES = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11, "h": 11}
@@ -104,6 +104,7 @@ def read(ours: str, texts: pa.Array, unit: str, decimal: str) -> tuple[np.ndarra
     found, filled = numbers(ours, texts, decimal, unit)
     unknown = np.isin(found, UNKNOWN.get(ours, ()))
     values, (low, high) = found * factor, RANGES[ours]
+    values = np.round(values) if ours == "duration_ms" else values
     fits = (values >= low) & (values <= high)
     if ours in WHOLE:
         fits &= values == np.floor(values)
@@ -212,6 +213,7 @@ def yes_or_no(text: str | None) -> bool | None:
 @lru_cache(200_000)
 def date(text: str) -> str | None:
     """Return YYYY-MM-DD, with 01 for what the text leaves open; "" if it means "not known", None if it is no date."""
+    text = re.sub(r"""^\[\s*["']?([^"',\]]*).*\]$""", r"\1", text)  # the first in a list
     if re.fullmatch(r"0+(\.0+|-00?){0,2}|-1|0000-.*|unknown|nat", text.lower()):
         return ""
     for pattern, order in _DATES:

@@ -126,6 +126,18 @@ class Evidence:
         """Return True if a column of keys says which are minor: "Am", "8A"."""
         return any(cells.key(text)[1] is not None for text in self.texts(name).unique().drop_null().to_pylist())
 
+    def shared_ids(self, found: dict) -> str:
+        """Return a warning if many ids belong to several songs: they count within albums, or a program rounded them."""
+        names = list(dict.fromkeys(found[ours].name for ours in ("id", "title", "artist") if ours in found))
+        songs = self.sample[names].dropna(subset=names[:1]).drop_duplicates()
+        shared = songs[names[0]].duplicated()
+        if len(names) < 2 or shared.sum() <= (1 - FITS) * len(shared):
+            return ""
+        return (
+            f"id: {names[0]!r} has the same value for several songs, first in row {shared.idxmax()}, so the rows are "
+            f"numbered instead. If it is right, name it: columns: {{id: {names[0]}}}."
+        )
+
     def implausible(self, name: str, unit: str, decimal: str) -> list[str]:
         """Return a warning if a column's durations are not those of songs."""
         values = cells.read("duration_ms", self.texts(name), unit, decimal)[0] / 1000
@@ -170,7 +182,7 @@ class Evidence:
         ):
             return f"{ours}: {name!r} holds times of a day ({span}), as plays have, so ours is empty. {use}"
         positive = ours == "loudness" and 2 * (values < 0).sum() < len(values)
-        from_one = ours == "key" and 12 in values and 0 not in values  # which key is 1, C or C sharp, nobody says
+        from_one = ours == "key" and numeric and 12 in values and 0 not in values  # is 1 C or C sharp?
         if ours not in SCALES or (share >= FITS and not positive and not from_one):
             return ""
         return f"{ours}: the values of {name!r} ({span}) do not fit {SCALES[ours]}, so ours is empty. {use}"

@@ -99,10 +99,13 @@ class _Rows:
 
     def add(self, chunk: Chunk) -> None:
         """Convert a chunk's rows, merge repeats, and keep a random sample."""
-        table, misfits = convert(_frame(chunk), self.mapping, self.decimal)
+        frame = _frame(chunk)
+        header = self._is_header(frame)
+        table, misfits = convert(frame[~header], self.mapping, self.decimal)
         self.count += len(chunk.rows) + len(chunk.damaged)
         self.misfits.append(misfits)
-        self.rejected.append(pd.DataFrame(chunk.damaged, columns=["row", "reason"]).assign(id=""))
+        damaged = [*chunk.damaged, *((row, "the header again") for row in frame.index[header])]
+        self.rejected.append(pd.DataFrame(damaged, columns=["row", "reason"]).assign(id=""))
         table["id"] = table["id"].where(table["id"] != "", "row" + table.index.astype("str"))
         self._reject(
             table, (table[["title", "description", "tags"]] == "").all(axis=1), "no title, description or tags"
@@ -122,6 +125,15 @@ class _Rows:
     def left_out(self) -> pd.DataFrame:
         """Return the rejected rows in the file's order: row, id, reason."""
         return pd.concat(self.rejected).sort_values("row", kind="stable", ignore_index=True)[["row", "id", "reason"]]
+
+    def _is_header(self, frame: pd.DataFrame) -> np.ndarray:
+        """Return true for rows that repeat the names of the columns, as files do that were joined. (n,)."""
+        names = list(dict.fromkeys(column.name for column in self.mapping.columns.values()))
+        same = np.full(len(frame), len(names) > 1)
+        for name in names:
+            if same.any():
+                same &= (frame[name] == name).to_numpy()
+        return same
 
     def _reject(self, table: pd.DataFrame, rows: np.ndarray | pd.Series, reason: str) -> None:
         self.rejected.append(pd.DataFrame({"row": table.index, "id": table["id"], "reason": reason})[np.asarray(rows)])

@@ -82,6 +82,9 @@ def match(
         warnings += evidence.implausible(durations.name, durations.unit, durations.decimal)
     if "mode" not in {*found, *named} and "key" in found and evidence.names_modes(found["key"].name):
         found["mode"] = found["key"]._replace(why="the names of the keys")
+    if "id" in found and "id" not in named and (problem := evidence.shared_ids(found)):
+        del found["id"]
+        warnings.append(problem)
     _check_text(found, source_columns, file)
     used = {column.name for column in found.values()}
     return Mapping(shape.name, shape.plays, found, [name for name in source_columns if name not in used], warnings)

@@ -77,6 +77,11 @@ EXPORTS = {
     "beets": "id,title,artist,album,genre,year,bpm,length,initial_key,comments,mb_trackid",
     "NetEase": "id,name,ar.id,ar.name,al.name,dt",
     "Karaoke list": "Id;Title;Artist;Year;Duo;Explicit;Date Added;Styles;Languages",
+    "Spotify playlists": "track.trackName,track.artistName,track.albumName,track.trackUri,episode,localTrack,addedDate",
+    "Kaggle, Spotify and YouTube": "Artist,Track,Album,Album_type,Uri,Url_youtube,Title,Views,Description,Stream",
+    "Deezer listening history": "Song Title,Artist,ISRC,Album Title,IP Address,Listening Time,Platform Name,Date",
+    "Jamendo API": "id,name,duration,artist_id,artist_name,album_name,releasedate,musicinfo.tags.genres",
+    "AcousticBrainz": "metadata.tags.title,metadata.tags.artist,rhythm.bpm,tonal.key_key",
     "MusicCaps": "ytid,start_s,end_s,aspect_list,caption",
 }
 
@@ -151,6 +156,28 @@ def test_comments_are_a_description_only_if_they_are_prose():
         assert "description" not in result.columns and "describes no music" in result.warnings[0]
 
 
+def test_a_column_without_values_needs_no_warning():
+    assert not match(table(title=["A"], artist=["B"], comments=[""], mood=[""])).warnings
+
+
+def test_web_addresses_are_no_description():
+    result = match(table(title=["A"], artist=["B"], description=["Subscribe: https://example.com"]))
+    assert "description" not in result.columns and "describes no music" in result.warnings[0]
+
+
+def test_ids_that_several_songs_share_are_no_ids():
+    for ids in (["0", "0", "0"], ["3.1E+15", "3.1E+15", "3.2E+15"], ["1", "2", "1"]):
+        frame = table(id=ids, title=["A", "B", "C"])
+        result = match(frame)
+        assert "id" not in result.columns and "several songs" in result.warnings[0]
+        assert names(frame, columns={"id": "id"})["id"] == "id"
+    assert names(table(id=["1", "1"], title=["A", "A"]))["id"] == "id"  # a play each
+
+
+def test_keys_from_1_to_12_do_not_fit():
+    assert "key" not in names(table(title=["A"] * 12, key=[str(n) for n in range(1, 13)]))
+
+
 def test_a_number_is_no_artist_credit():
     result = match(table(gid=["a", "b"], name=["A", "B"], artist_credit=["7", "9"], length=["200000", "210000"]))
     assert result.shape == "MusicBrainz" and "artist" not in result.columns
@@ -178,6 +205,7 @@ def test_units_by_name_and_by_values():
         **{"energy": "0-1", "valence": "0-100", "liveness": "0-100"}  # one of them is in percent: so are the unclear
     }
     assert units(table(title=["A"], energy_percent=["1"])) == {"energy": "0-100"}
+    assert names(table(title=["A"], **{"Loudness..dB..": ["-5"]}))["loudness"] == "Loudness..dB.."  # as R writes it
     assert units(table(title=["A", "B"], energy=["31%", "1%"])) == {"energy": "0-100"}
     for values, unit in (
         (["215000", "180000"], "ms"),

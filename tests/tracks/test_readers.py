@@ -122,6 +122,7 @@ FEATURES = [{"id": f"t{i}", **{f"feature{k}": 0.5 for k in range(12)}} for i in 
             "name",
         ),
         ({"name": "T0", "artists": [{"name": "A"}]}, "the whole file (1 objects)", "name"),
+        ({"columns": ["name", "year"], "index": [0], "data": [["T0", 1]]}, "the whole file (1 objects)", "name"),
         ({"a": {"name": "T0", "year": 1}, "b": {"name": "T1", "year": 2}}, "the whole file (2 objects)", "name"),
         ({"name": {"0": "T0", "1": "T1"}, "year": {"0": 1, "1": 2}}, "the whole file (2 objects)", "name"),
         ({"name": ["T0", "T1"], "year": [1, 2]}, "the whole file (2 objects)", "name"),
@@ -417,7 +418,7 @@ def test_rekordbox(tmp_path):
 
 def test_traktor(tmp_path):
     first = {"TITLE": "A", "ARTIST": "C", "LOCATION.FILE": "a.mp3", "ALBUM.TITLE": "L", "INFO.GENRE": "House"}
-    expected = first | {"INFO.PLAYTIME": "225", "TEMPO.BPM": "120.0", "MUSICAL_KEY.VALUE": "21"}
+    expected = first | {"INFO.PLAYTIME": "225", "TEMPO.BPM": "120.0", "MUSICAL_KEY.VALUE": "Am"}
     assert rows(write(tmp_path / "collection.nml", TRAKTOR)) == [expected]
 
 

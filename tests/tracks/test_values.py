@@ -108,6 +108,10 @@ def test_units():
     assert column("popularity", "0.5", "1") == [50, 100]
     assert column("duration_ms", "3:45", "1:02:03", "PT4M", "3 min 5 s") == [225_000, 3_723_000, 240_000, 185_000]
     assert column("duration_ms", "215", "180", name="length") == [215_000, 180_000]
+    assert column("duration_ms", "3.45", "4.05", name="length") == [225_000, 245_000]  # minutes and seconds
+    assert column("duration_ms", "3.45", "4.75", name="length") == pytest.approx([207_000, 285_000])
+    assert column("duration_ms", "03:45:00", "12:05:00", name="length") == [225_000, 725_000]  # from a spreadsheet
+    assert column("duration_ms", "0:03:45", "0:12:00", name="length") == [225_000, 720_000]
     assert column("duration_ms", "3.5", "4", name="length") == [210_000, 240_000]
     assert column("plays", "1,234,567", "12", name="streams") == [1_234_567, 12]
 
@@ -194,7 +198,26 @@ def test_jamendo_tags_have_prefixes():
     found = mapping.match(header, table, {}, {}, Path("autotagging.tsv"))
     tracks, faults = values.convert(table, found)
     assert faults.empty and tracks["genre"].tolist() == ["rock", ""] and tracks["mood"].tolist() == ["happy", "sad"]
-    assert tracks["tags"].tolist() == ["guitar, punkrock", ""] and tracks["duration_ms"].tolist() == [212_700, 3000]
+    assert tracks["tags"].tolist() == ["guitar, punkrock", "sad"] and tracks["duration_ms"].tolist() == [212_700, 3000]
+
+
+def test_german_keys():
+    assert column("key", "H-Dur", "B-Dur", "b-Moll", "A") == [11, 10, 10, 9]
+    assert column("key", "H", "B", "Hm") == [11, 10, 11] and column("key", "B", "Bm", "A") == [11, 11, 9]
+
+
+def test_errors_and_words_of_spreadsheets():
+    tracks, faults = read(tempo=["#DIV/0!", "120"], explicit=["WAHR", "FAUX"], genre=["#REF!", "rock"])
+    assert faults.empty and tracks["tempo"].dropna().tolist() == [120] and tracks["genre"].tolist() == ["", "rock"]
+    assert tracks["explicit"].tolist() == [True, False]
+
+
+def test_a_set_keeps_the_order_of_its_text():
+    assert column("artist", "{'Zoe', 'Ana', 'Mia', 'Bob'}") == ["Zoe, Ana, Mia, Bob"]
+
+
+def test_the_first_date_of_a_list():
+    assert column("release_date", '["2020-03-20", "2021"]') == ["2020-03-20"]
 
 
 def test_words_of_an_export_are_removed():

@@ -58,10 +58,11 @@ def _lists(document) -> dict[str, Lists]:
 
 
 def _table(document) -> list[dict]:
-    """Return the rows of a document without a list of objects: {id: {…}}, {title: {0: …}}, {title: […]}, {columns, data}."""
+    """Return the rows of a document without a list of objects: {id: {…}}, {title: {0: …}}, {title: […]}."""
     values = list(document.values()) if isinstance(document, dict) else []
-    if isinstance(document, dict) and {"columns", "data"} <= document.keys():  # pandas' orient="split"
-        return [dict(zip(document["columns"], row, strict=False)) for row in document["data"] if isinstance(row, list)]
+    if values and all(isinstance(document.get(name), list) for name in ("columns", "data")):  # pandas' orient="split"
+        names = list(map(str, document["columns"]))
+        return [dict(zip(names, row, strict=False)) for row in document["data"] if isinstance(row, list)]
     if values and all(isinstance(value, list) and len(value) == len(values[0]) for value in values):
         return [dict(zip(document, row, strict=True)) for row in zip(*values, strict=True)]
     if len(values) > 1 and all(isinstance(value, dict) and value.keys() == values[0].keys() for value in values):

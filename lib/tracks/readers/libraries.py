@@ -17,6 +17,8 @@ from lib.tracks.readers.source import Source
 
 NO_MUSIC = ("Podcast", "Movie", "TV Show", "Music Video", "Has Video", "Audiobook", "iTunesU", "Voice Memo")
 REPEATED = ("CUE_V2", "STEM", "LOOPINFO")  # what an entry of Traktor has besides its tags
+MAJOR = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
+TRAKTOR_KEYS = {str(number): key for number, key in enumerate((*MAJOR, *(f"{key}m" for key in MAJOR)))}
 
 
 def read(file: Path, reading: dict[str, str]) -> Source:
@@ -85,6 +87,8 @@ def _apple(element: Element) -> Row:
 def _traktor(element: Element) -> Row:
     """Return the attributes of an entry and of the elements in it: TITLE, ALBUM.TITLE, TEMPO.BPM."""
     inner = {f"{e.tag}.{name}": value for e in element if e.tag not in REPEATED for name, value in e.items()}
+    if number := inner.get("MUSICAL_KEY.VALUE"):
+        inner["MUSICAL_KEY.VALUE"] = TRAKTOR_KEYS.get(number, number)
     return dict(element.items()) | inner
 
 
