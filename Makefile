@@ -46,11 +46,11 @@ lint: $(DEV)
 	$(BIN)/ruff format --check .
 
 check: lint  ## lint and the tests that need no trained model: after every change
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 -m "not slow"
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 -m "not slow"
 
 test: lint  ## lint, unit tests, every notebook, the service
 	@# The notebooks, one by one, beside two files of tests at a time, with a thread each for PyTorch.
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest notebooks tests -n 3 --dist loadfile --no-loadscope-reorder \
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest notebooks tests -n 3 --dist loadfile --no-loadscope-reorder \
 	  --nbval-lax --nbval-sanitize-with tests/sanitize.cfg --nbval-cell-timeout 600
 
 notebooks: $(DEV)  ## execute the notebooks as they are and keep their outputs: after a change that is meant to change them

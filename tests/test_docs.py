@@ -78,7 +78,9 @@ def test_commands_exist(page):
     lines = code(page.read_text())
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(TARGET.findall(lines)) <= targets
-    assert set(COMMAND.findall(lines)) <= {command.name or command.callback.__name__ for command in app.registered_commands}
+    assert set(COMMAND.findall(lines)) <= {
+        command.name or command.callback.__name__ for command in app.registered_commands
+    }
 
 
 def test_the_api_page_names_every_field():

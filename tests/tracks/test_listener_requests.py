@@ -2,10 +2,12 @@
 
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from lib.tracks import listener_requests, moods, synthetic
+from lib.tracks.columns import finish
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +64,10 @@ def grades(**request) -> list[int]:
         ("angry", "folk", 0.9, "1985-01-01", ""),
     ]
     table = pd.DataFrame(rows, columns=["mood", "genre", "instrumentalness", "release_date", "text"])
-    table = table.assign(id=table.index.astype(str), mood2="", energy=0.4, explicit=False, tags="")
+    table = table.assign(id=table.index.astype(str), mood2="", energy=0.4, explicit=False, tags="", album="", title="")
+    table["artist"] = [f"Band {i % 2}" for i in range(len(table))]
     table.loc[5, "mood2"] = "dreamy"
-    plain = dict.fromkeys(("genre", "genre2", "decade", "instrument", "wants"), "")
+    plain = dict.fromkeys(("genre", "genre2", "decade", "instrument", "wants", *listener_requests.NAMES), "")
     plain |= {"mood": "calm", "target": "another"}
     return listener_requests.Judge(table).grade(pd.Series(plain | request)).tolist()
 
@@ -77,6 +80,19 @@ def test_grades_order_mood_genre_and_nearness():
     assert grades(target="5") == [3, 3, 3, 1, 1, 3]
     assert grades(mood="dreamy", genre="folk")[5] == 1  # the second mood of the track
     assert grades(mood="", target="another") == [0] * 6
+    assert grades(mood="", artist="Band 1") == [0, 3, 0, 3, 0, 3]
+
+
+def test_tracks_of_which_only_names_are_known_are_asked_for_by_name(tracks):
+    unknown = dict.fromkeys(("mood", "mood2", "genre", "description", "tags", "release_date"), "")
+    bare = finish(tracks.head(600).assign(**unknown), np.random.default_rng(1))
+    requests = listener_requests.generate(bare, 300, seed=1)
+    assert not (requests[["mood", "genre", "decade"]] != "").any(axis=None)
+    assert (requests[["artist", "album", "title"]] != "").any(axis=1).all()
+    by_artist = requests[(requests["artist"] != "") & (requests[["album", "title"]] == "").all(axis=1)]
+    artist = bare.set_index("id")["artist"]
+    for row in by_artist.itertuples():
+        assert row.artist in row.text and {artist[i] for i in row.track_ids} == {row.artist}
 
 
 @pytest.mark.parametrize(
