@@ -12,7 +12,7 @@ BIN    := .venv/bin
 READY  := .venv/.ready
 DEV    := .venv/.dev
 
-.PHONY: help run import test check bench notebooks compare index serve playground promote rollback lab scale scale-test scale-bench scale-restart scale-promote scale-rollback scale-index scale-status scale-token lock clean
+.PHONY: help run import test check bench notebooks compare index serve playground promote rollback lab scale scale-test scale-bench scale-restart scale-promote scale-rollback scale-index scale-status scale-token image-test lock clean
 help:  ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' Makefile
 
@@ -123,6 +123,9 @@ scale-status: $(SCALE)  ## which processes of the tier run
 
 scale-token: $(SCALE)  ## print a listener's token for the tier, good for an hour
 	@$(BIN)/python -m deploy.scale.tier token
+
+image-test:  ## build the image without Docker, start it, ask it, run its tests: with buildah and debootstrap, 15 minutes
+	$(PYTHON) deploy/prove_image.py
 
 lock: $(DEV)  ## write constraints.txt from what is installed
 	@{ sed -n 1p constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > constraints.new && mv constraints.new constraints.txt

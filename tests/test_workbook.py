@@ -408,10 +408,10 @@ def test_the_small_run_left_what_a_run_leaves(small_run):
     assert not list(small_run.glob("*.tmp")) and not list(small_run.glob(".*.tmp"))
 
 
-def imported(tmp_path: Path, catalogue: Path, columns: dict, *more: str, **given) -> recommender.Recommender:
+def imported(tmp_path: Path, catalogue: Path, *more: str, **given) -> recommender.Recommender:
     """A run in tmp_path/run, after 01 and the notebooks `more`, of 300 tracks of a real catalogue, opened."""
     run = tmp_path / "run"
-    given |= {"run_dir": str(run), "catalogue": str(catalogue), "columns": columns, "max_tracks": 300}
+    given = {"run_dir": str(run), "catalogue": str(catalogue), "max_tracks": 300} | given
     for name in ("01_generate_tracks", *more):
         out = tmp_path / f"{name}.ipynb"
         papermill.execute_notebook(
@@ -426,8 +426,8 @@ def imported(tmp_path: Path, catalogue: Path, columns: dict, *more: str, **given
 @pytest.mark.slow
 def test_a_real_catalogue_goes_from_import_to_answer(shared, tmp_path):
     """01 and 03 on tracks that people released; a calm and a lively request get different songs."""
-    columns, recipe = {"title": "name", "duration_ms": "length"}, {"n_pairs": 240, "batch_size": 16, "encoder": "torch"}
-    songs = imported(tmp_path, shared / "data/spotify-moods.csv", columns, "03_finetune", **recipe)
+    recipe = {"n_pairs": 240, "batch_size": 16, "encoder": "torch"}
+    songs = imported(tmp_path, shared / "data/spotify-moods.csv", "03_finetune", **recipe)
     asked = ("calm quiet gentle music", "energetic party music", "loud aggressive distorted guitars")
     calm, lively, loud = (songs.recommend(text, 10) for text in asked)
     assert len(calm) == len(lively) == 10 and len(set(calm["id"]) & set(lively["id"])) <= 2
@@ -440,11 +440,19 @@ def test_a_real_catalogue_goes_from_import_to_answer(shared, tmp_path):
 @pytest.mark.slow
 def test_descriptions_that_people_wrote_are_imported_and_searched(shared, tmp_path):
     """01 on MusicCaps, which has no titles; the base encoder finds different songs for two requests."""
-    columns = {"id": "ytid", "description": "caption", "tags": "aspect_list"}
-    songs = imported(tmp_path, shared / "data/musiccaps-dev.csv", columns)
+    songs = imported(tmp_path, shared / "data/musiccaps-dev.csv")
     calm, lively = (songs.recommend(text, 10) for text in ("calm quiet gentle music", "energetic party music"))
     assert len(calm) == len(lively) == 10 and len(set(calm["id"]) & set(lively["id"])) <= 2
     assert all(title.endswith("…") for title in calm["title"])
+
+
+@pytest.mark.slow
+def test_a_catalogue_of_names_is_imported_and_searched(shared, tmp_path):
+    """01 on titles, artists and albums; requests name them, and an artist's name finds the artist's songs."""
+    songs = imported(tmp_path, shared / "data/cpcd-dev/catalogue.csv", max_tracks=0)
+    requests = pd.read_parquet(tmp_path / "run/requests.parquet")
+    assert (requests[["artist", "album", "title"]] != "").any(axis=1).mean() > 0.5
+    assert "Daft Punk" in " ".join(songs.recommend("something by Daft Punk", 10)["artist"])
 
 
 def test_a_machine_without_git_has_no_revision(monkeypatch):

@@ -14,7 +14,7 @@ from lib.tracks.columns import FEATURES
 
 # The units of our columns, each with its factor to ours, which is the first.
 UNITS = {
-    "duration_ms": {"ms": 1, "s": 1000, "min": 60_000, "m:ss": 1000, "h:mm": 1000 / 60},  # h:mm: 3:45 became 3 hours
+    "duration_ms": {"ms": 1, "s": 1000, "min": 60_000, "h:mm": 1000 / 60, "m:ss": 1000},  # h:mm: 3:45 became 3 hours
     "popularity": {"0-100": 1, "0-1": 100},
     **{name: {"0-1": 1, "0-100": 0.01, "0-10": 0.1} for name in FEATURES},
 }
@@ -55,7 +55,7 @@ _KEY = re.compile(
     re.IGNORECASE,
 )
 _WHEEL = re.compile(r"0?([1-9]|1[0-2])([abmd])", re.IGNORECASE)  # Camelot 8A, Open Key 1m
-_CLOCK = re.compile(r"(?:(\d+):)?(\d+)[:'′]([0-5]\d)(?:[.,]\d+|[\"″])?")
+_CLOCK = re.compile(r"(?:0 days )?(?:(\d+):)?(\d+)[:'′]([0-5]\d)(?:[.,]\d+|[\"″])?")
 _SPELLED = re.compile(
     r"(?:pt)?(?:(\d+)\s*h(?:ours?|rs?)?)?\s*(?:(\d+)\s*(?:m|mins?|minutes?|'|′))?"
     r"\s*(?:(\d+(?:\.\d+)?)\s*(?:s|secs?|seconds?|\"|″|''))?",

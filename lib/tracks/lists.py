@@ -90,13 +90,17 @@ def parsed(cell: str) -> list[str] | None:
             continue
         if isinstance(values, set):  # a set has no order, its text has one
             values = ast.literal_eval(f"[{spaced[1:-1]}]")
+        if isinstance(values, dict) and all(isinstance(count, int | float) for count in values.values()):
+            values = [name for name in values if name != "id"]  # {"rock": 100, "pop": 50}
         values = values if isinstance(values, list | tuple) else [values]
         return [text for value in values if value is not None for text in _texts(value)]
     return None
 
 
 def _texts(value) -> list[str]:
-    """Return the text of a list's value; of a dict, that under its name or title."""
+    """Return the text of a list's value; of a dict, that under its name or title; of ["rock", 100], the first."""
+    if isinstance(value, list | tuple):
+        return [str(inner) for inner in value[:1]]
     if isinstance(value, dict):
         return [str(inner) for name, inner in value.items() if _NAME.fullmatch(str(name)) and inner is not None][:1]
     return [str(value)]

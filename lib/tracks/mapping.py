@@ -77,6 +77,9 @@ def match(
             break
         if ours not in found:
             warnings += problems[:1]
+    if "title" not in found and "title" not in named and "album" in found:
+        found["title"] = found.pop("album")._replace(why="the albums: the file has no songs")
+        warnings.append(f"title: the file names no songs, so each album ({found['title'].name}) is a track.")
     if "duration_ms" in found:
         durations = found["duration_ms"]
         warnings += evidence.implausible(durations.name, durations.unit, durations.decimal)

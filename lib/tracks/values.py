@@ -1,5 +1,6 @@
 """Convert the texts of a file's rows to our columns, and list the values that do not fit."""
 
+import ast
 import html
 import re
 import unicodedata
@@ -19,9 +20,10 @@ UNKNOWN = ("unknown", "[unknown]")  # no mood, genre or language
 LONGEST = 80  # characters of a value that does not fit, as it is listed
 NOUNS = {"key": "key", "mode": "mode", "duration_ms": "duration"}
 TEXT = pa.large_string()
-_ODD = r"[^ -~]|  |&#?\w+;|</?\w"  # all that `_plain` may change has one of these in it
+_ODD = r"[^ -~]|  |&#?\w+;|</?\w|^b['\"].*['\"]$"  # all that `_plain` may change has one of these in it
 _BREAK = re.compile(r"</?(br|p|div|ul|ol|li|h[1-6])(\s[^<>]*)?/?>", re.IGNORECASE)
 _TAG = re.compile(r"</?(a|b|i|u|em|strong|span|font|small|sub|sup)(\s[^<>]*)?/?>", re.IGNORECASE)
+_BYTES = re.compile(r"""b'([^'\\]|\\.)*'|b"([^"\\]|\\.)*\"""")  # as Python shows bytes: b'Moon'
 # Characters that nobody sees. U+200D stays: it joins emoji and the letters of some scripts.
 _INVISIBLE = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 
@@ -165,6 +167,8 @@ def clean(texts: pa.Array) -> pa.Array:
 
 def _plain(text: str) -> str:
     """Clean a text. What stands between tags of HTML stays; a text of tags only stays as it is."""
+    if _BYTES.fullmatch(text):
+        text = ast.literal_eval(text).decode("utf-8", "replace")
     if "<" in text and (bare := _TAG.sub("", _BREAK.sub(" ", text)).strip()):
         text = bare
     if "&" in text:

@@ -50,7 +50,8 @@ def read(file: Path, overrides: list[str]) -> dict:
     for key, value in values.items():
         _check(key, value, defaults, sources[key])
     for key in FILES:
-        if values.get(key) not in (None, "", "hub") and not resolve(values[key]).is_file():
+        folder = key == "catalogue" and resolve(values.get(key, "")).is_dir()  # a folder of music
+        if values.get(key) not in (None, "", "hub") and not (folder or resolve(values[key]).is_file()):
             raise WorkbookError(f"{sources[key]}: {key}: there is no file {resolve(values[key])}.")
     return defaults | values
 

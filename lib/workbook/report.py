@@ -37,6 +37,7 @@ def write(run: Path, record: dict) -> None:
         title=f"Run {run.name}",
         run=record,
         metrics=metrics,
+        notices=_notices(run),
         verdict=Markup(markdown2html(findings.headline(metrics))),
         measure=measures.MAIN,
         rules=read_json(run / "quality.json")["rules"],
@@ -53,7 +54,8 @@ def write(run: Path, record: dict) -> None:
 def summary(run: Path) -> str:
     """Return a run's results for the terminal: the comparison, the verdict, a first recommendation, the next steps."""
     metrics = read_json(run / "metrics.json")
-    lines = ["", f"{'':8}" + "".join(f"{m:>12}" for m in next(iter(metrics["encoders"].values()))["retrieval"])]
+    lines = [f"WARNING: {notice}" for notice in _notices(run)]
+    lines += ["", f"{'':8}" + "".join(f"{m:>12}" for m in next(iter(metrics["encoders"].values()))["retrieval"])]
     for name, encoder in metrics["encoders"].items():
         lines.append(f"{name:8}" + "".join(f"{v['mean']:12.3f}" for v in encoder["retrieval"].values()))
     example = metrics["example"]
@@ -63,6 +65,11 @@ def summary(run: Path) -> str:
         lines.append(f"  {track['score']:.2f}  {name}  [{track['mood'] or 'mood unknown'}]")
     page_file = f"The whole run as a page: {shown(run / 'report.html')}"
     return "\n".join([*lines, "", page_file, f"Ask it over HTTP: make serve RUN={shown(run)}"])
+
+
+def _notices(run: Path) -> list[str]:
+    """Return what a reader must know of the import first: a large share of rows that were left out."""
+    return read_json(run / "import.json").get("notices", [])
 
 
 def _headlines(notebook) -> list[dict[str, str]]:

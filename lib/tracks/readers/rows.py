@@ -93,7 +93,8 @@ def _put(flat: dict, name: str, value, many: bool) -> None:
         for key, inner in value.items():
             _put(flat, f"{name}.{key}", inner, many)
     elif isinstance(value, list | tuple):
-        for inner in value:
+        counted = many and len(value) == 2 and re.fullmatch(r"[\d.]+", str(value[1]))  # ["rock", 100], in a list
+        for inner in value[:1] if counted else value:
             _put(flat, name, inner, True)
     elif not many:
         flat[name] = text(value)
