@@ -77,6 +77,9 @@ EXPORTS = {
     "beets": "id,title,artist,album,genre,year,bpm,length,initial_key,comments,mb_trackid",
     "NetEase": "id,name,ar.id,ar.name,al.name,dt",
     "Karaoke list": "Id;Title;Artist;Year;Duo;Explicit;Date Added;Styles;Languages",
+    "YouTube playlist": "kind,id,snippet.title,snippet.resourceId.videoId,snippet.videoOwnerChannelTitle",
+    "iTunes Search API": "wrapperType,trackId,artistName,collectionName,trackName,trackTimeMillis,releaseDate",
+    "Melon": "song_gn_dtl_gnr_basket,issue_date,album_name,song_name,artist_name_basket,id",
     "Spotify playlists": "track.trackName,track.artistName,track.albumName,track.trackUri,episode,localTrack,addedDate",
     "Kaggle, Spotify and YouTube": "Artist,Track,Album,Album_type,Uri,Url_youtube,Title,Views,Description,Stream",
     "Deezer listening history": "Song Title,Artist,ISRC,Album Title,IP Address,Listening Time,Platform Name,Date",
@@ -172,6 +175,12 @@ def test_ids_that_several_songs_share_are_no_ids():
         assert "id" not in result.columns and "several songs" in result.warnings[0]
         assert names(frame, columns={"id": "id"})["id"] == "id"
     assert names(table(id=["1", "1"], title=["A", "A"]))["id"] == "id"  # a play each
+
+
+def test_albums_are_tracks_where_a_file_has_no_songs():
+    result = match(table(release_name=["A", "B"], artist_name=["C", "D"]))
+    assert result.columns["title"].name == "release_name" and "album" not in result.columns
+    assert "names no songs" in result.warnings[0]
 
 
 def test_keys_from_1_to_12_do_not_fit():

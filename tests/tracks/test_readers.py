@@ -64,6 +64,11 @@ def test_json_lines(tmp_path):
     assert open_source(str(file), {}).kind == "JSON Lines"
 
 
+def test_counts_in_lists_are_no_values(tmp_path):
+    song = {"title": "A", "tags": [["pop", "100"], ["rain", 7]]}
+    assert rows(write(tmp_path / "c.json", [song] * 2))[0]["tags"] == '["pop", "rain"]'
+
+
 def test_damaged_json_lines(tmp_path):
     lines = '{"title": "A"}\nnot JSON\n["B"]\n{"title": "\\ud83d"}\n{"title": "C", "al'
     file = write(tmp_path / "c.jsonl", lines)

@@ -111,7 +111,7 @@ def test_units():
     assert column("duration_ms", "3.45", "4.05", name="length") == [225_000, 245_000]  # minutes and seconds
     assert column("duration_ms", "3.45", "4.75", name="length") == pytest.approx([207_000, 285_000])
     assert column("duration_ms", "03:45:00", "12:05:00", name="length") == [225_000, 725_000]  # from a spreadsheet
-    assert column("duration_ms", "0:03:45", "0:12:00", name="length") == [225_000, 720_000]
+    assert column("duration_ms", "0:03:45", "0 days 00:12:00", name="length") == [225_000, 720_000]
     assert column("duration_ms", "3.5", "4", name="length") == [210_000, 240_000]
     assert column("plays", "1,234,567", "12", name="streams") == [1_234_567, 12]
 
@@ -214,6 +214,14 @@ def test_errors_and_words_of_spreadsheets():
 
 def test_a_set_keeps_the_order_of_its_text():
     assert column("artist", "{'Zoe', 'Ana', 'Mia', 'Bob'}") == ["Zoe, Ana, Mia, Bob"]
+
+
+def test_counted_tags():
+    assert column("tags", "{'pop': 100, 'night': 23}", "[['pop', 100], ['rain', 7]]") == ["pop, night", "pop, rain"]
+
+
+def test_bytes_as_python_shows_them():
+    assert column("title", "b'Moon'", 'b"Don\'t"', r"b'Caf\xc3\xa9'", "b'") == ["Moon", "Don't", "Café", "b'"]
 
 
 def test_the_first_date_of_a_list():
