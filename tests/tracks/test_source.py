@@ -57,6 +57,7 @@ def test_the_content_decides_not_the_ending(tmp_path):
         database.execute("insert into songs values ('A')")
     assert open_source(str(tmp_path / "c.txt"), {}).kind.startswith("SQLite")
     assert open_source(str(save(tmp_path, TABLE, "d")), {}).kind == "CSV"
+    assert open_source(str(save(tmp_path, TABLE, "e.json")), {}).kind == "CSV"
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress], ids=["gzip", "bzip2", "xz"])
@@ -100,8 +101,12 @@ def test_a_zip_with_a_password(tmp_path):
 
 def test_a_zip_that_is_cut(tmp_path):
     path = zipped(tmp_path, {"c.csv": TABLE})
-    path.write_bytes(path.read_bytes()[:-30])
+    whole = bytearray(path.read_bytes())
+    path.write_bytes(whole[:-30])
     assert "damaged or cut" in refusal(path)
+    whole[whole.rfind(b"PK\1\2") + 6] = 99  # a version of the format that nobody knows
+    path.write_bytes(whole)
+    assert "zip file version 9.9" in refusal(path)
 
 
 def test_a_zip_bomb(tmp_path, monkeypatch):

@@ -146,6 +146,11 @@ def test_separators_are_found_whatever_the_ending(tmp_path, separator, name):
     assert source.columns == HEADER and rows[19] == ["Song 19", "Band 19", "rock"]
 
 
+def test_a_separator_of_several_letters(tmp_path):
+    _, rows, *_ = load(tmp_path, songs(20, "<SEP>"))
+    assert rows[19] == ["Song 19", "Band 19", "rock"]
+
+
 def test_decimal_commas_do_not_separate(tmp_path):
     text = "Titel;Energie;Valenz\n" + "".join(f"Lied {i}, Teil 2;0,{i};0,5\n" for i in range(9))
     assert load(tmp_path, text)[1][3] == ["Lied 3, Teil 2", "0,3", "0,5"]
@@ -265,6 +270,8 @@ def test_rows_may_end_early_where_many_do(tmp_path):
     text = "title,artist,genre,year\n" + "A song,B,rock,1990\nA song,B\nOther,C,pop,1991\n" * 20
     _, rows, _, damaged = load(tmp_path, text)
     assert len(rows) == 60 and rows[1] == ["A song", "B", None, None] and not damaged
+    _, rows, *_ = load(tmp_path, text + 'A,"B, C"\n"No, no",B\n')  # quotes hold together what is in them
+    assert rows[60:] == [["A", "B, C", None, None], ["No, no", "B", None, None]]
 
 
 def test_values_beyond_the_header_belong_to_the_last_column(tmp_path):
@@ -299,12 +306,20 @@ def test_lines_above_the_header_are_skipped(tmp_path):
         "user_00000{i}\t2009-05-0{i}T23:08:57Z\tf1b1cf71-bd35-4e99-8624-24a6e15f133{i}\tDeep Dish\t\tSay Hello {i}",
         "{i}\t00000000-bd35-4e99-8624-24a6e15f133{i}\tTitle of {i}\t\\N\t2011-01-01 00:00:00+00",
         "The Beatles\tSong of {i}",
+        "Band {i}\tSong\t1{i} May 2021 10:0{i}",
     ],
-    ids=["Last.fm", "MusicBrainz", "artists repeat"],
+    ids=["Last.fm", "MusicBrainz", "artists repeat", "lastfm-to-csv"],
 )
 def test_files_without_a_header_keep_their_first_line(tmp_path, line):
     source, rows, *_ = load(tmp_path, "".join(line.format(i=i) + "\n" for i in range(1, 9)), "c.tsv")
     assert len(rows) == 8 and source.columns[:2] == ["column1", "column2"] and "none" in source.facts["header"]
+
+
+def test_names_of_groups_above_a_header_and_dashes_below(tmp_path):
+    source, rows, *_ = load(tmp_path, ",Song,,Sound\nNr,Title,Artist,BPM\n" + "1,A,B,120\n2,C,D,121\n")
+    assert source.columns == ["Nr", "Title", "Artist", "BPM"] and rows[0] == ["1", "A", "B", "120"]
+    _, rows, *_ = load(tmp_path, "| Title | Artist |\n|---|:--|\n| A | B |\n| C | D |\n")
+    assert [[cell.strip() for cell in row[1:3]] for row in rows] == [["A", "B"], ["C", "D"]]
 
 
 def test_names_are_cleaned(tmp_path):
@@ -324,6 +339,7 @@ def test_files_without_rows_are_refused(tmp_path, text):
 
 def test_line_ends_of_old_macs_and_returns_inside_a_line(tmp_path):
     assert len(load(tmp_path, songs(20, end="\r"))[1]) == 20
+    assert load(tmp_path, songs(20, end="\r") + '"A, B",C,""\r')[1][20] == ["A, B", "C", None]
     _, rows, _, damaged = load(tmp_path, songs(20) + "Song\r20,Band,rock\n" + "\n\n,,\n")
     assert rows[20] == ["Song 20", "Band", "rock"] and len(rows) == 21 and not damaged
 

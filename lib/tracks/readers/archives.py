@@ -44,7 +44,7 @@ def read(file: Path, reading: dict[str, str]) -> Source:
     try:
         with zipfile.ZipFile(file) as archive:
             return _from_zip(file, archive, reading)
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, NotImplementedError) as error:
         raise WorkbookError(f"{file}: the zip file is damaged or cut ({error}). Download it again.") from error
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from lib.core.errors import WorkbookError
 from lib.tracks.readers import headers
 
-SEPARATORS = {"\t": "tab", ";": "semicolon", "|": "bar", ",": "comma"}
+SEPARATORS = {"\t": "tab", ";": "semicolon", "|": "bar", ",": "comma", "<SEP>": "<SEP>"}
 QUOTES = {'"': "double", "'": "single", "none": "none", "": "none"}
 ONE_COLUMN = "\x1f"  # a separator that no line has
 
@@ -36,6 +36,8 @@ class Dialect(NamedTuple):
 
 def parse(lines: Iterable[str], separator: str, quote: str) -> Iterator[list[str]]:
     """Return a csv reader of the lines."""
+    if len(separator) > 1:
+        lines, separator = [line.replace(separator, ONE_COLUMN) for line in lines], ONE_COLUMN
     how = {"quotechar": quote} if quote else {"quoting": csv.QUOTE_NONE}
     return csv.reader(lines, delimiter=separator, skipinitialspace=separator != "\t", **how)
 
@@ -54,9 +56,9 @@ def find(lines: list[str], reading: dict[str, str], file: Path) -> Dialect:
     mark = re.fullmatch(r'"?sep=(.)"?[;,]*\s*', lines[0])
     separator = {"tab": "\t", "\\t": "\t"}.get(reading.get("separator"), reading.get("separator", mark and mark[1]))
     quote = reading.get("quote")
-    if (separator and len(separator) > 1) or quote not in (None, *QUOTES):
+    if (separator and len(separator) > 1 and separator not in SEPARATORS) or quote not in (None, *QUOTES):
         raise WorkbookError("reading: set separator to one letter or tab, quote to one of \", ' and none.")
-    lines = [re.sub(r"\r(?=.)", " ", line) for line in (lines[1:] if mark else lines)]
+    lines = [re.sub(r"\r\Z", "\n", re.sub(r"\r(?=.)", " ", line)) for line in (lines[1:] if mark else lines)]
     candidates = [_rows(lines, one, quote) for one in ([separator] if separator else SEPARATORS)]
     best = max(candidates, key=lambda candidate: _consistency(candidate[3], candidate[0]))
     if not separator and not any(_consistency(best[3], best[0])):

@@ -7,7 +7,10 @@ from pathlib import Path
 
 from lib.core.errors import WorkbookError
 
-NUMBER = re.compile(r"[-+]?[\d.,:/]+([eE][-+]?\d+)?%?|\d{4}-\d\d?(-\d\d?)?([T ][\d:.+Z]*)?")
+NUMBER = re.compile(
+    r"[-+]?[\d.,:/]+([eE][-+]?\d+)?%?|\d{4}-\d\d?(-\d\d?)?([T ][\d:.+Z]*)?|\d\d? \w{3,9} \d{4},?( [\d:]+)?"
+)
+DASHES = re.compile(r"\s*(:?-{2,}:?)?\s*")  # below a header
 ID = re.compile(r"(?=.*\d)[\w:/.-]{16,}")  # UUIDs, the ids of Spotify and YouTube
 TITLE = re.compile(r"#?((track|song)s?[ _]?)?(title|name|song|track|titel|titre|t[ií]tulo|titolo)s?", re.IGNORECASE)
 
@@ -22,10 +25,17 @@ def above(rows: list[list[str]]) -> int:
             above = i + 1 < len(rows) and not rows[i + 1][0].isdigit()  # else it is R's header: one name, and row names
         else:
             comment = row[0].startswith("#") and len(row) != usual
-            above = comment or len(row) <= usual / 2 or (usual > 2 and sum(map(bool, map(str.strip, row))) < 2)
+            groups = row.count("") > 1 and _names_columns(rows[i + 1 : i + 2], usual)  # of columns, above the header
+            empty = usual > 2 and sum(map(bool, map(str.strip, row))) < 2
+            above = groups or comment or empty or len(row) <= usual / 2
         if not above:
             return i
     return 0
+
+
+def _names_columns(rows: list[list[str]], width: int) -> bool:
+    """Return True if the first of these rows is full, and names a column of titles."""
+    return any(len(row) == width and all(row) and any(TITLE.fullmatch(cell.strip()) for cell in row) for row in rows)
 
 
 def header(rows: list[list[str]]) -> tuple[list[str], int, str]:
@@ -38,8 +48,9 @@ def header(rows: list[list[str]]) -> tuple[list[str], int, str]:
             return [rows[k][0], *names[1:]], k + 1, f"{k + 1} rows, joined by dots"
     if _is_data(first, rows[1:]):
         return [f"column{i + 1}" for i in range(len(first))], 0, "none: the columns are numbered"
+    dashes = len(rows) > 1 and all(map(DASHES.fullmatch, rows[1]))
     names = [re.sub(r"^#\s*(?=\w)|[\ufeff\u200b]", "", name.strip()).strip("\"' ") for name in first]
-    return [name or f"column {i + 1}" for i, name in enumerate(names)], 1, "the first row"
+    return [name or f"column {i + 1}" for i, name in enumerate(names)], 1 + dashes, "the first row"
 
 
 def _is_data(first: list[str], rows: list[list[str]]) -> bool:

@@ -108,4 +108,5 @@ def _kind(file: Path, head: bytes) -> str:
         return "libraries"
     if re.match(r'\{\s*["}]|\[\s*[\[{"\]\d-]', text):
         return "json_files"
-    return ENDINGS.get(file.suffix.lower(), "text_tables")
+    named = ENDINGS.get(file.suffix.lower(), "text_tables")
+    return "text_tables" if named == "json_files" and not re.match(r"[\0\[{]", text) else named

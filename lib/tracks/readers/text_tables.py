@@ -132,7 +132,8 @@ def _records(lines: list[str], dialect: Dialect, final: bool) -> Iterator[tuple[
                     row, end = _unquoted(lines[start], dialect), start + 1
                     yield row, start, end
                     break
-                unquoted = _unquoted(lines[start], dialect) if len(row) != dialect.width else []
+                cut = dialect.short and len(row) < dialect.width  # its last values are empty
+                unquoted = _unquoted(lines[start], dialect) if len(row) != dialect.width and not cut else []
                 yield unquoted if len(unquoted) == dialect.width else row, start, end
         except csv.Error:  # a carriage return inside a line
             bad = base + reader.line_num - 1
