@@ -16,7 +16,7 @@ from lib.tracks.values import convert
 SAMPLE = 10_000  # rows that decide which of the file's columns is ours
 FRONT = 0.05  # the largest share of rows left out that needs no notice on every page
 MANY_REPEATS = 0.1  # from this share of repeated songs on, rows count as plays
-SONG = ["title", "artist", "album", "description", "tags"]  # columns that make two rows the same track
+SONG = ["name", "artist", "album"]  # what makes two rows the same track, with the id or else the duration
 
 
 class Catalogue(NamedTuple):
@@ -111,8 +111,9 @@ class _Rows:
             table, (table[["title", "description", "tags"]] == "").all(axis=1), "no title, description or tags"
         )
         table = table[(table[["title", "description", "tags"]] != "").any(axis=1)]
-        same = [*SONG, "id"] if "id" in self.mapping.columns else SONG if self.mapping.plays else [*SONG, "duration_ms"]
-        table = table.assign(hash=hashes(table[same]))
+        name = table["title"].where(table["title"] != "", table["description"] + "\t" + table["tags"])
+        more = ["id"] if "id" in self.mapping.columns else [] if self.mapping.plays else ["duration_ms"]
+        table = table.assign(hash=hashes(table.assign(name=name)[[*SONG, *more]]))
         repeated, again = self.repeats.add(hashes(table[["id"]]), table["hash"].to_numpy())
         self._reject(table, again, "an earlier row has the same id and another title, artist or album")
         table = table[~repeated & ~again]
@@ -147,6 +148,7 @@ def _frame(chunk: Chunk) -> pd.DataFrame:
 def _with_plays(rows: _Rows, mapping: Mapping) -> pd.DataFrame:
     """Return the kept tracks, with `plays` where rows are plays, and a popularity from plays where none is known."""
     tracks = pd.concat(rows.kept)
+    rows.kept.clear()
     counts = rows.repeats.counts(tracks["hash"].to_numpy())
     if mapping.plays or rows.repeats.share() >= MANY_REPEATS:
         tracks["plays"] = tracks["plays"].fillna(1) * counts

@@ -53,8 +53,9 @@ def _in_another_encoding(words: dict[str, int]) -> dict[str, str]:
     common = sorted(raw, key=words.get, reverse=True)[:COMMON]
     gains = dict.fromkeys(ENCODINGS, 0.0)
     now = {word: likelihood(raw[word], "cp1252") for word in common}
+    doubtful = [word for word in common if now[word] < -CLEAR]  # no logarithm of a likelihood is above 0
     for codec in ENCODINGS:
-        gains[codec] = sum(max(0.0, likelihood(raw[word], codec) - now[word] - CLEAR) for word in common)
+        gains[codec] = sum(max(0.0, likelihood(raw[word], codec) - now[word] - CLEAR) for word in doubtful)
     best = max(gains, key=gains.get)
     if gains[best] < 2 * CLEAR:
         return {}

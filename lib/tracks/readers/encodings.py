@@ -25,7 +25,6 @@ BOMS = (
 BLOCK = 1 << 20  # bytes
 UTF8 = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 CONTROL = re.compile(rb"[\x00-\x08\x0e-\x19\x1c-\x1f]")
-NOT_ASCII = re.compile(rb"[^\r\n]*[\x80-\xff][^\r\n]*")
 SEPARATORS = re.compile(rb"[\x00-\x2f:;<=>?]+")  # no encoding has these bytes in a letter
 COMMON = "’‘“”–—…«»°·•´№€™®©¡¿„‚\xa0，、。「」『』《》【】！？（）：；～・ー―　々〇"  # symbols that titles have
 UNSEEN = -13.0  # the logarithm of the probability of letters that a language does not put together
@@ -79,7 +78,7 @@ def _evidence(file: Path) -> list[bytes]:
             if start and not block.isascii():
                 block = block[block.find(b"\n") + 1 :]  # a letter may be cut in two
             if not block.isascii():
-                lines += [match[0] for match in islice(NOT_ASCII.finditer(block), each)]
+                lines += islice((line for line in block.splitlines() if not line.isascii()), each)
     return lines[:: max(1, len(lines) // 4000)]
 
 
