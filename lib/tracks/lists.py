@@ -44,7 +44,8 @@ def separators(ours: str, cells: list[str]) -> str:
         return ""
     marks = [mark for mark in ";|" if any(mark in cell for cell in plain)]
     if ours != "artist":  # Earth, Wind & Fire; AC/DC
-        marks += [m for m in ",/" if (ours, m) == ("tags", ",") or _shows_lists(ours, plain, m, "".join(marks))]
+        others = ",/&+" if ours == "mood" else ",/"  # Drum & Bass
+        marks += [m for m in others if (ours, m) == ("tags", ",") or _shows_lists(ours, plain, m, "".join(marks))]
     return "".join(marks)
 
 

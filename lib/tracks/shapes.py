@@ -23,7 +23,9 @@ _UNITS = {  # a unit at the end of a column's name
     "": r"bpm|db|dbfs|lufs",
 }
 _UNIT = {unit: re.compile(rf"[\s_.(\[-]+({pattern})[)\]. ]*$") for unit, pattern in _UNITS.items()}
-_WRAPPERS = re.compile(r"^((tracks?|items?|songs?|node|data|attributes|results?|metadata|format|tags?)[.])+")
+_WRAPPERS = re.compile(  # objects around a track's values
+    r"^((tracks?|items?|songs?|node|data|attributes|results?|metadata|format|tags?|(audio_?)?features)[.])+"
+)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import ast
 import html
 import re
 import unicodedata
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -168,7 +169,8 @@ def clean(texts: pa.Array) -> pa.Array:
 def _plain(text: str) -> str:
     """Clean a text. What stands between tags of HTML stays; a text of tags only stays as it is."""
     if _BYTES.fullmatch(text):
-        text = ast.literal_eval(text).decode("utf-8", "replace")
+        with suppress(SyntaxError, ValueError):
+            text = ast.literal_eval(text).decode("utf-8", "replace")
     if "<" in text and (bare := _TAG.sub("", _BREAK.sub(" ", text)).strip()):
         text = bare
     if "&" in text:

@@ -148,6 +148,11 @@ def test_names_of_the_world():
     }
 
 
+def test_features_within_an_object():
+    found = header("name,audio_features.energy,features.valence,album.year")
+    assert set(found) == {"title", "energy", "valence", "release_date"}
+
+
 def test_comments_are_a_description_only_if_they_are_prose():
     beets = {"title": ["A", "B"], "artist": ["C", "D"], "album": ["E", "F"], "length": ["200", "210"]}
     comments = ["a slow song for rain", "loud and fast, of course"]
@@ -313,6 +318,7 @@ def test_separators_are_those_that_the_column_shows():
     assert separator("genre", '["rock"]', '["pop", "folk"]') == "list"
     assert separator("mood", "happy/energetic", "happy, energetic", "happy; energetic", "['happy']") == ";,/"
     assert separator("mood", "froh/munter", "froh", "munter") == "/"
+    assert separator("mood", "happy & calm", "sad") == "&" and separator("genre", "rock & pop", "pop", "rock") == ""
     assert separator("mood", "froh/munter", "ernst") == ""
     assert separator("artist", "AC/DC", "Earth, Wind & Fire") == ""
     assert separator("artist", "Uli; Ana", "AC/DC") == ";"

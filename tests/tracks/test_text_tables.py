@@ -322,6 +322,13 @@ def test_names_of_groups_above_a_header_and_dashes_below(tmp_path):
     assert [[cell.strip() for cell in row[1:3]] for row in rows] == [["A", "B"], ["C", "D"]]
 
 
+def test_a_broken_byte_in_the_header(tmp_path):
+    source, rows, *_ = load(
+        tmp_path, "title,näme\nÄ,B\nÖ,C\n".encode().replace(b"n\xc3\xa4", b"n\xe4") + "Ü,D\n".encode()
+    )
+    assert source.columns == ["title", "n\ufffdme"] and len(rows) == 3
+
+
 def test_names_are_cleaned(tmp_path):
     source, *_ = load(tmp_path, '\ufeff "title" , Artist Name ,,title\nA,B,C,D\n'.encode())
     assert source.columns == ["title", "Artist Name", "column 3", "title"]

@@ -221,7 +221,7 @@ def test_counted_tags():
 
 
 def test_bytes_as_python_shows_them():
-    assert column("title", "b'Moon'", 'b"Don\'t"', r"b'Caf\xc3\xa9'", "b'") == ["Moon", "Don't", "Café", "b'"]
+    assert column("title", "b'Moon'", 'b"Don\'t"', r"b'Caf\xc3\xa9'", "b'é'") == ["Moon", "Don't", "Café", "b'é'"]
 
 
 def test_the_first_date_of_a_list():

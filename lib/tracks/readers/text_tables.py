@@ -48,7 +48,7 @@ def read(file: Path, reading: dict[str, str]) -> Source:
     if not "".join(lines).strip():
         raise WorkbookError(f"{file}: it has only empty lines. Export or download it again.")
     newline = "\n" if any(line.endswith("\n") for line in lines) else "\r"
-    with file.open(encoding=codec, errors="keep", newline=newline) as text:
+    with file.open(encoding=codec, errors="replace", newline=newline) as text:
         lines = list(islice(text, SAMPLE))
     dialect = dialects.find(lines, reading, file)
 
