@@ -12,6 +12,7 @@ from ir_measures import AP, RR, R, nDCG
 
 MAIN = "nDCG@10"  # the measure that encoders are compared by
 DEPTH = 100  # tracks ranked for a request
+ENOUGH = 8  # requests or tracks of a mood that a figure on the mood needs
 # nDCG uses the grades as gains (linear); the others count grades of 2 and more as relevant.
 MEASURES = {
     MAIN: nDCG @ 10,
@@ -38,6 +39,29 @@ def held_out(tracks: pd.DataFrame, requests: pd.DataFrame, split: str = "test") 
     """Return the tracks and requests of the split test or dev, which training never reads."""
     tracks = tracks[tracks["split"] == split].reset_index(drop=True)
     return tracks, requests[requests["split"] == split].reset_index(drop=True)
+
+
+def enough(moods: pd.Series) -> list[str]:
+    """Return the moods that at least `ENOUGH` rows have; [] for fewer than two, which leave nothing to compare."""
+    counts = moods[moods != ""].value_counts()
+    large = counts.index[counts >= ENOUGH].tolist()
+    return large if len(large) > 1 else []
+
+
+def too_few(moods: pd.Series, things: str) -> str:
+    """Return a line on the moods with fewer than `ENOUGH` rows, or on why no mood is measured; "" if all have enough.
+
+    things: the rows in words, such as "requests".
+    """
+    counts = moods[moods != ""].value_counts()
+    few = ", ".join(f"{mood} ({n})" for mood, n in counts[counts < ENOUGH].items())
+    if enough(moods):
+        return f"Left out, with fewer than {ENOUGH} {things} each: {few}." if few else ""
+    first = ", ".join(f"{mood} ({n})" for mood, n in counts.head(3).items()) or "none"
+    return (
+        f"Moods are not measured: this needs two moods with at least {ENOUGH} {things} each. "
+        f"Of {len(moods):,} {things} {counts.sum():,} have a mood; the most frequent: {first}."
+    )
 
 
 def rank_by_similarity(encoded: Encoded, tracks: pd.DataFrame, requests: pd.DataFrame) -> Ranking:

@@ -1,5 +1,6 @@
 """A run's folder, the only thing that notebooks share, and the stages that fill it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -55,7 +56,8 @@ def start(run_dir: str | Path, *names: str) -> Path:
             print(f"{shown(run)} has no {name}: running {maker} first …", flush=True)
             notebook, out = NOTEBOOKS / f"{maker}.ipynb", run / f"{maker}.ipynb"
             command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--cwd", str(notebook.parent)]
-            subprocess.run([*command, "-p", "run_dir", str(run), str(notebook), str(out)], check=True)
+            own = {name: value for name, value in os.environ.items() if name != "JUPYTER_PATH"}  # this Python's kernel
+            subprocess.run([*command, "-p", "run_dir", str(run), str(notebook), str(out)], check=True, env=own)
     need(run, *names)
     return run if names else folder(run)
 

@@ -8,6 +8,7 @@ import socket
 import time
 from pathlib import Path
 
+import nbformat
 import yaml
 from kernel_gateway.gatewayapp import KernelGatewayApp
 from kernel_gateway.notebook_http import NotebookHTTPPersonality
@@ -32,6 +33,10 @@ class Gateway(KernelGatewayApp):
     """Kernel Gateway with a service of its own."""
 
     service = Instance(Service)
+
+    def _load_notebook(self, uri: str) -> nbformat.NotebookNode:
+        """Return the notebook without a look at kernelspecs: the pool starts kernels of this Python."""
+        return nbformat.read(uri, 4)
 
 
 class Personality(NotebookHTTPPersonality):

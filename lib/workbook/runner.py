@@ -30,11 +30,11 @@ from traitlets.config import Config
 from lib.core import paths, runs
 from lib.core.errors import WorkbookError
 from lib.core.files import fingerprint, read_json, write_json
+from lib.core.kernels import OwnKernel
 from lib.core.paths import ROOT, resolve, shown
 from lib.core.processes import only_one
 from lib.core.progress import LINES, MARK
 from lib.workbook import report
-from lib.workbook.kernels import OwnKernel
 from lib.workbook.parameters import declared
 
 START_LIMIT = 60  # seconds for a kernel to start

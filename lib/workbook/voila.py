@@ -7,9 +7,9 @@ import papermill
 from traitlets.config import Config
 from voila.app import Voila
 
+from lib.core.kernels import OwnPython
 from lib.core.paths import NOTEBOOKS, ROOT
 from lib.core.runs import need
-from lib.workbook.kernels import OwnPython
 
 # The page leaves out the cells that explain files and code. A kernel ends soon after its page is closed.
 OPTIONS = (

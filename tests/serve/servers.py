@@ -88,6 +88,9 @@ class Gateway:
         return self.client("/ready")[1].get("kernels_ready") == 2
 
 
+BROKEN = Path(__file__).parent / "jupyter"  # its kernelspec `python3` is no JSON: the service must not read it
+
+
 def command(notebook: Path | None = None) -> list[str]:
     """Return the command line `workbook`. With another notebook its kernels start without PyTorch."""
     if notebook is None:
@@ -108,7 +111,7 @@ def launched(run, *options, notebook=None, token="", **popen):
     port = free_port()
     process = subprocess.Popen(
         [*command(notebook), "serve", "--run", str(run), "--port", str(port), *options],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "KG_AUTH_TOKEN": token}, **popen,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "KG_AUTH_TOKEN": token, "JUPYTER_PATH": str(BROKEN)}, **popen,
     )  # fmt: skip
     running = Gateway(process, Client(port, token))
     try:
