@@ -97,12 +97,14 @@ def _choices(ours: str, named: dict[str, str], source_columns: list[str], shape:
     """Return the file's columns that may be ours, the best first, each with the reason."""
     if ours in named:
         return [(named[ours], "named in `columns`")] if named[ours] else []
-    if ours in shape.columns:
-        return [(shape.columns[ours], f"the name in {shape.name}")] if shape.columns[ours] else []
-    names = shapes.candidates(ours, source_columns)
+    exported = shape.columns.get(ours)
+    if exported == "":
+        return []
+    names = [name for name in shapes.candidates(ours, source_columns) if name != exported]
     same = [name for name in names if shapes.plain(name) == shapes.plain(ours)]
     others = [] if shape.name else [name for name in names if name not in same]
-    return [(name, "the same name") for name in same] + [(name, f"a usual name of {ours}") for name in others]
+    first = [(exported, f"the name in {shape.name}")] if exported else []
+    return first + [(name, "the same name") for name in same] + [(name, f"a usual name of {ours}") for name in others]
 
 
 def _check(columns: dict[str, str], units: dict[str, str]) -> None:
@@ -119,7 +121,7 @@ def _check_text(found: dict[str, Column], source_columns: list[str], file: Path)
     if not {"title", "description", "tags"} & set(found):
         raise WorkbookError(
             f"{file}: it has none of title, description and tags, so no track has a text. Its columns: "
-            f"{_listed(source_columns)}. Name one of them, for example columns: {{title: {source_columns[0]}}}."
+            f"{_listed(source_columns)}. Name one of them, for example columns: {{title: {_listed(source_columns[:1])}}}."
         )
 
 
@@ -137,4 +139,4 @@ def _resolve(theirs: str, source_columns: list[str], file: Path) -> str:
 
 
 def _listed(names: list[str]) -> str:
-    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    return " ".join(", ".join(names[:20]).split()) + (f" and {len(names) - 20} more" if len(names) > 20 else "")

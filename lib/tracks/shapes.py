@@ -40,7 +40,7 @@ class Shape:
     remove: dict[str, str] = field(default_factory=dict)
     plays: bool = False
     count: int = 0
-    values: dict[int, str] = field(default_factory=dict)
+    values: dict[int | str, str] = field(default_factory=dict)
 
 
 SHAPES = [Shape(**fields) for fields in _DATA["shapes"]]
@@ -63,13 +63,17 @@ def find(source_columns: list[str], sample: pd.DataFrame) -> Shape:
 
 
 def _fits(shape: Shape, header: dict[str, str], sample: pd.DataFrame) -> bool:
-    """Return True if the file has the shape's header, or without a header the shape's kinds of values."""
-    if shape.header:
-        return all(name.casefold() in header for name in shape.header)
-    if len(sample.columns) != shape.count or sample.empty:
+    """Return True if the file has the shape's header or its number of columns, and the shape's kinds of values."""
+    if not all(name.casefold() in header for name in shape.header):
         return False
-    texts = {place: sample.iloc[:, place - 1].dropna().astype("str") for place in shape.values}
-    return all(len(texts[p]) and texts[p].str.fullmatch(form).mean() > 0.9 for p, form in shape.values.items())
+    if not shape.header and (len(sample.columns) != shape.count or sample.empty):
+        return False
+    for place, form in shape.values.items():
+        place = place - 1 if shape.count else list(sample.columns).index(header[place])
+        texts = sample.iloc[:, place].dropna().astype("str")
+        if not len(texts) or texts.str.fullmatch(form).mean() <= 0.9:
+            return False
+    return True
 
 
 def candidates(ours: str, source_columns: list[str]) -> list[str]:

@@ -126,6 +126,15 @@ def test_files_without_a_header_are_recognised_by_their_values():
     assert names(recordings) == {"id": "c1", "title": "c2", "duration_ms": "c4"}
 
 
+def test_a_header_of_usual_names_needs_its_values():
+    own = match(table(artist=["A"], album=["B"], name=["C"], date=["1999-02-03"]))
+    assert not own.shape and not own.plays and own.columns["release_date"].name == "date"
+    scrobbles = match(table(artist=["A"], album=["B"], name=["C"], date=["01 Jan 2021 10:11"]))
+    assert scrobbles.plays and "release_date" not in scrobbles.columns
+    numbers = match(table(artist=["A"], album=["B"], track=["1"], title=["C"], uri=["u"]))
+    assert numbers.columns["title"].name == "title" and not numbers.warnings
+
+
 def test_names_of_the_world():
     german = "Titel;Künstler;Album;Jahr;Genre;Energie;Dauer"
     assert header(german, ";") == {
@@ -281,6 +290,7 @@ def test_users_mistakes():
     text = message(frame, columns={"title": "track_nam"})
     assert "my.csv" in text and "did you mean 'track_name'" in text and "Its columns: track_name, artist" in text
     assert "units: energy: '0-5' is unknown" in message(frame, units={"energy": "0-5"})
+    assert "Its columns: fo o, bar." in message(table(**{"fo\no": ["A"], "bar": ["B"]}))
     text = message(table(foo=["A"], bar=["B"]))
     assert "foo, bar" in text and "columns: {title: foo}" in text
     many = table(**{f"c{i}": ["1"] for i in range(30)})

@@ -101,7 +101,7 @@ def fit(names: list[str], rows: list[list[str]], separator: str, file: Path) -> 
     usual = max(share, key=share.get)
     if usual != width and share[usual] > 0.9 and len(rows) > 1:
         raise WorkbookError(
-            f"{file}: its header has {width} names and its rows have {usual} values ({', '.join(rows[0])[:80]}…). "
+            f"{file}: its header has {width} names and its rows have {usual} values ({' '.join(', '.join(rows[0]).split())[:80]}…). "
             "Add the missing names to the first line, or remove those that are too many."
         )
     halves = sum(len(a) < width and len(a) + len(b) == width + 1 for a, b in pairwise(rows))
