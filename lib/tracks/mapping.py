@@ -77,6 +77,15 @@ def match(
             break
         if ours not in found:
             warnings += problems[:1]
+    warnings += _adjust(found, set(named), evidence)
+    _check_text(found, source_columns, file)
+    used = {column.name for column in found.values()}
+    return Mapping(shape.name, shape.plays, found, [name for name in source_columns if name not in used], warnings)
+
+
+def _adjust(found: dict[str, Column], named: set[str], evidence: Evidence) -> list[str]:
+    """Correct the columns by what others of the file show. Return warnings."""
+    warnings = []
     if "title" not in found and "title" not in named and "album" in found:
         found["title"] = found.pop("album")._replace(why="the albums: the file has no songs")
         warnings.append(f"title: the file names no songs, so each album ({found['title'].name}) is a track.")
@@ -88,9 +97,7 @@ def match(
     if "id" in found and "id" not in named and (problem := evidence.shared_ids(found)):
         del found["id"]
         warnings.append(problem)
-    _check_text(found, source_columns, file)
-    used = {column.name for column in found.values()}
-    return Mapping(shape.name, shape.plays, found, [name for name in source_columns if name not in used], warnings)
+    return warnings
 
 
 def _choices(ours: str, named: dict[str, str], source_columns: list[str], shape: Shape) -> list[tuple[str, str]]:
@@ -119,9 +126,10 @@ def _check(columns: dict[str, str], units: dict[str, str]) -> None:
 
 def _check_text(found: dict[str, Column], source_columns: list[str], file: Path) -> None:
     if not {"title", "description", "tags"} & set(found):
+        first = _listed(source_columns[:1])
         raise WorkbookError(
             f"{file}: it has none of title, description and tags, so no track has a text. Its columns: "
-            f"{_listed(source_columns)}. Name one of them, for example columns: {{title: {_listed(source_columns[:1])}}}."
+            f"{_listed(source_columns)}. Name one of them, for example columns: {{title: {first}}}."
         )
 
 

@@ -100,8 +100,9 @@ def fit(names: list[str], rows: list[list[str]], separator: str, file: Path) -> 
         return names, 0, False, True, f"all values from {names[-1]} on are one list"
     usual = max(share, key=share.get)
     if usual != width and share[usual] > 0.9 and len(rows) > 1:
+        values = " ".join(", ".join(rows[0]).split())[:80]
         raise WorkbookError(
-            f"{file}: its header has {width} names and its rows have {usual} values ({' '.join(', '.join(rows[0]).split())[:80]}…). "
+            f"{file}: its header has {width} names and its rows have {usual} values ({values}…). "
             "Add the missing names to the first line, or remove those that are too many."
         )
     halves = sum(len(a) < width and len(a) + len(b) == width + 1 for a, b in pairwise(rows))
