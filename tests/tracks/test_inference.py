@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 
 from lib.core import errors
-from lib.tracks import importing, inference, listener_requests, synthetic
+from lib.tracks import completing, importing, inference, listener_requests, synthetic
 
 SPOTIFY = {"title": "name", "duration_ms": "length"}
 
 
 def read(path, columns, describe_from=("mood", "genre", "decade", "features"), infer_moods=()):
-    table, left_out = importing.import_catalogue(str(path), columns, {}, {}, 0, 1)
-    tracks = importing.complete(table, list(describe_from), list(infer_moods), ["features", "words"], None, 1)
-    return tracks, left_out
+    catalogue = importing.import_catalogue(str(path), columns, {}, {}, {}, 0, 1)
+    tracks = completing.complete(
+        catalogue.tracks, list(describe_from), list(infer_moods), ["features", "words"], None, 1
+    )
+    return tracks, catalogue.left_out
 
 
 def test_spotify_moods_import(shared):
