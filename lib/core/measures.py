@@ -57,10 +57,10 @@ def too_few(moods: pd.Series, things: str) -> str:
     few = ", ".join(f"{mood} ({n})" for mood, n in counts[counts < ENOUGH].items())
     if enough(moods):
         return f"Left out, with fewer than {ENOUGH} {things} each: {few}." if few else ""
-    first = ", ".join(f"{mood} ({n})" for mood, n in counts.head(3).items()) or "none"
+    first = "".join(f", {mood} ({n})" for mood, n in counts.head(3).items()).replace(",", ", most often", 1)
     return (
         f"Moods are not measured: this needs two moods with at least {ENOUGH} {things} each. "
-        f"Of {len(moods):,} {things} {counts.sum():,} have a mood; the most frequent: {first}."
+        f"{counts.sum():,} of {len(moods):,} {things} have a mood{first}."
     )
 
 

@@ -7,8 +7,7 @@ import pandas as pd
 from scipy import stats
 
 from lib.core.encoder import embed
-from lib.core.measures import cosines, uniformity
-from lib.debug import similarity
+from lib.core.measures import ENOUGH, cosines, uniformity
 from lib.debug.space import FEWEST
 
 NEAR_VECTORS, NEAR_WORDS = 0.99, 0.8  # least cosine and least share of common words of near-duplicates
@@ -33,9 +32,11 @@ def token_lengths(model, texts) -> np.ndarray:
 def descriptions(tracks: pd.DataFrame, near: np.ndarray | None) -> dict[str, float]:
     """Return the shares of repeated descriptions, and of those similar in words (Jaccard) to a neighbour's.
 
+    The text stands for a description of fewer than three words, such as an inferred mood.
+
     near: (n, k) rows of each track's neighbours; None: near-duplicates are not searched.
     """
-    texts = tracks["description"].where(tracks["description"] != "", tracks["text"])
+    texts = tracks["description"].where(tracks["description"].str.count(" ") > 1, tracks["text"])
     results = {"repeated descriptions": float(texts.duplicated(keep=False).mean())}
     if near is not None:
         words = [set(text.casefold().split()) for text in texts]
@@ -52,8 +53,8 @@ def sample_sizes(n: int, moods: pd.Series, dimension: int) -> pd.DataFrame:
         ("neighbours, hubs, map: tracks", FEWEST, n),
         (f"effective rank: tracks, over the {dimension} dimensions", dimension + 1, n),
         ("mean cosine to ±0.01: tracks", 100, n),
-        ("moods to compare", 2, int((count >= 2).sum())),
-        ("smallest mood: tracks", similarity.FEWEST, int(count.min()) if len(count) else 0),
+        (f"moods to compare, of {ENOUGH} tracks or more", 2, int((count >= ENOUGH).sum())),
+        ("smallest mood: tracks", ENOUGH, int(count.min()) if len(count) else 0),
     ]
     table = pd.DataFrame(rows, columns=["statistic", "needs", "has"])
     return table.assign(enough=np.where(table["has"] >= table["needs"], "yes", "no: read it with care"))

@@ -17,6 +17,7 @@ from umap import UMAP
 
 from lib.core.pages import render
 from lib.core.style import FAINT, groups
+from lib.debug.similarity import KNOWN
 from lib.debug.space import FEWEST, NEIGHBOURS, can_compare, neighbours, sample_rows
 
 UMAP_NEIGHBOURS = 15
@@ -78,8 +79,14 @@ def judge(vectors: np.ndarray, points: np.ndarray, seed: int) -> dict[str, float
     return {"trustworthiness": float(trust), "neighbours kept": float(kept)}
 
 
+def ways(tracks: pd.DataFrame) -> list[str]:
+    """Return the columns to colour maps by: of mood, genre and energy those that most tracks have; else the artist."""
+    known = [way for way in ("mood", "genre", "energy") if (~tracks[way].isin(["", np.nan])).mean() >= KNOWN]
+    return known or ["artist"]
+
+
 def interactive(points: dict[str, np.ndarray], vectors: dict[str, np.ndarray], tracks: pd.DataFrame) -> str:
-    """Return a page with a map for each encoder, coloured by mood, genre or energy; "" without maps.
+    """Return a page with a map for each encoder, coloured by each of `ways`; "" without maps.
 
     Hovering over a dot names its song and marks it in every map. Clicking it lists its neighbours in each space.
 
@@ -93,9 +100,10 @@ def interactive(points: dict[str, np.ndarray], vectors: dict[str, np.ndarray], t
     if not points:
         return ""
     tracks = tracks.head(POINTS)
-    colors = {way: {**groups(tracks[way]), "others": FAINT} for way in ("mood", "genre")}
+    colors = {way: {**groups(tracks[way]), "others": FAINT} for way in ways(tracks) if way != "energy"}
     fills = {way: factor_cmap(way, list(of.values()), list(of)) for way, of in colors.items()}
-    fills["energy"] = linear_cmap("energy", "Cividis256", 0, 1, nan_color=FAINT)
+    if "energy" in ways(tracks):
+        fills["energy"] = linear_cmap("energy", "Cividis256", 0, 1, nan_color=FAINT)
     source = _source(points, vectors, tracks, colors)
     lists = models.ColumnDataSource({name: [] for name in points})
     click = models.CustomJS(args={"source": source, "lists": lists, "names": list(points)}, code=LOOK["click"])
@@ -111,12 +119,12 @@ def interactive(points: dict[str, np.ndarray], vectors: dict[str, np.ndarray], t
 
 
 def _source(points: dict, vectors: dict, tracks: pd.DataFrame, colors: dict[str, dict]) -> models.ColumnDataSource:
-    """Return each track's name, mood, genre, energy, place in each map, and rows of its neighbours in each space."""
+    """Return each track's name, coloured properties, place in each map, and rows of its neighbours in each space."""
     titles = [" — ".join(filter(None, names)) for names in tracks[["title", "artist"]].to_numpy()]
-    kinds = [", ".join(filter(None, kind)) or "mood unknown" for kind in tracks[["mood", "genre"]].to_numpy()]
+    kinds = [", ".join(filter(None, kind)) for kind in tracks[["mood", "genre"]].to_numpy()]
     data = {way: tracks[way].where(tracks[way].isin(of), "others").tolist() for way, of in colors.items()}
     data["energy"] = tracks["energy"].astype(float).to_numpy()
-    data["song"] = [f"{title} [{kind}]" for title, kind in zip(titles, kinds, strict=True)]
+    data["song"] = [f"{title} [{kind}]" if kind else title for title, kind in zip(titles, kinds, strict=True)]
     for name, xy in points.items():
         data[f"{name} x"], data[f"{name} y"] = xy[: len(tracks)].astype(np.float32).round(3).T
         data[f"{name} near"] = neighbours(vectors[name][: len(tracks)])[0].tolist()

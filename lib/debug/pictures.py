@@ -7,10 +7,12 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from lib.core.style import BASE, FAINT, OTHER, TUNED, groups
+from lib.debug.maps import ways
 from lib.debug.scorecard import CHECKS
 from lib.debug.similarity import BINS, CENTRES, Pairs, figures
 
 MARKERS = "osD^vPX*"  # one for each colour: no group depends on colour alone
+SEEN = 3  # tracks that a group needs for a colour of its own
 TRUSTED = CHECKS["low"]["trustworthiness of the map"]
 
 
@@ -31,15 +33,21 @@ def tokens(lengths: np.ndarray, limit: float) -> Figure:
 
 
 def similarity(pairs: dict[str, Pairs]) -> Figure:
-    """Draw the cosine of two tracks, within a mood and between moods: a panel for each encoder, then all together."""
+    """Draw the cosine of two tracks, within a mood and between moods: a panel for each encoder, then all together.
+
+    If the tracks are one group (`similarity.grouped`), there is one panel: any two tracks.
+    """
     panels, together, means = {}, [], []
     for color, (name, p) in zip((BASE, TUNED), pairs.items(), strict=True):
         mean, *_, share, closer = figures(p).values()
-        finding = "under two moods" if share is None else f"overlap {share:.2f}, same mood closer {closer:.0%}"
-        panels[f"{name}: {finding}"] = [_curve(p.within, TUNED, "same mood"), _curve(p.between, OTHER, "other mood")]
+        means += [] if mean is None else [f"{mean:.2f} ({name})"]
+        if share is None:
+            together.append(_curve(p.within, color, f"{name}, any two tracks", fill=0))
+            continue
+        curves = [_curve(p.within, TUNED, "same mood"), _curve(p.between, OTHER, "other mood")]
+        panels[f"{name}: overlap {share:.2f}, same mood closer {closer:.0%}"] = curves
         together.append(_curve(p.within, color, f"{name}, same mood", fill=0))
         together.append(_curve(p.between, color, f"{name}, other mood", fill=0, linestyle="--"))
-        means += [] if mean is None else [f"{mean:.2f} ({name})"]
     return _histograms(panels | {f"Mean of all pairs: {', '.join(means) or 'no pairs'}": together}, height=3.8)
 
 
@@ -64,8 +72,9 @@ def _curve(counts: np.ndarray, color: str, label: str, fill: float = 0.3, linest
 
 def _histograms(panels: dict[str, list[tuple]], height: float) -> Figure:
     """Draw panels of curves by their title, three in a row, limited to the similarities that occur."""
-    rows = -(-len(panels) // 3)
-    figure, grid = plt.subplots(rows, 3, figsize=(13.5, height * rows), squeeze=False, layout="constrained")
+    rows, columns = -(-len(panels) // 3), 1 if len(panels) == 1 else 3
+    size = (4.5 * columns + 2.5 * (columns == 1), height * rows)
+    figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     occupied = CENTRES[sum(counts for curves in panels.values() for counts, _ in curves) > 0]
     for axes in grid.flat[len(panels) :]:
         axes.axis("off")
@@ -115,25 +124,26 @@ def _square(table: pd.DataFrame, moods: list[str]) -> pd.DataFrame:
 
 
 def umap(points: dict[str, np.ndarray], tracks: pd.DataFrame, judged: dict[str, dict[str, float]]) -> Figure | None:
-    """Draw maps, encoder name -> (n, 2): a column for each encoder, a row each for mood, genre and energy.
+    """Draw maps, encoder name -> (n, 2): a column for each encoder, a row for each of `maps.ways`.
 
     Below each map stand the figures of `maps.judge`. None without maps.
     """
     if not points:
         return None
-    ways = [way for way in ("mood", "genre", "energy") if not tracks[way].isin(["", np.nan]).all()] or ["mood"]
-    size = (5.4 * len(points) + 1.6, 4.6 * len(ways))
-    figure, panels = plt.subplots(len(ways), len(points), figsize=size, squeeze=False, layout="constrained")
-    for row, way in zip(panels, ways, strict=True):
+    colorings = ways(tracks)
+    size = (5.4 * len(points) + 1.6, 4.6 * len(colorings))
+    figure, panels = plt.subplots(len(colorings), len(points), figsize=size, squeeze=False, layout="constrained")
+    for row, way in zip(panels, colorings, strict=True):
         for axes, (name, xy) in zip(row, points.items(), strict=True):
             _scatter(axes, xy, tracks[way])
             trust, kept = judged[name].values()
             axes.set(xticks=[], yticks=[])
             axes.set_xlabel(f"trustworthiness {trust:.2f}; {kept:.0%} of neighbours are kept", fontsize=9)
-            axes.set_title(f"{name}, by {way}", fontsize=11)
+            colored = axes.get_legend_handles_labels()[0] or way == "energy"
+            axes.set_title(f"{name}, by {way}" if colored else name, fontsize=11)
         if way == "energy":
             figure.colorbar(axes.collections[0], cax=axes.inset_axes([1.04, 0.1, 0.03, 0.8]), label="energy")
-        else:
+        elif colored:
             axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, markerscale=1.8, fontsize=9)
     trust = {name: judgement["trustworthiness"] for name, judgement in judged.items()}
     words = [f"{name} {t:.2f}{'' if t >= TRUSTED else ' (too low to interpret the map)'}" for name, t in trust.items()]
@@ -142,13 +152,17 @@ def umap(points: dict[str, np.ndarray], tracks: pd.DataFrame, judged: dict[str, 
 
 
 def _scatter(axes, xy: np.ndarray, values: pd.Series) -> None:
-    """Draw the tracks of a map, coloured by energy or by the commonest moods or genres."""
+    """Draw the tracks of a map, coloured by energy or by its commonest values, such as moods."""
     style = {"s": float(np.clip(12_000 / len(xy), 1, 16)), "linewidths": 0, "alpha": 0.8}
     if values.name == "energy":
         axes.scatter(*xy.T, c=values.astype(float), cmap="cividis", vmin=0, vmax=1, **style)
         return
-    colors = groups(values)
+    colors = groups(values.where(values.map(values.value_counts()) >= SEEN, ""))
     rest = xy[~values.isin(colors).to_numpy()]
-    axes.scatter(*rest.T, color=FAINT, label="others" if len(rest) else None, **style)
+    axes.scatter(*rest.T, color=FAINT if colors else TUNED, label="others" if colors and len(rest) else None, **style)
     for (value, color), marker in zip(colors.items(), MARKERS, strict=False):
-        axes.scatter(*xy[(values == value).to_numpy()].T, color=color, marker=marker, label=value, **style)
+        axes.scatter(*xy[(values == value).to_numpy()].T, color=color, marker=marker, label=_short(value), **style)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 28 else name[:27] + "…"

@@ -7,18 +7,22 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from lib.core.measures import ENOUGH
 from lib.core.pages import render
+from lib.debug.space import FEWEST
 
 MARKS = {"ok": "✓ ok", "look": "▲ **look**", "broken": "✗ **broken**", "not measured": "– not measured"}
 CHECKS = pd.DataFrame(yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")))
-CHECKS = CHECKS.fillna({"low": -inf, "high": inf, "fatal": False, "share": False}).set_index("check")
+CHECKS = CHECKS.fillna({"low": -inf, "high": inf, "fatal": False, "share": False, "needs": ""}).set_index("check")
+CHECKS["needs"] = [needs.format(enough=ENOUGH, fewest=FEWEST) for needs in CHECKS["needs"]]
 
 
 def judge(results: dict[str, float | None]) -> pd.DataFrame:
     """Compare results, by the name of their check, with the healthy ranges. None, NaN or missing: not measured.
 
     Returns:
-        Columns check, value, shown (the value for readers), healthy, verdict (a key of `MARKS`), source, cure.
+        Columns check, value, shown (the value for readers), healthy, verdict (a key of `MARKS`), source, cure,
+        needs (the condition of measuring it).
     """
     card = CHECKS.assign(value=pd.Series(results, dtype=float))
     verdicts = {
@@ -29,7 +33,7 @@ def judge(results: dict[str, float | None]) -> pd.DataFrame:
     card["verdict"] = np.select(list(verdicts.values()), list(verdicts), "look")
     card["shown"] = [_text(c.value, c.share) for c in card.itertuples()]
     card["healthy"] = [_range(c.low, c.high, c.share) for c in card.itertuples()]
-    return card.reset_index()[["check", "value", "shown", "healthy", "verdict", "source", "cure"]]
+    return card.reset_index()[["check", "value", "shown", "healthy", "verdict", "source", "cure", "needs"]]
 
 
 def _text(value: float, share: bool) -> str:

@@ -9,13 +9,28 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from lib.core.measures import ENOUGH, enough, too_few
+
 BINS = 200  # from -1 to 1, each 0.01 wide
 COARSE = 4  # bins joined for an overlap: single bins would make small moods look apart by chance
 BLOCK = 200  # rows: their similarities to 20,000 tracks take 16 MB, and counting them ten times as much
 EXACT = 20_000  # tracks examined together; a larger catalogue is sampled
-FEWEST = 10  # tracks that a mood's histogram needs
+KNOWN = 0.5  # share of the tracks that must have a mood or another property for a figure or a map of it
 GROUPS = 5  # disjoint parts of a sample; their spread gives the sample's standard error
 CENTRES = np.linspace(-1, 1, BINS, endpoint=False) + 1 / BINS
+
+
+def obstacle(moods: pd.Series) -> str:
+    """Return a line on why moods cannot be compared; "" if most tracks have one and two moods have enough tracks."""
+    known = (moods != "").sum()
+    if known < KNOWN * len(moods):
+        return f"Moods are not measured: {known:,} of {len(moods):,} tracks have one; this needs half of them."
+    return "" if enough(moods) else too_few(moods, "tracks")
+
+
+def grouped(moods: pd.Series) -> pd.Series:
+    """Return the moods if they can be compared; else one group of all tracks, named "any"."""
+    return pd.Series("any", moods.index) if obstacle(moods) else moods
 
 
 class Pairs(NamedTuple):
@@ -55,11 +70,14 @@ def all_pairs(vectors: np.ndarray, moods: pd.Series) -> Pairs:
 
 
 def figures(pairs: Pairs) -> dict[str, float | None]:
-    """Return the mean similarities, the overlap, and how often a pair of one mood is closer than a pair of two."""
+    """Return the mean similarities, the overlap, and how often a pair of one mood is closer than a pair of two.
+
+    One mood alone has a mean only.
+    """
     within, between = pairs.within, pairs.between
     return {
         "mean": mean(within + between),
-        "mean within a mood": mean(within),
+        "mean within a mood": mean(within) if len(pairs.moods) > 1 else None,
         "mean between moods": mean(between),
         "overlap": overlap(within, between),
         "same mood is closer": closer(within, between),
@@ -78,12 +96,12 @@ def error(vectors: np.ndarray, moods: pd.Series) -> dict[str, float | None]:
 
 
 def by_moods(pairs: Pairs) -> pd.DataFrame:
-    """Compare the similarities within two moods with those between them, for moods of at least `FEWEST` tracks.
+    """Compare the similarities within two moods with those between them, for moods of at least `ENOUGH` tracks.
 
     Returns:
         Columns mood, other, overlap (1: indistinguishable), same mood is closer (0.5: chance); most overlap first.
     """
-    large = np.flatnonzero(pairs.tracks >= FEWEST)
+    large = np.flatnonzero(pairs.tracks >= ENOUGH)
     rows = []
     for a, b in combinations(large, 2):
         within = sum(pairs.counts[mood, mood] / pairs.counts[mood, mood].sum() for mood in (a, b))

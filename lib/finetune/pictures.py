@@ -11,6 +11,8 @@ from lib.core.style import OTHER, TUNED
 from lib.finetune.checkpoints import up_to_the_best
 from lib.finetune.training import DEV, history_of
 
+EMPTY = {"text/markdown": ""}  # an output that shows nothing: nbconvert warns of one without data
+
 
 def training(history: pd.DataFrame) -> Figure:
     """Draw the loss and the dev metric by step, and mark the checkpoints that are averaged."""
@@ -37,7 +39,7 @@ class Curve(TrainerCallback):
     """The picture of a training, redrawn in a notebook while it runs."""
 
     def __init__(self):
-        self.handle = display(display_id=True) if get_ipython() else None
+        self.handle = display(EMPTY, raw=True, display_id=True) if get_ipython() else None
 
     def on_log(self, args, state, control, **_):
         history = history_of(state.log_history)
@@ -48,4 +50,4 @@ class Curve(TrainerCallback):
 
     def on_train_end(self, args, state, control, **_):
         if self.handle:
-            self.handle.update({}, raw=True)
+            self.handle.update(EMPTY, raw=True)

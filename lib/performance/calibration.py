@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from lib.core.encoder import embed, seconds
-from lib.core.measures import COLLAPSED, CROWDED, Encoded, Ranking, cosines, uniformity
+from lib.core.measures import COLLAPSED, CROWDED, ENOUGH, Encoded, Ranking, cosines, uniformity
 from lib.search.match import BANDS, band
 
 QUERY, MOOD = "Uplifting EDM track with hype vocals and a build-up structure", "energetic"  # of the single-query check
@@ -13,7 +13,7 @@ FEWEST = 30  # tracks that a share needs
 
 
 def single_query(model, tracks: pd.DataFrame, n: int = 100) -> dict | None:
-    """Compare up to `n` energetic tracks, held-out ones first, with one request. None without energetic tracks.
+    """Compare up to `n` energetic tracks, held-out ones first, with one request. None for fewer than `ENOUGH`.
 
     The check measures how close one mood is to one sentence, not whether other moods are farther away. Read it beside
     retrieval, never alone.
@@ -23,7 +23,7 @@ def single_query(model, tracks: pd.DataFrame, n: int = 100) -> dict | None:
         bands, and encode_seconds, the time to encode the tracks.
     """
     sample = tracks[tracks["mood"] == MOOD].sort_values("split", key=lambda s: s != "test", kind="stable").head(n)
-    if sample.empty:
+    if len(sample) < ENOUGH:
         return None
     scores = embed(model, sample["text"]) @ embed(model, [QUERY])[0]  # also warms up, for the time below
     return {

@@ -5,7 +5,7 @@ import pandas as pd
 from scipy import stats
 
 from lib.core.catalogue import titles
-from lib.core.measures import MAIN, Encoded, Ranking, rank_by_similarity
+from lib.core.measures import MAIN, Encoded, Ranking, enough, rank_by_similarity
 from lib.search.words import fuse, rank_by_words
 from lib.tracks.moods import ordered
 
@@ -45,20 +45,27 @@ def compare(base: pd.DataFrame, tuned: pd.DataFrame, seed: int = 0) -> dict[str,
 
 
 def by_mood(scores: dict[str, pd.DataFrame], requests: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean average precision of each mood's requests. -> index mood, columns requests and the encoders."""
+    """Return the mean average precision of the requests of each mood that has enough of them (`measures.enough`).
+
+    Returns:
+        Index mood, columns requests (their number) and the encoders.
+    """
     moods = requests.set_index("request_id")["mood"]
-    moods = moods[moods != ""]
+    moods = moods[moods.isin(enough(moods))]
     table = pd.DataFrame({name: scored["mAP"].groupby(moods).mean() for name, scored in scores.items()})
     table.insert(0, "requests", moods.value_counts())
     return table.rename_axis("mood")
 
 
 def confusion(ranking: Ranking, requests: pd.DataFrame, tracks: pd.DataFrame) -> pd.DataFrame:
-    """Return the share of each mood in the first ten tracks. -> index requested mood, columns retrieved mood."""
+    """Return the share of each mood in the first ten tracks, for moods with enough requests (`measures.enough`).
+
+    Returns:
+        Index requested mood, columns retrieved mood, or "unknown".
+    """
+    requests = requests[requests["mood"].isin(enough(requests["mood"]))]
     mood = tracks.set_index("id")["mood"].replace("", "unknown")
-    pairs = [
-        (r.mood, mood[track]) for r in requests.itertuples() if r.mood for track in list(ranking[r.request_id])[:10]
-    ]
+    pairs = [(r.mood, mood[track]) for r in requests.itertuples() for track in list(ranking[r.request_id])[:10]]
     table = pd.DataFrame(pairs, columns=["requested", "retrieved"])
     shares = pd.crosstab(table["requested"], table["retrieved"], normalize="index")
     return shares.loc[ordered(shares.index), ordered(shares.columns)]
@@ -71,13 +78,17 @@ def answers(scores: pd.DataFrame, ranking: Ranking, requests: pd.DataFrame, trac
         Columns request_id, text, mood, each of `MEASURES`, songs (three lines of title, artist and mood).
     """
     artist = (" — " + tracks["artist"]).where(tracks["artist"] != "", "")
-    songs = (titles(tracks) + artist + " [" + tracks["mood"].replace("", "mood unknown") + "]").set_axis(tracks["id"])
+    mood = (" [" + tracks["mood"] + "]").where(tracks["mood"] != "", "")
+    songs = (titles(tracks) + artist + mood).set_axis(tracks["id"])
     first = ["\n".join(songs[list(ranking[request])[:3]]) for request in requests["request_id"]]
     return requests[["request_id", "text", "mood"]].join(scores.reset_index(drop=True)).assign(songs=first)
 
 
 def worst(scores: pd.DataFrame, ranking: Ranking, requests: pd.DataFrame, tracks: pd.DataFrame) -> pd.DataFrame:
-    """Return the requests by nDCG@10, worst first, each with its first track and the track it should have found."""
+    """Return the requests by nDCG@10, worst first, each with its first track and the track it should have found.
+
+    Columns that are empty for all requests are left out.
+    """
     by_id = tracks.set_index("id")
     first = [next(iter(ranking[request])) for request in requests["request_id"]]
     best = [ids[0] for ids in requests["track_ids"]]
@@ -87,4 +98,4 @@ def worst(scores: pd.DataFrame, ranking: Ranking, requests: pd.DataFrame, tracks
         expected_track=by_id["text"][best].to_list(),
         ndcg=scores[MAIN].to_numpy().round(3),
     )
-    return table.sort_values("ndcg", kind="stable")
+    return table.loc[:, (table != "").any()].sort_values("ndcg", kind="stable")

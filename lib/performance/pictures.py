@@ -47,12 +47,16 @@ def by_mood(table: pd.DataFrame) -> Figure | None:
     axes.set(xlabel="mean average precision", ylabel="mood (number of requests)")
     axes.legend(loc="lower right")
     gained = int((ordered["tuned"] > ordered["base"]).sum())
-    axes.set_title(f"Tuning raises {gained} of {len(ordered)} moods; {ordered.index[0]} is hardest")
+    hardest, requests = next(ordered["requests"].items())
+    axes.set_title(f"Tuning raises {gained} of {len(ordered)} moods; {hardest} is hardest ({requests} requests)")
     return figure
 
 
 def confusion(table: pd.DataFrame) -> Figure | None:
-    """Draw the retrieved moods of each requested mood, from `evaluation.confusion`. None without moods."""
+    """Draw the retrieved moods of each requested mood, from `evaluation.confusion`. None without moods.
+
+    The title names the commonest wrong mood. A track without a mood is not wrong.
+    """
     if table.empty:
         return None
     figure, axes = plt.subplots(figsize=(10, 0.42 * len(table) + 2), layout="constrained")
@@ -63,7 +67,7 @@ def confusion(table: pd.DataFrame) -> Figure | None:
     axes.set_facecolor("white")
     axes.grid(False)
     right = np.mean([table.loc[m, m] if m in table else 0 for m in table.index])
-    wrong = table.stack()
+    wrong = table.drop(columns="unknown", errors="ignore").stack()
     wrong = wrong[[requested != retrieved for requested, retrieved in wrong.index]]
     worst = "; most confused: {} with {}".format(*wrong.idxmax()) if len(wrong) else ""
     axes.set_title(f"{right:.0%} of the tracks have the requested mood{worst}")

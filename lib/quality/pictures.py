@@ -1,5 +1,6 @@
 """Pictures of failing rules."""
 
+from functools import partial
 from textwrap import fill
 
 import matplotlib.pyplot as plt
@@ -26,41 +27,55 @@ def failures(results: list[dict]) -> Figure | None:
 
 
 def failing_values(results: list[dict], failing: pd.DataFrame, tracks: pd.DataFrame) -> Figure | None:
-    """Draw a panel for each failed rule: its failing rows beside all rows, or its failing things. None if all hold."""
-    failed = [result for result in results if not result["passed"]]
-    if not failed:
-        return None
-    height = -(-len(failed) // 3)
-    figure, panels = plt.subplots(height, 3, figsize=(13, 3.2 * height), squeeze=False)
-    for axes, result in zip(panels.flat, failed, strict=False):
+    """Draw a panel for each failed rule: its failing rows beside all rows, or bars for its failing groups.
+
+    A rule whose bars would all be equal, as one bar is, has no panel. None without panels.
+    """
+    panels = {}
+    for result in results:
+        if result["passed"]:
+            continue
+        title, column = fill(f"{result['rule']}: {result['failures']:,} fail", 38), result["column"]
         rows = tracks.loc[failing.loc[failing["rule"] == result["rule"], "row"].astype(int)]
-        _panel(axes, result, rows, tracks)
-        axes.set_title(fill(f"{result['rule']}: {result['failures']:,} fail", 38), fontsize=10)
-    for axes in panels.flat[len(failed) :]:
+        if len(rows) and column and (column == "text" or pd.api.types.is_numeric_dtype(tracks[column])):
+            panels[title] = partial(_histogram, column=column, rows=rows, tracks=tracks)
+        elif len(set((bars := _sizes(result, rows))[1].values())) > 1:
+            panels[title] = partial(_bars, *bars)
+    if not panels:
+        return None
+    height, width = -(-len(panels) // 3), min(3, len(panels))
+    figure, grid = plt.subplots(height, width, figsize=(4.33 * width, 3.2 * height), squeeze=False)
+    for axes, (title, draw) in zip(grid.flat, panels.items(), strict=False):
+        draw(axes=axes)
+        axes.set_title(title, fontsize=10)
+    for axes in grid.flat[len(panels) :]:
         axes.axis("off")
     figure.tight_layout()
     return figure
 
 
-def _panel(axes: Axes, result: dict, rows: pd.DataFrame, tracks: pd.DataFrame) -> None:
-    column = result["column"]
-    if rows.empty:  # a rule on the whole table: bars for its failing moods, columns, artists or requests
+def _sizes(result: dict, rows: pd.DataFrame) -> tuple[str, dict[str, float]]:
+    """Return a unit, and the size of each failing mood, column, artist or request, or of each group of failing rows."""
+    if rows.empty:  # a rule on the whole table
         *_, unit = result["rows"][0]
         sizes = {str(next(iter(row.values())))[:28]: row[unit] for row in result["rows"]}
-        sizes = {name: size if isinstance(size, int | float) else 1 for name, size in sizes.items()}
-    elif column and (column == "text" or pd.api.types.is_numeric_dtype(tracks[column])):
-        values, failing = (
-            table["text"].str.count(" ").add(1).clip(upper=150) if column == "text" else table[column].dropna()
-            for table in (tracks, rows)
-        )
-        edges = np.histogram_bin_edges(values, 40)
-        for part, color in ((values, BASE), (failing, OTHER)):
-            axes.hist(part, edges, color=color, histtype="stepfilled", log=True)
-        axes.set(xlabel=f"{'words in text' if column == 'text' else column} (orange: failing)", ylabel="tracks")
-        return
-    else:
-        group = "genre" if column in (None, "mood") else column
-        sizes, unit = rows[group].value_counts().head(8).to_dict(), f"failing rows by {group}"
+        return unit, {name: size if isinstance(size, int | float) else 1 for name, size in sizes.items()}
+    group = "genre" if result["column"] in (None, "mood") else result["column"]
+    return f"failing rows by {group}", rows[group].value_counts().head(8).to_dict()
+
+
+def _histogram(axes: Axes, column: str, rows: pd.DataFrame, tracks: pd.DataFrame) -> None:
+    values, failing = (
+        table["text"].str.count(" ").add(1).clip(upper=150) if column == "text" else table[column].dropna()
+        for table in (tracks, rows)
+    )
+    edges = np.histogram_bin_edges(values, 40)
+    for part, color in ((values, BASE), (failing, OTHER)):
+        axes.hist(part, edges, color=color, histtype="stepfilled", log=True)
+    axes.set(xlabel=f"{'words in text' if column == 'text' else column} (orange: failing)", ylabel="tracks")
+
+
+def _bars(unit: str, sizes: dict[str, float], axes: Axes) -> None:
     bars = axes.barh([name or "(none)" for name in sizes][::-1], list(sizes.values())[::-1], color=OTHER)
     axes.bar_label(bars, fmt=" {:,.3g}", fontsize=8)
     axes.set(xlabel=unit, xticks=[])

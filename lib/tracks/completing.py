@@ -6,6 +6,7 @@ import pandas as pd
 from lib.tracks import inference
 from lib.tracks.columns import KEYS, decades, document, finish
 
+NAMED = {"tags": "tags", "description": "descriptions", "artist": "artists", "album": "albums", "title": "songs"}
 DESCRIBABLE = ("mood", "genre", "decade", "language", "features", "key")
 
 
@@ -36,6 +37,27 @@ def complete(
     description, tags = _descriptions(table[bare], describe_from), table.loc[bare, "tags"]
     table.loc[bare, "description"] = description + np.where((description != "") & (tags != ""), ", ", "") + tags
     return finish(table, np.random.default_rng(seed))
+
+
+def gaps(tracks: pd.DataFrame) -> str:
+    """Return sentences on the tracks without a mood or a genre, and on the requests for them; "" if all have both.
+
+    A request for a track without both repeats its tags or its description; it names the track if there are none.
+    """
+    parts, n = [], len(tracks)
+    for column, why in (("mood", ", and nothing in the file allows one"), ("genre", "")):
+        if bare := int((tracks[column] == "").sum()):
+            parts.append(
+                f"No track has a {column}{why}" if bare == n else f"{bare:,} of {n:,} tracks have no {column}{why}"
+            )
+    rest = tracks[(tracks["mood"] == "") & (tracks["genre"] == "")]
+    named = (rest["tags"] == "") & (rest["description"] == "")
+    rows = {column: rest[~named if column in ("tags", "description") else named] for column in NAMED}
+    known = [words for column, words in NAMED.items() if (rows[column][column] != "").any()]
+    if known:
+        last = " and ".join([", ".join(known[:-1]), known[-1]] if len(known) > 1 else known)
+        parts.append(f"Requests for tracks without both name {last}")
+    return "".join(f"{part}. " for part in parts).rstrip()
 
 
 def _descriptions(table: pd.DataFrame, describe_from: list[str]) -> pd.Series:

@@ -8,24 +8,35 @@ from matplotlib.figure import Figure
 from lib.core.style import BASE, OTHER, PALETTE, TUNED
 from lib.tracks.moods import MOODS
 
+MINUTES, POPULARITY, ARTISTS = "minutes (15 and more together)", "popularity (0 to 100)", "artist's rank"
 PAIRED = ["energy", "valence", "acousticness", "danceability"]
 
 
-def plane(tracks: pd.DataFrame) -> Figure:
-    """Draw the tracks by their audio features, and the points of their moods with names."""
-    figure, axes = plt.subplots(figsize=(7.5, 6))
+def plane(tracks: pd.DataFrame) -> Figure | None:
+    """Draw the tracks by their audio features, and the points of their moods with names.
+
+    Without features the names have the numbers of tracks. None without features and without moods of moods.yaml.
+    """
     measured = tracks.dropna(subset=["valence", "energy"])
+    counts = tracks.loc[tracks["mood"].isin(MOODS), "mood"].value_counts()
+    if measured.empty and counts.empty:
+        return None
+    figure, axes = plt.subplots(figsize=(7.5, 6))
     axes.scatter(measured["valence"] * 2 - 1, measured["energy"] * 2 - 1, s=6, alpha=0.35, color=BASE, linewidths=0)
-    moods = [mood for mood in MOODS.values() if mood.name in set(tracks["mood"])]
+    moods = [mood for mood in MOODS.values() if mood.name in counts]
     axes.scatter([mood.valence for mood in moods], [mood.arousal for mood in moods], color=TUNED, s=30, zorder=3)
-    label = {"xytext": (5, 4), "textcoords": "offset points", "fontsize": 9, "weight": "bold"}
+    label = {"xytext": (5, 4), "textcoords": "offset points"}
+    label |= {"fontsize": 8} if measured.empty else {"fontsize": 9, "weight": "bold"}
     for mood in moods:
-        axes.annotate(mood.name, (mood.valence, mood.arousal), **label)
+        name = f"{mood.name} ({counts[mood.name]:,})" if measured.empty else mood.name
+        axes.annotate(name, (mood.valence, mood.arousal), **label)
     axes.set(xlabel="valence (unpleasant to pleasant)", ylabel="arousal, from energy (quiet to excited)")
     axes.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1))
     arousal = measured["mood"].map({mood.name: mood.arousal for mood in moods})
     follows = f"Energy follows the mood's arousal: correlation {arousal.corr(measured['energy']):.2f}"
-    axes.set_title(follows if arousal.nunique() > 1 else f"{len(measured):,} tracks by their audio features")
+    placed = f"{len(measured):,} tracks by their audio features"
+    bare = f"{counts.sum():,} of {len(tracks):,} tracks have a mood, and none has audio features"
+    axes.set_title(follows if arousal.nunique() > 1 else bare if measured.empty else placed)
     return figure
 
 
@@ -45,27 +56,47 @@ def pairs(tracks: pd.DataFrame, moods: list[str]) -> Figure | None:
     return grid.figure
 
 
-def tails(catalogues: dict[str, pd.DataFrame]) -> Figure:
-    """Draw the long tails of one or two catalogues: durations, popularity, artists. Titles are of the first."""
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.6))
-    for (name, tracks), color in reversed([*zip(catalogues.items(), (TUNED, OTHER), strict=False)]):
-        minutes, popularity = tracks["duration_ms"].dropna() / 60_000, tracks["popularity"].dropna()
-        counts = tracks.loc[tracks["artist"] != "", "artist"].value_counts().to_numpy()
-        for axes, values, bins in ((left, minutes.clip(upper=15), 45), (middle, popularity, 25)):
-            if len(values):
-                axes.hist(values, bins, density=True, histtype="step", color=color)
-        right.loglog(range(1, len(counts) + 1), counts, color=color, marker=".", label=name)
-    tenth = counts[: max(1, len(counts) // 10)].sum() / max(1, counts.sum())
-    longest = f"Median {minutes.median():.1f} min, 1 % over {minutes.quantile(0.99):.0f} min"
-    left.set_title(longest if len(minutes) else "No durations")
-    middle.set_title(f"Half are below popularity {popularity.median():.0f}" if len(popularity) else "No popularity")
-    right.set_title(f"A tenth of the artists have {tenth:.0%} of the tracks")
-    left.set(xlabel="minutes (15 and more together)", ylabel="density")
-    middle.set(xlabel="popularity (0 to 100)", ylabel="density")
-    right.set(xlabel="artist's rank", ylabel="tracks of the artist")
-    right.legend(reverse=True)
+def tails(catalogues: dict[str, pd.DataFrame]) -> Figure | None:
+    """Draw the long tails of one or two catalogues: durations, popularity, artists.
+
+    Titles are of the first catalogue. A tail that it lacks has no panel; None if it lacks all three.
+    """
+    all_tails = {name: _tails(tracks) for name, tracks in catalogues.items()}
+    minutes, popularity, artists = (first := next(iter(all_tails.values()))).values()
+    drawn = [label for label, values in first.items() if len(values)]
+    if not drawn:
+        return None
+    tenth = artists.head(max(1, len(artists) // 10)).sum() / max(1, artists.sum())
+    titles = [
+        f"Median {minutes.median():.1f} min, 1 % over {minutes.quantile(0.99):.0f} min",
+        f"Half are below popularity {popularity.median():.0f}",
+        f"A tenth of the artists have {tenth:.0%} of the tracks",
+    ]
+    titles = dict(zip(first, titles, strict=True))
+    figure, panels = plt.subplots(1, len(drawn), figsize=(4 * len(drawn), 3.6), squeeze=False)
+    for axes, label in zip(panels.flat, drawn, strict=True):
+        for (name, of), color in reversed([*zip(all_tails.items(), (TUNED, OTHER), strict=False)]):
+            if label == ARTISTS:
+                axes.loglog(range(1, len(of[label]) + 1), of[label], color=color, marker=".", label=name)
+                axes.set_ylabel("tracks of the artist")
+            elif len(of[label]):
+                values, bins = (of[label].clip(upper=15), 45) if label == MINUTES else (of[label], 25)
+                axes.hist(values, bins, density=True, histtype="step", color=color, label=name)
+                axes.set_ylabel("density")
+        axes.set(xlabel=label, title=titles[label])
+    panels[0, -1].legend(reverse=True)
     figure.tight_layout()
     return figure
+
+
+def _tails(tracks: pd.DataFrame) -> dict[str, pd.Series]:
+    """Return the durations in minutes, the popularities, and the artists' numbers of tracks, without unknown ones."""
+    artists = tracks.loc[tracks["artist"] != "", "artist"].value_counts()
+    return {
+        MINUTES: tracks["duration_ms"].dropna() / 60_000,
+        POPULARITY: tracks["popularity"].dropna(),
+        ARTISTS: artists,
+    }
 
 
 def distances(table: pd.DataFrame) -> Figure:

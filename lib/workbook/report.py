@@ -62,7 +62,7 @@ def summary(run: Path) -> str:
     lines += ["", metrics["verdict"], "", f'"{example["text"]}"']
     for track in example["tracks"]:
         name = " — ".join(filter(None, (track["title"], track["artist"])))
-        lines.append(f"  {track['score']:.2f}  {name}  [{track['mood'] or 'mood unknown'}]")
+        lines.append(f"  {track['score']:.2f}  {name}" + (f"  [{track['mood']}]" if track["mood"] else ""))
     page_file = f"The whole run as a page: {shown(run / 'report.html')}"
     return "\n".join([*lines, "", page_file, f"Ask it over HTTP: make serve RUN={shown(run)}"])
 

@@ -47,6 +47,13 @@ def debug(kernel, tmp_path, small_run, change, **parameters) -> str:
             ["| same mood is closer | – not measured |  |"],
         ),
         (
+            lambda t: t.assign(mood=t["mood"].where(t.index % 40 == 0, ""), genre="", energy=float("nan")),
+            [
+                "Moods are not measured: ",
+                "overlap of moods; tracks whose neighbours have another mood. Needed: two moods with at least 8 tracks",
+            ],
+        ),
+        (
             lambda t: t.head(40).assign(text="the same", description="the same"),
             [
                 "there are 40, all with one vector",
@@ -56,7 +63,7 @@ def debug(kernel, tmp_path, small_run, change, **parameters) -> str:
             ],
         ),
     ],
-    ids=["three tracks", "one mood", "identical texts"],
+    ids=["three tracks", "one mood", "names only", "identical texts"],
 )
 def test_the_notebook_says_why_a_check_is_not_measured(kernel, tmp_path, small_run, change, messages):
     output = debug(kernel, tmp_path, small_run, change)

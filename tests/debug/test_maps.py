@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 from spaces import D, N, unit, verdicts
 
 from lib.core import pages, style
-from lib.debug import maps, space
+from lib.debug import maps, pictures, space
 
 
 @pytest.mark.slow
@@ -41,6 +41,17 @@ def test_maps_are_turned_to_match_each_other(rng):
     points, angle = rng.normal(size=(50, 2)), 2.0
     turned = points @ np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * [1, -1] + 5
     assert np.allclose(maps.aligned(turned, points), points - points.mean(axis=0), atol=1e-6)
+
+
+def test_maps_are_coloured_by_what_most_tracks_have(rng, tracks):
+    assert maps.ways(tracks) == ["mood", "genre", "energy"]
+    bare = tracks.assign(genre="", energy=np.nan, mood=tracks["mood"].where(tracks.index < 9, ""))
+    assert maps.ways(bare) == ["artist"]
+    points, judged = {"tuned": rng.normal(size=(N, 2))}, {"tuned": {"trustworthiness": 0.9, "neighbours kept": 0.5}}
+    axes = pictures.umap(points, bare.assign(artist=["A", "B"] * (N // 2)), judged).axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["A", "B"]
+    axes = pictures.umap(points, bare.assign(artist=[f"artist {i}" for i in range(N)]), judged).axes[0]
+    assert axes.get_legend() is None and axes.get_title("left") == "tuned"  # one colour
 
 
 def test_names_are_text_and_not_code(chromium, tmp_path):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from spaces import D, unit
 
-from lib.debug import similarity
+from lib.debug import pictures, similarity
 
 
 def test_blocks_count_every_pair_once(healthy, tracks, monkeypatch):
@@ -42,6 +42,21 @@ def test_the_error_of_a_sample_covers_the_whole(rng):
     error = similarity.error(whole[rows], moods.iloc[rows])
     for name, value in exact.items():
         assert 0 < error[name] < 0.1 and abs(sampled[name] - value) < 4 * error[name], name
+
+
+def test_moods_that_most_tracks_lack_are_not_compared(healthy, tracks):
+    bare = tracks["mood"].where(tracks.index < 60, "")
+    assert similarity.obstacle(bare) == "Moods are not measured: 60 of 600 tracks have one; this needs half of them."
+    assert "0 of 10 tracks" in similarity.obstacle(pd.Series([""] * 10))
+    assert "calm (10)" in similarity.obstacle(pd.Series(["calm"] * 10))
+    assert similarity.obstacle(tracks["mood"]) == "" and similarity.grouped(tracks["mood"]).nunique() == 6
+    pairs = similarity.all_pairs(healthy, similarity.grouped(bare))
+    measured = {name for name, value in similarity.figures(pairs).items() if value is not None}
+    assert pairs.moods == ["any"] and measured == {"mean"} and similarity.by_moods(pairs).empty
+    figure = pictures.similarity({"base": pairs, "tuned": pairs})
+    assert len(figure.axes) == 1 and "Mean of all pairs" in figure.axes[0].get_title("left")
+    tables = dict.fromkeys(("base", "tuned"), similarity.by_moods(pairs))
+    assert pictures.mood_pairs(tables, []) is pictures.most_overlapping(pairs, tables["tuned"]) is None
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import pytest
 
 from lib.core import base_models, encoder, errors, measures
 from lib.finetune import evaluator
-from lib.performance import benchmarks, calibration, evaluation, findings
+from lib.performance import benchmarks, calibration, evaluation, findings, pictures
 from lib.search.words import fuse, rank_by_words, word_scores
 from lib.tracks import listener_requests, synthetic
 
@@ -91,12 +91,15 @@ def test_the_headline_names_losses_and_missing_benchmarks():
         return figures | {"single_query": None, "thresholds": {"70%": None}}
 
     encoders = {"base": one(0.2), "tuned": one(0.4)}
-    metrics = {"verdict": "Tuning helped", "by_mood": {}, "encoders": encoders}
+    few = "Moods are not measured: this needs two moods."
+    metrics = {"verdict": "Tuning helped", "by_mood": {}, "moods": few, "gaps": "", "encoders": encoders}
     text = findings.headline(metrics)
+    assert f"- {few}" in text and "hardest" not in text
+    assert "- No track has a mood." in findings.headline(metrics | {"gaps": "No track has a mood."})
     assert "**tuned** (0.400)" in text and "crowded" in text and "MusicCaps was not available" in text
     encoders["base"]["musiccaps"] = {"mood": 0.5, "tags → caption": 0.5}
     encoders["tuned"]["musiccaps"] = {"mood": 0.3, "tags → caption": 0.6}
-    metrics["by_mood"] = {"<script>": {"base": 0.1, "tuned": 0.2}}
+    metrics["by_mood"] = {"<script>": {"base": 0.1, "tuned": 0.2, "requests": 9}}
     text = findings.headline(metrics)
     assert "mood 0.500 to 0.300 (**worse**), tags → caption 0.500 to 0.600." in text and "not available" not in text
     assert "hardest: &lt;script&gt;" in text
@@ -145,16 +148,47 @@ def test_the_evaluator_of_training_agrees_with_the_notebook(base):
 
 @pytest.mark.slow
 def test_tables_of_moods_and_worst_answers(base):
-    requests, table = requests_and_tracks(200)
+    requests, table = requests_and_tracks(600)
     ranking = measures.rank_by_similarity(encoder.encode(base, table, requests), table, requests)
     by_mood = evaluation.by_mood({"base": measures.score_ranking(ranking, requests)}, requests)
-    assert by_mood["requests"].sum() == (requests["mood"] != "").sum() and by_mood["base"].between(0, 1).all()
+    assert by_mood["base"].between(0, 1).all() and by_mood["requests"].min() >= measures.ENOUGH
+    assert by_mood["requests"].sum() == requests["mood"].isin(measures.enough(requests["mood"])).sum()
     confusion = evaluation.confusion(ranking, requests, table)
     assert np.allclose(confusion.sum(axis=1), 1) and set(confusion.index) <= set(requests["mood"])
     unsure = table.assign(mood=table["mood"].where(table.index % 3 != 0, ""))
     assert list(evaluation.confusion(ranking, requests, unsure)).count("unknown") == 1
     worst = evaluation.worst(measures.score_ranking(ranking, requests), ranking, requests, table)
     assert worst["ndcg"].is_monotonic_increasing and (worst["expected_track"] != "").all()
+
+
+def test_moods_with_few_requests_are_left_out():
+    moods = pd.Series(["calm"] * 9 + ["sad"] * 8 + ["eerie"] * 2 + [""] * 50)
+    assert measures.enough(moods) == ["calm", "sad"]
+    assert measures.too_few(moods, "requests") == "Left out, with fewer than 8 requests each: eerie (2)."
+    assert measures.too_few(moods[moods != "eerie"], "requests") == ""
+    bare = moods[moods != "sad"]
+    assert measures.enough(bare) == [] and "11 of 61 requests have a mood, most often calm (9), eerie (2)." in (
+        measures.too_few(bare, "requests")
+    )
+
+
+@pytest.mark.parametrize("moods", [["calm"] * 4 + ["eerie"] * 2, []])
+def test_a_catalogue_without_moods_has_no_figures_on_moods(moods):
+    """Moods of a handful of requests, and no mood at all, give no picture and no claim."""
+    requests, table = requests_and_tracks(200)
+    requests = requests.assign(mood=[*moods, *[""] * (len(requests) - len(moods))])
+    table = table.assign(mood="", genre="")
+    ranking = rank_by_words(table, requests)
+    scores = {name: measures.score_ranking(ranking, requests) for name in ("base", "tuned")}
+    by_mood, confusion = evaluation.by_mood(scores, requests), evaluation.confusion(ranking, requests, table)
+    assert by_mood.empty and confusion.empty
+    assert pictures.by_mood(by_mood) is pictures.confusion(confusion) is None
+    assert calibration.single_query(None, table) is None and pictures.single_query({"base": None}) is None
+    ranking = {request: ranking[request] or {table["id"][0]: 1.0} for request in ranking}
+    assert "[" not in evaluation.answers(scores["base"], ranking, requests, table.assign(title="A"))["songs"][0]
+    assert "genre" in evaluation.worst(scores["base"], ranking, requests, table)
+    worst = evaluation.worst(scores["base"], ranking, requests.assign(mood="", genre=""), table)
+    assert list(worst) == ["text", "first_track", "expected_track", "ndcg"]
 
 
 def test_thresholds_reach_their_precision():
