@@ -9,7 +9,8 @@ from lib.core.errors import WorkbookError, nearest
 from lib.core.progress import Progress
 from lib.tracks.letters import misread
 from lib.tracks.mapping import Mapping, match
-from lib.tracks.readers.source import Chunk, Source, open_source
+from lib.tracks.readers.opening import open_source
+from lib.tracks.readers.source import Chunk, Source
 from lib.tracks.songs import Repeats, groups, hashes
 from lib.tracks.values import convert
 

@@ -109,9 +109,10 @@ sys.exit(cli.main(sys.argv[1:]))"""
 def launched(run, *options, notebook=None, token="", **popen):
     """Launch a gateway on a run, and end it after the block."""
     port = free_port()
+    environment = {**os.environ, "KG_AUTH_TOKEN": token, "JUPYTER_PATH": str(BROKEN)}
     process = subprocess.Popen(
         [*command(notebook), "serve", "--run", str(run), "--port", str(port), *options],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "KG_AUTH_TOKEN": token, "JUPYTER_PATH": str(BROKEN)}, **popen,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **popen,
     )  # fmt: skip
     running = Gateway(process, Client(port, token))
     try:

@@ -16,7 +16,7 @@ import spreadsheet_files as sheets
 
 from lib.core.errors import WorkbookError
 from lib.tracks.readers import playlists
-from lib.tracks.readers.source import open_source
+from lib.tracks.readers.opening import open_source
 
 
 def write(path, content):

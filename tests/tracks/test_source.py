@@ -16,7 +16,7 @@ import pytest
 
 from lib.core.errors import WorkbookError
 from lib.tracks.readers import archives
-from lib.tracks.readers.source import open_source
+from lib.tracks.readers.opening import open_source
 
 TABLE = "title,artist\n" + "".join(f"Song {i},Band {i}\n" for i in range(2000))
 

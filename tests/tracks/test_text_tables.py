@@ -4,7 +4,7 @@ import pytest
 
 from lib.core.errors import WorkbookError
 from lib.tracks.readers import encodings
-from lib.tracks.readers.source import open_source
+from lib.tracks.readers.opening import open_source
 
 HEADER = ["title", "artist", "genre"]
 

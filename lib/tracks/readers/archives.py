@@ -14,7 +14,7 @@ import numpy as np
 
 from lib.core.errors import WorkbookError
 from lib.tracks.readers import spreadsheets
-from lib.tracks.readers.source import CONVERT, Chunk, Source, open_source
+from lib.tracks.readers.source import CONVERT, Chunk, Source
 
 LARGEST = 20 << 30  # bytes; a larger unpacked file may be a zip bomb
 FOLDER = "workbook-catalogue-"  # begins the name of a temporary folder; one lies in another where a packed file does
@@ -28,8 +28,8 @@ NO_TABLE = re.compile(
 )
 
 
-def read(file: Path, reading: dict[str, str]) -> Source:
-    """Open the catalogue in a packed file.
+def read(file: Path, reading: dict[str, str], open_source: Callable) -> Source:
+    """Open the catalogue in a packed file with `open_source(path, reading)`.
 
     Raises:
         WorkbookError: it is damaged, too large, has a password, or has not exactly one table.
@@ -40,15 +40,15 @@ def read(file: Path, reading: dict[str, str]) -> Source:
         magic = opened.read(2)
     if magic in PACKED:
         opener, name = PACKED[magic]
-        return _unpacked(file, lambda: opener(file), file.stem, name, reading)
+        return _unpacked(file, lambda: opener(file), file.stem, name, reading, open_source)
     try:
         with zipfile.ZipFile(file) as archive:
-            return _from_zip(file, archive, reading)
+            return _from_zip(file, archive, reading, open_source)
     except (zipfile.BadZipFile, NotImplementedError) as error:
         raise WorkbookError(f"{file}: the zip file is damaged or cut ({error}). Download it again.") from error
 
 
-def _from_zip(file: Path, archive: zipfile.ZipFile, reading: dict[str, str]) -> Source:
+def _from_zip(file: Path, archive: zipfile.ZipFile, reading: dict[str, str], open_source: Callable) -> Source:
     members = {member.filename: member for member in archive.infolist() if not member.is_dir()}
     if "[Content_Types].xml" in members or "content.xml" in members:
         return spreadsheets.read(file, reading)
@@ -65,10 +65,10 @@ def _from_zip(file: Path, archive: zipfile.ZipFile, reading: dict[str, str]) -> 
     if member.file_size > LARGEST:
         raise WorkbookError(f"{file}: {member.filename} has over 20 GB unpacked. Unpack it, and give a part of it.")
     reading = {key: value for key, value in reading.items() if key != "table" or not named}
-    return _unpacked(file, lambda: archive.open(member), Path(member.filename).name, "zip", reading)
+    return _unpacked(file, lambda: archive.open(member), Path(member.filename).name, "zip", reading, open_source)
 
 
-def _unpacked(file: Path, opener: Callable, name: str, packing: str, reading: dict[str, str]) -> Source:
+def _unpacked(file: Path, opener: Callable, name: str, packing: str, reading: dict, open_source: Callable) -> Source:
     """Read an unpacked copy. Its folder lives as long as the source's `read`."""
     folder = tempfile.TemporaryDirectory(prefix=FOLDER, dir=file.parent if FOLDER in str(file) else None)
     inner = Path(folder.name) / name
