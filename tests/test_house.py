@@ -85,6 +85,6 @@ def test_lib_is_thin():
     """
     lines = {f: len(f.read_text(encoding="utf-8").splitlines()) for f in FILES if f.is_relative_to(ROOT / "lib")}
     imports = {f: n for f, n in lines.items() if f.parent.name == "readers" or f.stem in IMPORT}
-    assert sum(imports.values()) <= 3500
+    assert sum(imports.values()) <= 3550
     assert sum(lines.values()) - sum(imports.values()) <= 7700
 
