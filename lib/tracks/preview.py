@@ -10,8 +10,10 @@ from lib.core.files import atomic
 from lib.core.pages import render
 from lib.core.paths import ROOT, shown
 from lib.tracks.importing import Catalogue
+from lib.tracks.moods import MOODS
 
 SHOWN = 28  # letters of a cell
+SOME = 10  # moods in a message
 
 
 def text(catalogue: Catalogue) -> str:
@@ -55,6 +57,12 @@ def losses(catalogue: Catalogue) -> str:
         lines.append(f"Rows that repeat an earlier song: {record['repeats']:,}. Each song is one track.")
     if record["not_in_the_sample"]:
         lines.append(f"Tracks outside the random sample of max_tracks: {record['not_in_the_sample']:,}.")
+    if unknown := [mood for mood in catalogue.tracks["mood"].unique() if mood and mood not in MOODS]:
+        more = " …" if len(unknown) > SOME else ""
+        lines.append(
+            f"Moods that are not in lib/tracks/moods.yaml: {', '.join(unknown[:SOME])}{more}. They keep their names. "
+            "If one means the same as a mood there, use rename_moods."
+        )
     versions = int(catalogue.tracks["song"].duplicated().sum())
     if versions:
         lines.append(
@@ -80,15 +88,35 @@ def write_parameters(catalogue: Catalogue, reading: dict[str, str]) -> Path:
         file=shown(Path(record["file"])),
         reading=reading,
         moods=moods.index[:18].tolist(),
+        ours=list(MOODS),
         units={ours: column["unit"] for ours, column in record["columns"].items() if column["unit"]},
     )
     if path.exists() and path.read_text(encoding="utf-8") != content:
         raise WorkbookError(
-            f"{shown(path)} exists and differs from this import. Rename or delete it, then import again."
+            f"{shown(path)} exists and differs from this import, so it stays unchanged. To use it: make run "
+            f"PARAMS={shown(path)}. To write a new one, rename or delete it, then import again."
         )
     with atomic(path) as temporary:
         temporary.write_text(content, encoding="utf-8")
     return path
+
+
+def next_step(record: dict, params: str) -> str:
+    """Return the next command; if most rows are left out, first say that a run would stop."""
+    stop = ""
+    if record["left_out"] > 0.5 * record["rows"]:
+        stop = "More than half of the rows are left out, so a run would stop. Correct the file or `columns`, or, if "
+        stop += "the other rows are the catalogue that you want, set max_left_out: 1.\n"
+    return f"{stop}All of this is in {params}. Change what is wrong there, then: make run PARAMS={params}"
+
+
+def with_option(message: str) -> str:
+    """Return an import's error with the option that sets the parameter it names: there is no parameter file yet."""
+    named = re.search(r"(columns: \{title|reading: \{(table|encoding|separator)):", message)
+    if not named:
+        return message
+    option = f"--{named[2]} NAME" if named[2] else "--column title=NAME"
+    return f'{message} In this command: {option}, or with make: IMPORT="{option}".'
 
 
 def _short(value) -> str:

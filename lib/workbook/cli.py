@@ -62,6 +62,9 @@ def import_(
     table: Annotated[str, typer.Option(help="The table of a database, the sheet, or the file in a zip file.")] = "",
     encoding: Annotated[str, typer.Option(help="The encoding, where the recognised one is wrong: cp1251.")] = "",
     separator: Annotated[str, typer.Option(help="The separator, where the recognised one is wrong.")] = "",
+    column: Annotated[
+        list[str] | None, typer.Option(help="Our column and yours, where it is not recognised: title=Lied.")
+    ] = None,
 ) -> None:
     """Show how a catalogue of yours is read, and write a parameter file for it."""
     from lib.tracks import importing, preview
@@ -69,11 +72,14 @@ def import_(
     here = Path(file).expanduser()
     options = {"table": table, "encoding": encoding, "separator": separator}
     reading = {key: value for key, value in options.items() if value}
+    columns = dict(text.partition("=")[::2] for text in column or [])
     path = str(here.resolve()) if here.exists() else file
-    catalogue = importing.import_catalogue(path, {}, {}, reading, {}, max_tracks=0, seed=7)
+    try:
+        catalogue = importing.import_catalogue(path, columns, {}, reading, {}, max_tracks=0, seed=7)
+    except WorkbookError as error:
+        raise WorkbookError(preview.with_option(str(error))) from error
     print(preview.text(catalogue))
-    params = shown(preview.write_parameters(catalogue, reading))
-    print(f"\nAll of this is in {params}. Change what is wrong there, then: make run PARAMS={params}")
+    print(f"\n{preview.next_step(catalogue.record, shown(preview.write_parameters(catalogue, reading)))}")
 
 
 @app.command()

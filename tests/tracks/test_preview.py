@@ -66,3 +66,17 @@ def test_the_command_prints_the_preview_and_names_the_file(file, capsys, monkeyp
     assert capsys.readouterr().out.rstrip().endswith("make run PARAMS=" + str(file.parent / "params/été-my-songs.yaml"))
     assert cli.main(["import", "no-such-file.csv"]) == 1
     assert capsys.readouterr().err.startswith("error: ") and not (ROOT / "params/no-such-file.yaml").exists()
+
+
+def test_a_file_without_usual_names_is_imported_with_an_option(file, capsys):
+    table = file.with_name("unusual.csv")
+    table.write_text("Lied-X,Wer-X,Stimmung\n" + "".join(f"Song {i} at sea,Band {i},fröhlich\n" for i in range(30)))
+    assert cli.main(["import", str(table)]) == 1
+    assert capsys.readouterr().err.rstrip().endswith('with make: IMPORT="--column title=NAME".')
+    assert cli.main(["import", str(table), "--column", "title=Lied-X"]) == 0
+    assert "not in lib/tracks/moods.yaml: fröhlich." in capsys.readouterr().out
+
+
+def test_the_preview_says_that_a_run_would_stop(file):
+    file.write_text(json.dumps([*SONGS[:5], *[{"name": "", "artists": []}] * 6]), encoding="utf-8")
+    assert preview.next_step(load(file).record, "params/x.yaml").startswith("More than half of the rows are left out")
