@@ -4,7 +4,7 @@ from html import escape
 
 import pandas as pd
 
-from lib.core.measures import MAIN
+from lib.core.measures import ENOUGH, MAIN
 from lib.core.pages import render
 from lib.search.match import BANDS
 
@@ -33,7 +33,8 @@ def verdict(metrics: dict) -> str:
 def headline(metrics: dict) -> str:
     """Return the verdict and the other findings as Markdown, a line each (findings.md.j2)."""
     gained = sum(row["tuned"] > row["base"] for row in metrics["by_mood"].values())
-    text = render("performance/findings.md", main=MAIN, strong=BANDS["strong"], gained=gained, **metrics)
+    words = {"main": MAIN, "strong": BANDS["strong"], "enough": ENOUGH, "gained": gained}
+    text = render("performance/findings.md", **words, **metrics)
     return escape(text.rstrip(), quote=False)  # moods come from the user, and Markdown passes HTML on
 
 

@@ -59,11 +59,12 @@ def confusion(table: pd.DataFrame) -> Figure | None:
     """
     if table.empty:
         return None
-    figure, axes = plt.subplots(figsize=(10, 0.42 * len(table) + 2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(10, 0.42 * len(table) + 2.2), layout="constrained")
     percent = (100 * table).round()
     sns.heatmap(percent.where(percent >= 1), annot=True, fmt=".0f", cmap="cividis", cbar=False, linewidths=0.5, ax=axes,
                 annot_kws={"fontsize": 8})  # fmt: skip
     axes.set(xlabel="mood of the first ten tracks (%)", ylabel="requested mood")
+    axes.tick_params(axis="y", rotation=0)
     axes.set_facecolor("white")
     axes.grid(False)
     right = np.mean([table.loc[m, m] if m in table else 0 for m in table.index])

@@ -6,7 +6,13 @@ import pandas as pd
 from lib.tracks import inference
 from lib.tracks.columns import KEYS, decades, document, finish
 
-NAMED = {"tags": "tags", "description": "descriptions", "artist": "artists", "album": "albums", "title": "songs"}
+NAMED = {
+    "tags": "tags",
+    "description": "words of their descriptions",
+    "artist": "artists",
+    "album": "albums",
+    "title": "songs",
+}
 DESCRIBABLE = ("mood", "genre", "decade", "language", "features", "key")
 
 

@@ -25,11 +25,12 @@ def plane(tracks: pd.DataFrame) -> Figure | None:
     axes.scatter(measured["valence"] * 2 - 1, measured["energy"] * 2 - 1, s=6, alpha=0.35, color=BASE, linewidths=0)
     moods = [mood for mood in MOODS.values() if mood.name in counts]
     axes.scatter([mood.valence for mood in moods], [mood.arousal for mood in moods], color=TUNED, s=30, zorder=3)
-    label = {"xytext": (5, 4), "textcoords": "offset points"}
-    label |= {"fontsize": 8} if measured.empty else {"fontsize": 9, "weight": "bold"}
+    label = {"fontsize": 8} if measured.empty else {"fontsize": 9, "weight": "bold"}
     for mood in moods:
         name = f"{mood.name} ({counts[mood.name]:,})" if measured.empty else mood.name
-        axes.annotate(name, (mood.valence, mood.arousal), **label)
+        crowded = any(abs(o.arousal - mood.arousal) < 0.1 and 0 < o.valence - mood.valence < 0.4 for o in moods)
+        side = {"xytext": (-5, 4), "ha": "right"} if crowded else {"xytext": (5, 4)}
+        axes.annotate(name, (mood.valence, mood.arousal), textcoords="offset points", **side, **label)
     axes.set(xlabel="valence (unpleasant to pleasant)", ylabel="arousal, from energy (quiet to excited)")
     axes.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1))
     arousal = measured["mood"].map({mood.name: mood.arousal for mood in moods})
