@@ -74,6 +74,13 @@ def refused(tmp_path, text: str, *sets: str) -> str:
     return str(error.value)
 
 
+def test_a_catalogue_in_place_of_a_parameter_file_is_sent_to_the_import(tmp_path):
+    (tmp_path / "songs.csv").write_text("title,artist\n")
+    for path in (tmp_path, tmp_path / "songs.csv"):
+        with pytest.raises(errors.WorkbookError, match="make import FILE="):
+            parameters.read(path, [])
+
+
 def test_bad_parameter_files_are_refused_by_name(tmp_path):
     assert "(a tab: indent with spaces)" in refused(tmp_path, "seed: 7\n\tepochs: 3\n")
     assert 'duplicate key "seed"' in refused(tmp_path, "seed: 7\nseed: 8\n")

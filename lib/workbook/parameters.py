@@ -27,6 +27,9 @@ def read(file: Path, overrides: list[str]) -> dict:
     Raises:
         WorkbookError: the file is missing or not flat YAML; a key is unknown; a value has the wrong type or range.
     """
+    if file.exists() and file.suffix not in (".yaml", ".yml"):
+        advice = f'If it is your catalogue: make import FILE="{file}".'
+        raise WorkbookError(f"{file}: it is not a parameter file, whose name ends in .yaml. {advice}")
     if not file.is_file():
         existing = ", ".join(shown(p) for p in sorted((ROOT / "params").glob("*.yaml")))
         raise WorkbookError(f"{file}: no such parameter file. There are {existing}.")
