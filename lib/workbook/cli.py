@@ -78,6 +78,8 @@ def import_(
         catalogue = importing.import_catalogue(path, columns, {}, reading, {}, max_tracks=0, seed=7)
     except WorkbookError as error:
         raise WorkbookError(preview.with_option(str(error))) from error
+    except KeyboardInterrupt as error:
+        raise WorkbookError("stopped: no parameter file was written.") from error
     print(preview.text(catalogue))
     print(f"\n{preview.next_step(catalogue.record, shown(preview.write_parameters(catalogue, reading)))}")
 
