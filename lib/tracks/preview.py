@@ -14,6 +14,7 @@ from lib.tracks.moods import MOODS
 
 SHOWN = 28  # letters of a cell
 SOME = 10  # moods in a message
+TAKEN = ("quick", "gpu", "own-catalogue", "tour", "current", "previous")  # parameter files and runs of the workbook
 
 
 def text(catalogue: Catalogue) -> str:
@@ -79,6 +80,7 @@ def write_parameters(catalogue: Catalogue, reading: dict[str, str]) -> Path:
     """
     record = catalogue.record
     name = re.sub(r"[^\w]+", "-", Path(record["file"]).name.split(".")[0].casefold()).strip("-") or "catalogue"
+    name = f"my-{name}" if name in TAKEN else name
     path = ROOT / "params" / f"{name}.yaml"
     moods = catalogue.tracks.loc[catalogue.tracks["mood"] != "", "mood"].value_counts()
     content = render(

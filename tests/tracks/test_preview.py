@@ -60,6 +60,10 @@ def test_an_edited_parameter_file_is_kept(file):
     assert path.read_text().endswith("epochs: 3\n")
 
 
+def test_a_catalogue_never_takes_the_name_of_the_workbooks_own_runs(file):
+    assert preview.write_parameters(load(file.rename(file.with_name("current.json"))), {}).name == "my-current.yaml"
+
+
 def test_the_command_prints_the_preview_and_names_the_file(file, capsys, monkeypatch):
     monkeypatch.chdir(file.parent)
     assert cli.main(["import", file.name]) == 0  # relative to where the user is
