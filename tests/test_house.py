@@ -87,4 +87,3 @@ def test_lib_is_thin():
     imports = {f: n for f, n in lines.items() if f.parent.name == "readers" or f.stem in IMPORT}
     assert sum(imports.values()) <= 3550
     assert sum(lines.values()) - sum(imports.values()) <= 7700
-

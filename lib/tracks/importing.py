@@ -61,7 +61,7 @@ def import_catalogue(
     source = open_source(path, reading)
     sample = next((_frame(chunk).head(SAMPLE) for chunk in source.read(None)), pd.DataFrame())
     if sample.empty:
-        raise WorkbookError(f"{source.file}: it has no row that can be read. Set `catalogue` to a file with tracks.")
+        raise WorkbookError(f"{source.file}: it has no row that can be read. Name a file with tracks.")
     mapping = match(source.columns, sample, columns, units, source.file)
     rows = _Rows(mapping, reading.get("decimal", ""), max_tracks, np.random.default_rng(seed))
     bar = Progress(desc="import", unit="row", delay=5)
@@ -183,7 +183,8 @@ def _record(source: Source, mapping: Mapping, rows: _Rows, tracks, left_out, lef
         example = left_out[left_out["reason"].str.replace(r"\d+", "…", regex=True) == common].iloc[0]
         notices.append(
             f"{len(left_out):,} of {rows.count:,} rows ({len(left_out) / rows.count:.0%}) of {source.file.name} are "
-            f"left out. The commonest reason, first in row {example.row}: {example.reason}. left_out.csv has all."
+            f"left out. The commonest reason, first in row {example.row}: {example.reason}. The run's left_out.csv "
+            "has all."
         )
     return {
         "file": str(source.file),

@@ -540,8 +540,8 @@ def test_a_folder_of_music(tmp_path):
     assert [reason.split()[0] for _, reason in bad] == ["cut.mp3", "empty.mp3", "page.mp3", "pipe.mp3"]
     assert sorted(numbers(tmp_path) + [number for number, _ in bad]) == [1, 2, 3, 4, 5, 6]
     facts = open_source(str(tmp_path), {}).facts
-    assert facts["files"] == "6 mp3" and facts["damaged"] == "4 files" and facts["other files"].startswith("1 ")
-    assert "linked folders" in facts and facts["no title"].startswith("1 ")
+    assert facts["files"] == "6 mp3" and facts["damaged"] == "4 files" and facts["not music"].startswith("1 ")
+    assert "linked folders" in facts and facts["titled by file name"].startswith("1 ")
 
 
 def test_names_that_are_no_utf8(tmp_path):

@@ -58,7 +58,7 @@ def _from_zip(file: Path, archive: zipfile.ZipFile, reading: dict[str, str], ope
         raise WorkbookError(f"{file}: the zip file has no table in it. {CONVERT}.")
     if len(tables) > 1:
         names = ", ".join(tables[:10]) + ", …" * (len(tables) > 10)
-        raise WorkbookError(f"{file}: {len(tables)} files are in it: {names}. Name one: `reading: {{table: NAME}}`.")
+        raise WorkbookError(f"{file}: {len(tables)} files are in it: {names}. {_wanted(reading)}")
     member = members[tables[0]]
     if member.flag_bits & 1:
         raise WorkbookError(f"{file}: the zip file has a password. Unpack it, and give the file that was in it.")
@@ -66,6 +66,11 @@ def _from_zip(file: Path, archive: zipfile.ZipFile, reading: dict[str, str], ope
         raise WorkbookError(f"{file}: {member.filename} has over 20 GB unpacked. Unpack it, and give a part of it.")
     reading = {key: value for key, value in reading.items() if key != "table" or not named}
     return _unpacked(file, lambda: archive.open(member), Path(member.filename).name, "zip", reading, open_source)
+
+
+def _wanted(reading: dict[str, str]) -> str:
+    absent = f"None is {reading['table']!r}. " if reading.get("table") else ""
+    return f"{absent}Name one: `reading: {{table: NAME}}`."
 
 
 def _unpacked(file: Path, opener: Callable, name: str, packing: str, reading: dict, open_source: Callable) -> Source:

@@ -65,11 +65,11 @@ def find(lines: list[str], reading: dict[str, str], file: Path) -> Dialect:
         best = _rows(lines, ONE_COLUMN, quote)
     separator, quote, escaped, rows, ends = best
     if not rows:
-        raise WorkbookError(f"{file}: it has no rows. Set `catalogue` to a file with tracks.")
+        raise WorkbookError(f"{file}: it has no rows. Name a file with tracks.")
     above = headers.above(rows)
     names, count, header = headers.header(rows[above:])
     if not (data := rows[above + count :]):
-        raise WorkbookError(f"{file}: it has a header and no rows. Set `catalogue` to a file with tracks.")
+        raise WorkbookError(f"{file}: it has a header and no rows. Name a file with tracks.")
     names, extra, short, ragged, note = headers.fit(names, data, separator, file)
     quotes = QUOTES[quote] + (", escaped by backslashes" if escaped else "")
     facts = {"separator": SEPARATORS.get(separator, separator), "quotes": quotes, "header": header, "rows": note}

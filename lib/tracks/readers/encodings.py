@@ -91,6 +91,7 @@ def _likeliest(lines: list[bytes], old_mac: bool) -> tuple[str, str]:
         scores[codec] = about["prior"] + 6 * (old_mac and codec == "mac_roman")
         scores[codec] += sum(likelihood(word, codec) for word in words)
     best, second = sorted(scores, key=scores.get)[:-3:-1]
+    best = max((codec for codec in texts if texts[codec] == texts[best]), key=lambda codec: ENCODINGS[codec]["prior"])
     unsure = scores[best] - scores[second] < 5 and texts[best] != texts[second]
     other = f"; it may be {ENCODINGS[second]['name']}: see `reading`" if unsure else ""
     return best, f"{ENCODINGS[best]['name']}, by its letters{other}"

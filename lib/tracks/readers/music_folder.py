@@ -46,7 +46,7 @@ def read(folder: Path, reading: dict[str, str]) -> Source:
     with Progress(music, desc="reading tags", unit="file", delay=5) as paths:
         tracks = [_track(folder, path) for path in paths]
     if unnamed := sum(isinstance(track, dict) and track.pop(UNNAMED, False) for track in tracks):
-        facts["no title"] = f"{unnamed:,} files: it is read from their names"
+        facts["titled by file name"] = f"{unnamed:,} files"
     if damaged := sum(isinstance(track, Damaged) for track in tracks):
         facts["damaged"] = f"{damaged:,} files"
     if damaged == len(tracks):
@@ -69,7 +69,7 @@ def _files(folder: Path) -> tuple[list[Path], dict[str, str]]:
     counts = Counter(_ending(path.name) for path in music)
     facts = {"files": ", ".join(f"{count:,} {ending}" for ending, count in counts.most_common())}
     if others:
-        facts["other files"] = f"{others:,} that are no music"
+        facts["not music"] = f"{others:,} files"
     if links:
         facts["linked folders"] = f"{links:,}, which are not followed"
     return music, facts

@@ -66,7 +66,7 @@ def _reader(file: Path) -> ModuleType:
     if file.is_dir():
         return music_folder
     if not file.exists():
-        raise WorkbookError(f"{file}: no such file. Set `catalogue` to the path of your catalogue.")
+        raise WorkbookError(f"{file}: no such file. Check the path of your catalogue.")
     if not file.is_file():
         raise WorkbookError(f"{file}: it is no regular file (a pipe or a device). Save its content as a file first.")
     with file.open("rb") as opened:
@@ -79,7 +79,7 @@ def _reader(file: Path) -> ModuleType:
 def _of_text(file: Path, head: bytes) -> ModuleType:
     """Return the reader for a text with this head; refuse what is known to be no catalogue."""
     if MUSIC.match(head):
-        raise WorkbookError(f"{file}: it is one piece of music. Set `catalogue` to the folder of your music.")
+        raise WorkbookError(f"{file}: it is one piece of music. Name the folder of your music.")
     if head[257:262] == b"ustar":
         raise WorkbookError(f"{file}: it is a tar archive. Unpack it (tar -xf), and give the file with the tracks.")
     utf16 = head[:2] in (b"\xff\xfe", b"\xfe\xff")
