@@ -50,6 +50,7 @@ def loop(n: int) -> pd.DataFrame:
                 **{"duration_ms": int(60_000 * genre.minutes * chance.lognormvariate(0, 0.3))},
                 **{"popularity": fake.random_int(0, 100), "release_date": str(fake.date_between("-40y"))},
                 **{"text": f"{title} — {artist} ({album}). {description}"},
+                **{"plays": None, "song": f"t{i:07d}"},
                 "split": fake.random_element(("train",) * 7 + ("dev",) + ("test",) * 2),
             }
         )
