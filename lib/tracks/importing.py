@@ -83,8 +83,9 @@ def stop_if_most_is_left_out(record: dict, max_left_out: float) -> None:
     """Raise WorkbookError if a larger share of a file's rows than `max_left_out` was left out."""
     if record and record["left_out"] > max_left_out * record["rows"]:
         raise WorkbookError(
-            f"{record['notices'][0]} The parameter `max_left_out` is {max_left_out:g}. Correct the file or `columns`, "
-            "or, if the other rows are the catalogue that you want, set max_left_out=1."
+            f"{record['left_out']:,} of {record['rows']:,} rows are left out (see left_out.csv), and the parameter "
+            f"`max_left_out` is {max_left_out:g}. Correct the file or `columns`, or, if the other rows are the "
+            "catalogue that you want, set max_left_out=1."
         )
 
 

@@ -83,6 +83,8 @@ def test_more_than_half_left_out_stops_the_run(tmp_path):
     with pytest.raises(errors.WorkbookError, match="set max_left_out=1"):
         importing.stop_if_most_is_left_out(record, 0.5)
     importing.stop_if_most_is_left_out(record, 1)
+    with pytest.raises(errors.WorkbookError, match="1 of 100 rows"):  # also where no notice was due
+        importing.stop_if_most_is_left_out({"left_out": 1, "rows": 100, "notices": []}, 0)
     importing.stop_if_most_is_left_out({}, 0.5)  # synthetic tracks
 
 
