@@ -19,18 +19,14 @@ CONDITIONS = {
     "clean": lambda t: ~t["explicit"].astype(bool),
 }
 BY_MOOD = ["word", "a_word", "word2", "phrase", "activity", "time", "playlist", "listener"]  # slots that state a mood
-NAMES = (
-    "artist",
-    "album",
-    "title",
-)  # slots that name a track, for requests about tracks of which nothing else is known
+NAMES = ("artist", "album", "title")  # slots that name a track, for requests about tracks without a mood
 EXACT, SAME_MOOD, NEAR_MOOD = 3, 2, 1  # grades
 
 
 def generate(tracks: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
     """Word `n` requests: 70 % for training, 10 % dev, 20 % test, each about a track of its own split.
 
-    A track of which only names are known, as in many real catalogues, is asked for by artist, album or title.
+    A track without a mood, as in many real catalogues, is asked for by its genre, artist, album or title.
 
     Returns:
         A row for each request: request_id, text, split, template; what it asks for ("" where it does not): mood, genre,
@@ -103,7 +99,7 @@ def _of_split(tracks: pd.DataFrame, split: str, n: int, rng: np.random.Generator
     fits = np.stack([np.all([slots[name] != "" for name in need], axis=0) for need in needs], axis=1)
     by_name, fallback = (np.array(groups) == group for group in ("by_name", "fallback"))
     fits &= ~(fallback & fits[:, ~fallback & ~by_name].any(axis=1, keepdims=True))
-    fits &= ~(by_name & fits[:, ~by_name].any(axis=1, keepdims=True))
+    fits &= ~(by_name & ((about["mood"] != "").to_numpy()[:, None] | fits[:, fallback].any(axis=1, keepdims=True)))
     meets = {name: condition(about).to_numpy(dtype=bool) for name, condition in CONDITIONS.items()}
     fits &= np.stack([meets.get(group, np.full(n, True)) for group in groups], axis=1)
     chance = np.empty(fits.shape)
