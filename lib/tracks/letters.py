@@ -13,6 +13,7 @@ from lib.tracks.readers.encodings import ENCODINGS, likelihood
 
 ANY = r"[^\x00-\x2f:;<=>?]*"
 WORD = re.compile(rf"{ANY}[^\x00-\x7f]{ANY}")
+ASCII = r"(?:^|[\x00-\x2f:;<=>?])(?:[0-9@-\x7f]*(?:[\x00-\x2f:;<=>?]|$))*"  # what is between such words (for RE2)
 # The encodings that programs read by mistake; in them, nearly every byte is a letter.
 READINGS = ("cp1252", "latin-1", "cp1251", "cp1250", "mac_roman", "cp850")
 COMMON = 300  # words that decide which encoding was misread
@@ -26,7 +27,8 @@ def misread(texts: pd.Series) -> pd.Series:
     are recognised by the likelihood of their letters in the languages that are written in them.
     """
     beyond = texts[~pc.string_is_ascii(pa.array(texts, pa.large_string())).to_numpy(zero_copy_only=False)]
-    words = Counter(word for text in beyond for word in set(WORD.findall(text)))
+    lines = pc.replace_substring_regex(pa.array(beyond, pa.large_string()), ASCII, "\n").to_pylist()
+    words = Counter(word for text in lines for word in set(text.split("\n")) if word)
     better = {word: utf8 for word in words if (utf8 := _as_utf8(word))}
     better |= _in_another_encoding({word: n for word, n in words.items() if word not in better})
     repaired = [WORD.sub(lambda match: better.get(match[0], match[0]), text) for text in beyond] if better else beyond

@@ -3,7 +3,7 @@
 import codecs
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -135,14 +135,16 @@ def _symbol(before: str, symbol: str, after: str) -> float:
 @cache
 def _model(language: str) -> tuple[dict[str, float], dict[str, float]]:
     """Return the log-probabilities of a letter after another one, and of a letter alone."""
-    pairs, firsts, letters = Counter(), Counter(), Counter()
-    for word, frequency in islice(wordfreq.get_frequency_dict(language, "small").items(), 10_000):
-        for a, b in zip(f" {word}", f"{word} ", strict=True):
-            pairs[a + b] += frequency**0.5
-            firsts[a] += frequency**0.5
-            letters[b] += frequency**0.5
+    pairs, firsts, letters = defaultdict(float), Counter(), Counter()
+    ranks = enumerate(wordfreq.get_frequency_list(language, "small"))  # rank n: a frequency of 10 ** (-n / 100)
+    for word, root in islice(((word, 10 ** (-n / 200)) for n, words in ranks for word in words), 10_000):
+        for pair in zip(f" {word}", f"{word} ", strict=True):
+            pairs[pair] += root
+    for (a, b), n in pairs.items():
+        firsts[a] += n
+        letters[b] += n
     total = letters.total()
     return (
-        {pair: math.log(n / firsts[pair[0]]) for pair, n in pairs.items()},
+        {a + b: math.log(n / firsts[a]) for (a, b), n in pairs.items()},
         {letter: math.log(n / total) for letter, n in letters.items()},
     )
