@@ -1,0 +1,161 @@
+"""Read a request: the conditions that it names, those that it negates, and the text that is left to encode.
+
+A negation reaches to the end of its clause, and over the lists in it.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from lib.search.vocabulary import CUES, DATA, MUSIC, WORD, Item, Vocabulary, broken, fold
+
+FALLBACK = "music"  # the text to encode where a request only excludes
+MOST_WORDS = {"strong": 3, "weak": 1}  # that name no condition, in a negation
+_LINKS = ("or", "nor", "and", "&")
+_HARD_ENDS = {*DATA["hard_ends"], *CUES.values(), "<idiom>"}
+_ENDS, _FILLERS, _EMPTY = (frozenset(DATA[kind]) for kind in ("ends", "fillers", "empty"))
+_MARKS = {
+    kind: re.compile(r"\b(?:" + "|".join(f"(?:{p})" for p in DATA[kind]) + r")\b(?!')") for kind in ("idiom", *CUES)
+}
+_QUOTED = re.compile(r"\"[^\"]+\"|“[^”]+”")
+_DANGLING = re.compile(r"(?i)[\s,;]*\b(and|but|or|with|that's|that is|that are|which is)\s*(?=[,.;!?]|$)")
+_SPACES = re.compile(r"[\s,]+([,.;!?])|(?<=\s)\s+|^(?:[\s,.;!?]|(?:and|but|or)\b)+|[\s,;]+$", re.IGNORECASE)
+
+
+@dataclass
+class Understood:
+    """The conditions of a request, and the text that is left to encode."""
+
+    wanted: dict[str, list[str]] = field(default_factory=dict)  # condition -> values, of which any fits
+    unwanted: dict[str, list[str]] = field(default_factory=dict)
+    text: str = ""  # the request without its negated parts
+    negated: list[str] = field(default_factory=list)  # the negated phrases as typed: "rock", "sad songs"
+    spans: list[tuple[int, int]] = field(default_factory=list)  # their characters in the request
+
+
+def read(text: str, vocabulary: Vocabulary, names: Iterable[tuple[int, int]] = ()) -> Understood:
+    """Return the conditions of a request.
+
+    Args:
+        text: the request.
+        vocabulary: the phrases that name conditions.
+        names: the characters (start, end) of the names in it. The words of a name name no condition: "New Order".
+    """
+    folded, result = fold(text), Understood()
+    items = vocabulary.items(folded, _marks(folded, names))
+    covered, cuts = set(), []
+    for cue, scope in _negations(folded, items):
+        covered.update(scope)
+        opposites = []
+        for i, item in enumerate(scope):
+            opposite = DATA["opposites"].get(item.value)
+            if not opposite and item.condition:
+                _note(result.unwanted, item.condition, item.value)
+            elif opposite and not (i and _is_plain(scope[i - 1])):  # "no harsh vocals" may be sung
+                opposites.append(opposite)
+                _note(result.wanted, item.condition, opposite)
+        cuts.append((cue.start, scope[-1].end, " ".join(dict.fromkeys(opposites))))
+        result.spans += _phrases(folded, scope)
+    for i, item in enumerate(items):  # "I'm sad" asks for no sad song, "sad songs" does
+        feeling = item.condition == "mood" and not vocabulary.counts(folded, items, i)
+        if item.condition and item not in covered and not feeling:
+            _note(result.wanted, item.condition, item.value)
+    result.negated = [text[start:end] for start, end in result.spans]
+    result.text = _rest(text, cuts)
+    return result
+
+
+def _marks(text: str, names: Iterable[tuple[int, int]]) -> list[Item]:
+    """Return the names, quotations, idioms and beginnings of negations in a text. An earlier kind wins."""
+    marks = [Item(start, end, "<name>") for start, end in names]
+    for kind, pattern in (("name", _QUOTED), *_MARKS.items()):
+        for m in pattern.finditer(text):
+            if not any(mark.start < m.end() and m.start() < mark.end for mark in marks):
+                marks.append(Item(*m.span(), f"<{kind}>"))
+    return marks
+
+
+def _negations(text: str, items: list[Item]) -> list[tuple[Item, list[Item]]]:
+    """Return the beginning of each negation, and the items that it covers."""
+    negations = []
+    for i, cue in enumerate(items[:-1]):
+        if cue.word not in CUES.values() or broken(text, cue, items[i + 1]):
+            continue
+        scope = [items[i + 1]] if cue.word == CUES["next"] else _scope(text, items, i + 1, cue.word == CUES["weak"])
+        if any(item.condition or (cue.word != CUES["weak"] and _is_plain(item)) for item in scope):
+            negations.append((cue, scope))
+    return negations
+
+
+def _is_plain(item: Item) -> bool:
+    """Return True for a word with a meaning of its own that names no condition."""
+    return not item.condition and item.word not in _FILLERS and item.word not in _LINKS
+
+
+def _scope(text: str, items: list[Item], first: int, weak: bool) -> list[Item]:
+    """Return the items that a negation covers, from the item `first` on."""
+    k, fresh, plain = first, True, 0  # fresh: it has no object yet; plain: its words that name no condition
+    while k < len(items):
+        item, following = items[k], items[k + 1] if k + 1 < len(items) else None
+        if k > first and item.word not in ("or", "nor") and broken(text, items[k - 1], item):
+            end = _list_end(items, k)
+            if end == k:
+                break
+            k = end
+            continue
+        if item.word in _HARD_ENDS:
+            break
+        if item.condition:
+            fresh = False
+        elif item.word in ("or", "nor"):
+            fresh = True
+        elif item.word in _LINKS:
+            if not following or (not following.condition and following.word in _ENDS | _HARD_ENDS):
+                break
+        elif not fresh and (item.word in _ENDS or (items[k - 1].condition and item.word not in MUSIC)):
+            break
+        elif item.word not in _FILLERS:
+            fresh, plain = False, plain + 1
+            if plain > MOST_WORDS["weak" if weak else "strong"]:
+                break
+        k += 1
+    while k > first and items[k - 1].word in _FILLERS.union(_LINKS) - MUSIC:
+        k -= 1
+    return items[first:k]
+
+
+def _list_end(items: list[Item], k: int) -> int:
+    """Return the end of the list that goes on at `k`: "rock, pop or jazz", "rap, metal, country"; `k` without one."""
+    kind, end = items[k - 1].condition, k
+    while kind and end < len(items) and items[end].condition == kind:
+        end += 1
+    linked = end + 1 < len(items) and items[end].word in _LINKS and items[end + 1].condition == kind
+    if linked and end > k:
+        return end + 2
+    return end if end > k + 1 else k
+
+
+def _phrases(text: str, scope: list[Item]) -> list[tuple[int, int]]:
+    """Return the phrases of a negation as characters: "any rock or sad songs" -> rock, sad songs."""
+    groups: list[list[Item]] = [[]]
+    for i, item in enumerate(scope):
+        if item.word in _LINKS or (i and broken(text, scope[i - 1], item)):
+            groups.append([])
+        if item.word not in _LINKS and (groups[-1] or item.condition or item.word not in _FILLERS):
+            groups[-1].append(item)
+    return [(group[0].start, group[-1].end) for group in groups if group]
+
+
+def _note(conditions: dict[str, list[str]], condition: str, value: str) -> None:
+    if value not in conditions.setdefault(condition, []):
+        conditions[condition].append(value)
+
+
+def _rest(text: str, cuts: list[tuple[int, int, str]]) -> str:
+    """Return the text with each of `cuts` replaced; "music" where no word is left to search for."""
+    for start, end, instead in reversed(cuts):
+        text = text[:start] + instead + text[end:]
+    if not cuts:
+        return text
+    text = _SPACES.sub(r"\1", _DANGLING.sub("", text))
+    return text if any(word not in _EMPTY for word in WORD.findall(fold(text))) else FALLBACK

@@ -1,0 +1,187 @@
+"""How well tracks fit what a request asks for: genre, decade, language, mood, voice, sound, words, tempo and energy."""
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from lib.search.reading import Understood, read
+from lib.search.vocabulary import DATA, Vocabulary, words_of
+
+__all__ = ["Facts", "Understood"]
+FAMILY, RELATED = 0.8, 0.6  # how well a genre fits that is of the family that the request names; of the same family
+SOFT_YEARS = 4  # this many years from a decade, a track no longer fits
+CACHED = 50_000_000  # scores that `Facts` keeps, at most
+TEXTS = ("genre", "language", "mood", "mood2")
+NUMBERS = {  # condition -> column
+    **{"tempo": "tempo", "energy": "energy", "voice": "instrumentalness", "sound": "acousticness"},
+    **{"explicit": "explicit", "decade": "release_date"},
+}
+
+
+class Facts:
+    """The catalogue's columns that conditions read, as small arrays: at most 20 bytes a track."""
+
+    def __init__(self, tracks: pd.DataFrame):
+        """Take the columns in `TEXTS` and `NUMBERS` that the table has and that are not empty."""
+        texts = {name: _coded(tracks[name]) for name in TEXTS if name in tracks}
+        self._texts = {name: (codes, values) for name, (codes, values) in texts.items() if values}
+        numbers = {condition: _numbers(tracks[name]) for condition, name in NUMBERS.items() if name in tracks}
+        self._numbers = {condition: column for condition, column in numbers.items() if _informs(condition, column)}
+        self._newest = (
+            np.nanquantile(self._numbers["decade"].astype("float32"), 0.99) if "decade" in self._numbers else 0
+        )
+        genres = self._texts["genre"][1] if "genre" in self._texts else []
+        self._labels = [_labels(cell) for cell in genres]
+        moods = {mood for name in ("mood", "mood2") if name in self._texts for mood in self._texts[name][1]}
+        self.vocabulary = Vocabulary(sorted({part for cell in genres for part in _parts(cell)}), sorted(moods))
+        self._cache: dict[tuple[str, str, bool], np.ndarray] = {}
+
+    def understand(self, text: str, names: Iterable[tuple[int, int]] = ()) -> Understood:
+        """Return the conditions of a request; `names` are the characters (start, end) of the names in it."""
+        return read(text, self.vocabulary, names)
+
+    def fits(
+        self, condition: str, value: str, exact: bool = False, rows: np.ndarray | None = None
+    ) -> np.ndarray | None:
+        """Return how well each track fits: 1 fits, 0 does not, 0.5 is not known.
+
+        Args:
+            condition: "genre", "decade", "language", "mood", "voice", "sound", "explicit", "tempo" or "energy".
+            value: as `understand` returns it; of a genre, a family or any genre.
+            exact: near misses (a related genre, the year after a decade) do not fit: for what is unwanted.
+            rows: only these tracks, (m,) of int. In a catalogue of millions, this saves time.
+
+        Returns:
+            (n,) or (m,) of float32, read only; None if the catalogue does not know the condition.
+        """
+        if rows is not None:
+            return self._scores(condition, value, exact, rows)
+        key = (condition, value, exact)
+        if key not in self._cache:
+            scores = self._scores(condition, value, exact, slice(None))
+            if scores is None:
+                return None
+            while self._cache and (len(self._cache) + 1) * len(scores) > CACHED:
+                self._cache.pop(next(iter(self._cache)), None)
+            scores.flags.writeable = False
+            self._cache[key] = scores
+        return self._cache[key]
+
+    def _scores(self, condition: str, value: str, exact: bool, rows) -> np.ndarray | None:
+        if condition in self._numbers:
+            low, high, softness = self._range(condition, value)
+            numbers = self._numbers[condition][rows].astype("float32")
+            scores = 1 - np.clip(np.maximum(low - numbers, numbers - high) / softness, 0, 1)
+        elif condition in self._texts:
+            names = ("mood", "mood2") if condition == "mood" else (condition,)
+            scores = np.fmax.reduce([self._looked_up(name, value, rows) for name in names if name in self._texts])
+        else:
+            return None
+        unknown = np.isnan(scores)
+        if exact:
+            scores = np.where(scores >= FAMILY, scores, 0)
+        return np.where(unknown, np.float32(0.5), scores).astype("float32")
+
+    def _looked_up(self, column: str, value: str, rows) -> np.ndarray:
+        """Return the score of each track's text in a column; NaN where it is missing."""
+        codes, values = self._texts[column]
+        if column == "genre":
+            scores = [_genre_score(value, *labels) for labels in self._labels]
+        else:
+            same = {value.casefold(), DATA["languages"].get(value, "")}
+            scores = [float(name.casefold() in same) for name in values]
+        return np.array([*scores, np.nan], dtype="float32")[codes[rows]]
+
+    def _range(self, condition: str, value: str) -> tuple[float, float, float]:
+        """Return the lowest and highest number that fit a value, and the distance at which none does."""
+        ranges = DATA["ranges"].get(condition, {})
+        if value in ranges:
+            return tuple(map(float, ranges[value]))
+        figures = [int(figure) for figure in re.findall(r"\d+", value)]
+        if condition == "tempo":  # "120 BPM"
+            return figures[0] - 5, figures[0] + 5, 15
+        if value == "new":
+            return self._newest - 5, np.inf, 10
+        first, last = figures[0], figures[-1] + 9 * value.endswith("s")
+        if value.startswith("before"):
+            return -np.inf, first - 1, SOFT_YEARS
+        return first, np.inf if value.startswith("since") else last, SOFT_YEARS
+
+
+def _coded(column: pd.Series) -> tuple[np.ndarray, list[str]]:
+    """Return the codes of a column of texts, (n,) of int16 or int32, and its values; missing and "" are -1."""
+    codes, values = pd.factorize(column.replace("", None))
+    return codes.astype("int16" if len(values) < 32_767 else "int32"), [str(value) for value in values]
+
+
+def _numbers(column: pd.Series) -> np.ndarray:
+    """Return a column of numbers, of True and False, or of dates as years. (n,) -> (n,) of float16."""
+    if column.name == "release_date":
+        years = pd.to_numeric(column.astype("str").str[:4], errors="coerce").to_numpy("float64", na_value=np.nan)
+        return np.where((years > 1000) & (years < 2040), years, np.nan).astype("float16")  # exact up to 2048
+    return column.astype("object").where(column.notna(), np.nan).to_numpy("float32").astype("float16")
+
+
+def _informs(condition: str, column: np.ndarray) -> bool:
+    """Return False for an empty column. If no track is explicit, the catalogue does not know which are."""
+    return bool(np.nanmax(column, initial=0) > 0 if condition == "explicit" else np.isfinite(column).any())
+
+
+def _parts(cell: str) -> list[str]:
+    """Return the genres in a cell: "Pop / Rock" -> Pop, Rock."""
+    return [part.strip() for part in re.split(r"[,;/|]", cell) if part.strip()]
+
+
+def _grams(words: list[str]) -> list[str]:
+    """Return the phrases in some words."""
+    return [" ".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1)]
+
+
+def _genre_tables() -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Return the families of each folded genre, its main one first, and the folded genre of each other name."""
+    families, names = {}, {}
+    for family, entry in DATA["families"].items():
+        names |= dict.fromkeys(map(words_of, entry["names"]), words_of(family))
+        for genre in map(words_of, (family, *entry["genres"])):
+            families.setdefault(genre, []).append(family)
+    for whole, entry in DATA["families"].items():
+        for own in families.values():
+            if whole not in own and not set(own).isdisjoint(entry.get("families", ())):
+                own.append(whole)
+    for genre, others in DATA["aliases"].items():
+        names |= dict.fromkeys(map(words_of, others), words_of(genre))
+    return families, {name: genre for name, genre in names.items() if name not in families}
+
+
+_FAMILIES, _GENRES = _genre_tables()
+_NAMESAKES = {words_of(name) for name, entry in DATA["families"].items() if name in entry["genres"]}
+
+
+def _labels(cell: str) -> tuple[set[str], set[str]]:
+    """Return the folded genres and the families of a cell: "Deep House" -> {deep house, house}, {electronic, dance}."""
+    genres, families = set(), set()
+    for part in _parts(cell):
+        words = words_of(part).split()
+        whole = " ".join(words)
+        genres |= {_GENRES.get(tail, tail) for tail in (" ".join(words[i:]) for i in range(len(words)))}
+        for gram in [whole] if _GENRES.get(whole, whole) in _FAMILIES else _grams(words):
+            families.update(_FAMILIES.get(_GENRES.get(gram, gram), ()))
+    return genres, families
+
+
+def _genre_score(value: str, genres: set[str], families: set[str]) -> float:
+    """Return how well a cell's genres fit a genre or a family.
+
+    A family that has the name of one of its genres ("soul") prefers that genre. Another genre of the family scores more
+    than an unknown one: cool jazz is nearer to bebop than any other track.
+    """
+    name = words_of(value)
+    name = _GENRES.get(name, name)
+    if name in genres:
+        return 1
+    if name in map(words_of, families):
+        return FAMILY if name in _NAMESAKES else 1
+    own = next((_FAMILIES[gram] for gram in [name, *_grams(name.split())] if gram in _FAMILIES), [])
+    return RELATED if own and own[0] in families else 0

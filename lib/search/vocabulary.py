@@ -1,0 +1,171 @@
+"""The words by which requests name conditions (understanding.yaml). The longest phrase wins."""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+# BaseLoader reads every scalar as a text: "no" and "on" are words here.
+DATA = yaml.load(Path(__file__).with_name("understanding.yaml").read_text(encoding="utf-8"), yaml.CBaseLoader)
+WORD = re.compile(r"[^\W_]+(?:['&][^\W_]+)*|&")
+CUES = {kind: f"<{kind}>" for kind in ("strong", "weak", "next")}  # how a negation begins, as a word of a request
+MUSIC = frozenset(DATA["music"])
+_PLAYLISTS = MUSIC | set(DATA["playlists"])
+_BREAK = re.compile(r"[,.;:!?()\[\]\n–—]| - ")
+_YEAR = r"(?:19[1-9]\d|20[0-4]\d)"
+_DATE = re.compile(
+    r"\b(?:(?P<cue>before|until|till|pre|(?:older|earlier) than|after|since|post|(?:newer|later) than)(?: the)?[ -])?"
+    r"(?:"
+    rf"(?P<first>{_YEAR})(?:'?s)? ?(?:-|–|to|and|until|till|through) ?(?P<last>{_YEAR}|today|now)"
+    rf"|(?:(?P<decade>(?:19|20)?\d0)'?s|(?P<year>{_YEAR}))"
+    r"(?P<later>,? (?:upwards?|onwards?|(?:or|and) (?:later|newer|up|onwards?)|(?:to|through|till) (?:today|now)))?"
+    r"|(?P<bpm>\d{2,3}) ?bpm)\b"
+)
+_EARLIER = ("before", "until", "till", "pre", "older", "earlier")
+_AGE = re.compile(r"\b(in|into|turning|hit) (my|your|his|her|our|their) (early |late |mid )?[\w']+$")
+
+
+class Item(NamedTuple):
+    """A word of a request, or a phrase that names a condition."""
+
+    start: int
+    end: int
+    word: str
+    condition: str = ""
+    value: str = ""
+
+
+def fold(text: str) -> str:
+    """Return the text in lower case without accents, each character in its place."""
+    if text.isascii():
+        return text.lower()
+    plain = (unicodedata.normalize("NFKD", character)[0].lower()[:1] for character in text)
+    return "".join(plain).replace("’", "'").replace("`", "'")
+
+
+def words_of(text: str) -> str:
+    """Return the folded words of a phrase, joined by spaces: "Hip-Hop" -> "hip hop"."""
+    return " ".join(WORD.findall(fold(text)))
+
+
+def broken(text: str, first: Item, second: Item) -> bool:
+    """Return True if a comma, full stop or the like stands between two items."""
+    return bool(_BREAK.search(text, first.end, second.start))
+
+
+def inflections(mood: str) -> list[str]:
+    """Return a mood's name and its plain inflections: sad, sadder, saddest, sadly, sadness."""
+    ending = next(e for e in DATA["inflections"] if mood.endswith(e))
+    stem = mood.removesuffix(ending) if ending in ("y", "ic") else mood
+    return [mood, *(stem + suffix for suffix in DATA["inflections"][ending])]
+
+
+class Vocabulary:
+    """The phrases that name conditions: those of understanding.yaml, the catalogue's genres and its moods."""
+
+    def __init__(self, genres: Iterable[str] = (), moods: Iterable[str] = ()):
+        """Read the table; `genres` and `moods` are the catalogue's distinct values."""
+        self.phrases: dict[str, tuple[str, str]] = {}
+        self.adjectives: dict[str, tuple[str, str]] = {}  # phrases only before a word for music, or after certain words
+        self._add_genres()
+        for condition, values in DATA["phrases"].items():
+            for value, phrases in values.items():
+                self._add(condition, value, phrases)
+        for mood in moods:
+            self._add("mood", mood, inflections(mood))
+        for word in map(words_of, DATA["common"]):
+            self.adjectives[word] = self.phrases.pop(word)
+        for condition, values in DATA["adjectives"].items():
+            for value, words in values.items():
+                self.adjectives |= dict.fromkeys(map(words_of, words), (condition, value))
+        for genre in genres:
+            key = words_of(genre)
+            if key and key not in self.phrases and key not in self.adjectives and len(key.split()) <= 4:
+                (self.phrases if " " in key else self.adjectives)[key] = ("genre", genre)
+        self.longest = max(len(key.split()) for key in (*self.phrases, *self.adjectives))
+
+    def _add_genres(self) -> None:
+        languages = {words_of(word) for words in DATA["adjectives"]["language"].values() for word in words}
+        for family, entry in DATA["families"].items():
+            for genre in entry["genres"]:
+                if words_of(genre).split()[0] not in languages:  # "French pop" is a language and a family
+                    self._add("genre", genre, [genre])
+            self._add("genre", family, [family, *entry["names"]])
+        for genre, names in DATA["aliases"].items():
+            self._add("genre", genre, [genre, *names])
+
+    def _add(self, condition: str, value: str, phrases: Iterable[str]) -> None:
+        for phrase in phrases:
+            key = words_of(phrase)
+            self.phrases[key] = (condition, value)
+            if "-" in phrase:
+                self.phrases[key.replace(" ", "")] = (condition, value)
+
+    def items(self, text: str, marks: list[Item]) -> list[Item]:
+        """Return the words and phrases of a folded text in order; each of `marks` replaces the words in its place."""
+        words = [Item(m.start(), m.end(), DATA["spellings"].get(m.group(), m.group())) for m in WORD.finditer(text)]
+        marks = [*marks, *_dates(text, marks)]
+        words = sorted([w for w in words if not any(m.start < w.end and w.start < m.end for m in marks)] + marks)
+        items, i = [], 0
+        while i < len(words):
+            item, size = self._longest(text, words, i)
+            items.append(item)
+            i += size
+        for i in range(len(items) - 1, -1, -1):
+            if items[i].word in self.adjectives and not self.counts(text, items, i):
+                items[i] = items[i]._replace(condition="", value="")
+        return items
+
+    def _longest(self, text: str, words: list[Item], i: int) -> tuple[Item, int]:
+        """Return the longest phrase that begins at word `i`, and its number of words."""
+        for size in range(min(self.longest, len(words) - i), 0, -1):
+            first, last = words[i], words[i + size - 1]
+            key = " ".join(w.word for w in words[i : i + size])
+            meaning = self.phrases.get(key) or self.adjectives.get(key)
+            if meaning and not _BREAK.search(text, first.start, last.end) and not _doubtful(key, words, i, i + size):
+                return Item(first.start, last.end, key, *meaning), size
+        return words[i], 1
+
+    def counts(self, text: str, items: list[Item], i: int) -> bool:
+        """Return True if item `i` stands before a word for music or a condition, after certain words, or alone."""
+        item = items[i]
+        before = items[i - 1].word if i else ""
+        if len(items) == 1 or before in CUES.values() or before in DATA["after"][item.condition]:
+            return True
+        if i + 1 == len(items) or broken(text, item, items[i + 1]):
+            return False
+        return bool(items[i + 1].condition) or items[i + 1].word in (
+            _PLAYLISTS if item.condition == "language" else MUSIC
+        )
+
+
+def _doubtful(key: str, words: list[Item], start: int, end: int) -> bool:
+    """Return True if the word before or after a phrase gives it another meaning: "my country"."""
+    before, after = DATA["doubtful"].get(key, ((), ()))
+    return (start > 0 and words[start - 1].word in before) or (end < len(words) and words[end].word in after)
+
+
+def _dates(text: str, marks: list[Item]) -> list[Item]:
+    """Return the decades, years and tempos in figures, outside the marks: "since the 90s", "1985-1992", "120 bpm"."""
+    items = []
+    for m in _DATE.finditer(text):
+        if _AGE.search(text, max(0, m.start() - 25), m.end()) or any(
+            o.start < m.end() and m.start() < o.end for o in marks
+        ):
+            continue
+        if m["bpm"]:
+            items.append(Item(*m.span(), m.group(), "tempo", f"{m['bpm']} BPM"))
+            continue
+        year = m["year"] or m["decade"] or ""
+        if m["decade"] and len(year) == 2:
+            year = ("20" if year in ("00", "10") else "19") + year
+        value = f"{m['first']}–{m['last']}" if m["first"] else year + "s" * bool(m["decade"])
+        if m["cue"] and m["cue"].startswith(_EARLIER):
+            value = f"before {m['last'] or year}"
+        elif m["cue"] or m["later"] or m["last"] in ("today", "now"):
+            value = f"since {m['first'] or int(year) + 10 * (bool(m['decade']) and m['cue'] not in (None, 'since'))}"
+        items.append(Item(*m.span(), m.group(), "decade", value))
+    return items

@@ -1,0 +1,235 @@
+"""Conditions: what requests ask for and what not, and how well tracks fit."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.search.understanding import Facts
+from lib.search.vocabulary import DATA, Vocabulary, words_of
+from lib.tracks.known_artists import ARTISTS
+from lib.tracks.moods import GENRES, LANGUAGES, MOODS
+
+
+@pytest.fixture(scope="module")
+def facts():
+    """Return the facts of eight tracks."""
+    return Facts(
+        pd.DataFrame(
+            {
+                "genre": ["boom bap", "post-rock", "Pop / Rock", "", "bebop", "deep house", "zamba", "soul"],
+                "language": ["en", "", "es", "fr", "", "", "Klingon", "en"],
+                "mood": ["angry", "dreamy", "happy", "sad", "calm", "groovy", "happy", "nostalgic"],
+                "mood2": ["", "sad", "", "", "", "", "", ""],
+                "release_date": ["1994-05-02", "2003", "", "1968", "1957", "2024", "1991", "1969"],
+                "instrumentalness": [0.0, 0.9, 0.1, np.nan, 0.8, 0.9, 0.0, 0.0],
+                "acousticness": [0.1, 0.2, 0.3, np.nan, 0.8, 0.0, 0.9, 0.4],
+                "explicit": [True, False, False, False, False, False, False, False],
+                "tempo": [88, 70, 150, 100, 180, 124, np.nan, 100],
+                "energy": [0.8, 0.4, 0.9, 0.1, 0.5, 0.8, 0.3, 0.5],
+            }
+        )
+    )
+
+
+WANTED = {
+    "rap to cook to": {"genre": ["hip hop"]},
+    "Hip-Hop or R & B": {"genre": ["hip hop", "R&B"]},
+    "rock 'n' roll at its best": {"genre": ["rock and roll"]},
+    "classic rock": {"genre": ["classic rock"]},
+    "clasical, for dinner": {"genre": ["classical"]},
+    "bossanova": {"genre": ["bossa nova"]},
+    "kpop": {"genre": ["K-pop"]},
+    "French pop": {"language": ["French"], "genre": ["pop"]},
+    "zamba songs": {"genre": ["zamba"]},
+    "80s": {"decade": ["1980s"]},
+    "the early eighties": {"decade": ["1980s"]},
+    "1960's soul": {"decade": ["1960s"], "genre": ["soul"]},
+    "a hit from 1975": {"decade": ["1975"]},
+    "songs from before 1980": {"decade": ["before 1980"]},
+    "from the 1990s until now": {"decade": ["since 1990"]},
+    "between 1985 and 1992": {"decade": ["1985–1992"]},
+    "oldies": {"decade": ["old"]},
+    "old French songs": {"decade": ["old"], "language": ["French"]},
+    "recent hits": {"decade": ["new"]},
+    "sung in Portuguese": {"voice": ["sung"], "language": ["Portuguese"]},
+    "with a woman who sings": {"voice": ["sung"]},
+    "instrumental": {"voice": ["instrumental"]},
+    "family-friendly tunes": {"explicit": ["clean"]},
+    "clean rap": {"explicit": ["clean"], "genre": ["hip hop"]},
+    "slow songs": {"tempo": ["slow"]},
+    "upbeat, at 128 bpm": {"tempo": ["fast", "128 BPM"]},
+    "unplugged sets": {"sound": ["acoustic"]},
+    "high energy": {"energy": ["loud"]},
+    "happy songs": {"mood": ["happy"]},
+    "I'm sad": {},
+    "cheer me up": {},
+}
+NEGATED = {
+    "not rock": ({}, {"genre": ["rock"]}, "music"),
+    "everything except country": ({}, {"genre": ["country"]}, "music"),
+    "anything but jazz": ({}, {"genre": ["jazz"]}, "music"),
+    "no rap, metal, or country please": ({}, {"genre": ["hip hop", "metal", "country"]}, "music"),
+    "sad but not slow": ({}, {"tempo": ["slow"]}, "sad"),
+    "jazz, not too fast, for a cold night": ({"genre": ["jazz"]}, {"tempo": ["fast"]}, "jazz, for a cold night"),
+    "no vocals": ({"voice": ["instrumental"]}, {}, "instrumental"),
+    "party songs without any swearing": ({"explicit": ["clean"]}, {}, "party songs clean"),
+    "not instrumental": ({"voice": ["sung"]}, {}, "sung"),
+    "nothing sad": ({}, {"mood": ["sad"]}, "music"),
+    "nothing from the 80s": ({}, {"decade": ["1980s"]}, "music"),
+    "no songs in English": ({}, {"language": ["English"]}, "music"),
+    "non-English folk": ({"genre": ["folk"]}, {"language": ["English"]}, "folk"),
+    "I don't want to hear any pop": ({}, {"genre": ["pop"]}, "music"),
+    "blues instead of rock": ({"genre": ["blues"]}, {"genre": ["rock"]}, "blues"),
+    "less metal and more soul": ({"genre": ["soul"]}, {"genre": ["metal"]}, "more soul"),
+    "rock but from the 70s, not the 80s": (
+        {"genre": ["rock"], "decade": ["1970s"]},
+        {"decade": ["1980s"]},
+        "rock but from the 70s",
+    ),
+    "too angry": ({}, {"mood": ["angry"]}, "music"),
+    "folk with no banjo and a slow tempo": ({"genre": ["folk"], "tempo": ["slow"]}, {}, "folk and a slow tempo"),
+    "no harsh vocals": ({}, {}, "music"),
+    "i hate country, so jazz": ({"genre": ["jazz"]}, {"genre": ["country"]}, "so jazz"),
+}
+TRAPS = {
+    "can't stop listening to jazz": {"genre": ["jazz"]},
+    "not only rock": {"genre": ["rock"]},
+    "I don't mind metal": {"genre": ["metal"]},
+    "why not rock": {"genre": ["rock"]},
+    "nothing but jazz": {"genre": ["jazz"]},
+    "it's not fast enough": {"tempo": ["fast"]},
+    "no matter what": {},
+    "I'm not happy today": {},
+    "an ode to my country": {},
+    "good for my soul": {},
+    "to rock the party": {},
+    "the metal detector beeps": {},
+    "for an old friend": {},
+    "in my new car": {},
+    "I've got the blues": {},
+    "a house party, then house cleaning": {},
+    "popular with everyone": {},
+    "an indie film": {},
+    "I am in my thirties": {},
+    '"No Rock in Spanish" please': {},
+}
+
+
+@pytest.mark.parametrize("request_", WANTED)
+def test_wanted(facts, request_):
+    understood = facts.understand(request_)
+    assert understood.wanted == WANTED[request_]
+    assert (understood.unwanted, understood.negated, understood.text) == ({}, [], request_)
+
+
+@pytest.mark.parametrize("request_", NEGATED)
+def test_negated(facts, request_):
+    understood = facts.understand(request_)
+    assert (understood.wanted, understood.unwanted, understood.text) == NEGATED[request_]
+    assert understood.negated == [request_[start:end] for start, end in understood.spans] != []
+
+
+@pytest.mark.parametrize("request_", TRAPS)
+def test_no_negation(facts, request_):
+    understood = facts.understand(request_)
+    assert (understood.wanted, understood.unwanted, understood.text) == (TRAPS[request_], {}, request_)
+
+
+def test_phrases_without_a_condition_are_returned(facts):
+    understood = facts.understand("dinner music, no trumpets or cheesy pop, please")
+    assert understood.negated == ["trumpets", "cheesy pop"]
+    assert understood.text == "dinner music, please"
+
+
+def test_a_name_names_no_condition(facts):
+    text = "no more New Order, play Rock Lobster"
+    understood = facts.understand(text, [(8, 17), (24, 36)])
+    assert (understood.wanted, understood.unwanted) == ({}, {})
+    assert (understood.negated, understood.text) == (["New Order"], "play Rock Lobster")
+
+
+@pytest.mark.parametrize("text", ["", " ", "?", "no", "not", "no no no", "…", "NOT, but", "İ ß 🎵 không", "no " * 500])
+def test_odd_texts(facts, text):
+    assert facts.understand(text).wanted == {}
+
+
+@pytest.mark.parametrize(
+    ("condition", "value", "scores"),
+    [
+        ("genre", "hip hop", [1, 0, 0, 0.5, 0, 0, 0, 0]),
+        ("genre", "trap", [0.6, 0, 0, 0.5, 0, 0, 0, 0]),
+        ("genre", "rock", [0, 1, 1, 0.5, 0, 0, 0, 0]),
+        ("genre", "pop", [0, 0, 1, 0.5, 0, 0, 0, 0]),
+        ("genre", "house", [0, 0, 0, 0.5, 0, 1, 0, 0]),
+        ("genre", "zamba", [0, 0, 0, 0.5, 0, 0, 1, 0]),
+        ("genre", "rap", [1, 0, 0, 0.5, 0, 0, 0, 0]),
+        ("decade", "1990s", [1, 0, 0.5, 0, 0, 0, 1, 0]),
+        ("decade", "1970s", [0, 0, 0.5, 0.5, 0, 0, 0, 0.75]),
+        ("decade", "1968", [0, 0, 0.5, 1, 0, 0, 0, 0.75]),
+        ("decade", "before 1960", [0, 0, 0.5, 0, 1, 0, 0, 0]),
+        ("decade", "since 2000", [0, 1, 0.5, 0, 0, 1, 0, 0]),
+        ("language", "French", [0, 0.5, 0, 1, 0.5, 0.5, 0, 0]),
+        ("mood", "sad", [0, 1, 0, 1, 0, 0, 0, 0]),
+        ("voice", "instrumental", [0, 1, 0, 0.5, 1, 1, 0, 0]),
+        ("explicit", "clean", [0, 1, 1, 1, 1, 1, 1, 1]),
+    ],
+)
+def test_fits(facts, condition, value, scores):
+    result = facts.fits(condition, value)
+    assert result.dtype == np.float32
+    assert result == pytest.approx(scores)
+    assert facts.fits(condition, value, rows=np.array([3, 0])) == pytest.approx([scores[3], scores[0]])
+
+
+def test_exact_leaves_near_misses_out(facts):
+    assert facts.fits("genre", "trap", exact=True) == pytest.approx([0, 0, 0, 0.5, 0, 0, 0, 0])
+    assert facts.fits("decade", "1970s", exact=True)[[2, 3, 7]] == pytest.approx([0.5, 0, 0])
+
+
+def test_tempo_old_and_new_are_gradual(facts):
+    assert facts.fits("tempo", "slow")[[0, 1, 2, 6]] == pytest.approx([1, 1, 0, 0.5])
+    assert 0 < facts.fits("tempo", "slow")[3] < 1
+    assert facts.fits("decade", "old")[[3, 4, 5]] == pytest.approx([1, 1, 0])
+    assert facts.fits("decade", "new")[[5, 1]] == pytest.approx([1, 0])
+
+
+def test_a_catalogue_of_titles_knows_no_condition():
+    facts = Facts(pd.DataFrame({"title": ["So What", "Blue"], "genre": ["", ""], "explicit": [False, False]}))
+    assert facts.fits("genre", "jazz") is None
+    assert facts.fits("explicit", "clean") is None
+    assert facts.understand("no jazz").unwanted == {"genre": ["jazz"]}
+
+
+def test_missing_values_are_not_known():
+    facts = Facts(pd.DataFrame({"genre": ["rock", None, np.nan], "explicit": [True, None, np.nan]}))
+    assert facts.fits("genre", "rock") == pytest.approx([1, 0.5, 0.5])
+    assert facts.fits("explicit", "clean") == pytest.approx([0, 0.5, 0.5])
+
+
+def test_each_genre_has_its_family():
+    """The table and moods.yaml name the same families."""
+    facts = Facts(pd.DataFrame({"genre": list(GENRES)}))
+    for i, genre in enumerate(GENRES.values()):
+        assert facts.fits("genre", genre.family)[i] >= 0.8, genre.name
+        assert facts.fits("genre", genre.name)[i] == 1
+
+
+def test_each_known_artists_genre_has_a_family():
+    genres = sorted(set(";".join(ARTISTS["genres"]).split(";")) - {"spoken word"})
+    facts = Facts(pd.DataFrame({"genre": genres}))
+    known = np.max([facts.fits("genre", family) for family in DATA["families"]], axis=0)
+    assert [genre for genre, score in zip(genres, known, strict=True) if score < 0.8] == []
+
+
+def test_each_language_is_read(facts):
+    for code, language in LANGUAGES.items():
+        assert DATA["languages"][language["name"]] == code
+        assert facts.understand(f"songs in {language['name']}").wanted == {"language": [language["name"]]}
+    assert set(DATA["adjectives"]["language"]) <= set(DATA["languages"])
+
+
+def test_no_phrase_is_a_held_out_word():
+    """Words for moods that training must not see do not help the search, either."""
+    phrases = Vocabulary(moods=MOODS).phrases
+    held_out = {words_of(word) for mood in MOODS.values() for split in ("dev", "test") for word in mood.words[split]}
+    assert sorted(held_out & set(phrases)) == []
