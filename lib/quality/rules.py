@@ -1,6 +1,7 @@
 """Rules of data quality (rules.yaml): for each a count of failures and the failing rows."""
 
 import warnings
+from collections.abc import Callable
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from lib.tracks.moods import SPLITS
 from lib.tracks.songs import groups, plain
 
 RULES = yaml.safe_load(Path(__file__).with_name("rules.yaml").read_text(encoding="utf-8"))
+END = 16  # the first and the last letters, in which most texts differ
 FIRST = 10  # failing rows of each rule in quality.json; failing_rows.csv has all
 TODAY = str(date.today())
 DATE = r"(?:18|19|20)\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])"
@@ -34,8 +36,8 @@ CHECKS = {
     "at_least": lambda least, s: s >= least,
     "between": lambda ends, s: s.between(*ends),
     "one_of": lambda values, s: s.isin(values),
-    "unique": lambda _, s: ~s.duplicated(),
-    "unique_plain": lambda _, s: s.duplicated() | ~plain(s).duplicated(),
+    "unique": lambda _, s: ~_repeated(s, _ends(s)),
+    "unique_plain": lambda _, s: ~_repeated(s, _plain_ends(s), plain),
     "min_words": lambda least, s: _words(s) >= least,
     "max_words": lambda most, s: _words(s) <= most,
     "undamaged": lambda _, s: ~_of(s, pc.match_substring_regex(pa_array(s), DAMAGE)),
@@ -161,7 +163,8 @@ def _of_splits(tracks: pd.DataFrame, requests: pd.DataFrame) -> dict[str, list[d
     relevant.columns = ["request", "track", "split"]
     split = tracks[tracks["id"].isin(relevant["track"].unique())].drop_duplicates("id").set_index("id")["split"]
     stray = relevant[relevant["track"].map(split) != relevant["split"]]
-    texts = {name: tracks.loc[tracks["split"] == name, "text"] for name in ("train", "test")}
+    twice = _ends(tracks["text"]).duplicated(keep=False)
+    texts = {name: tracks.loc[twice & (tracks["split"] == name), "text"] for name in ("train", "test")}
     trained = pc.is_in(pa_array(texts["test"]), pa_array(texts["train"])).to_numpy(zero_copy_only=False)
     leaked = tracks.loc[texts["test"].index[trained], ["id", "text"]]
     return {
@@ -182,6 +185,32 @@ def _result(rule: dict, rows: list[dict], limits: Limits) -> dict:
     result = {"rule": rule["rule"].format(**limits._asdict()), "severity": rule["severity"], "why": rule["why"]}
     result |= {"failures": len(rows), "rows": rows[:FIRST], "passed": not rows}
     return result | {"column": columns[0] if len(columns) == 1 else None}
+
+
+def _repeated(texts: pd.Series, ends: pd.Series, plain: Callable | None = None) -> pd.Series:
+    """Return true for texts that stand earlier. -> (n,).
+
+    Args:
+        texts: (n,).
+        ends: (n,); where texts are equal, these are equal, so only texts with equal ends are compared.
+        plain: compare texts as this shows them, and pass those that stand earlier letter by letter.
+    """
+    alike = texts[ends.duplicated(keep=False)]
+    again = plain(alike).duplicated() & ~alike.duplicated() if plain else alike.duplicated()
+    return again.reindex(texts.index, fill_value=False)
+
+
+def _ends(texts: pd.Series) -> pd.Series:
+    return texts.str[:END] + texts.str[-END:]
+
+
+def _plain_ends(texts: pd.Series) -> pd.Series:
+    """Return `_ends` of the plain texts. (n,) -> (n,)."""
+    first, last = plain(texts.str[: 2 * END]), plain(texts.str[-2 * END :])
+    ends = first.str[:END] + last.str[-END:]
+    cut = (first.str.len() < END) | (last.str.len() < END)  # half of it is punctuation
+    ends[cut] = _ends(plain(texts[cut]))
+    return ends
 
 
 def _words(texts: pd.Series) -> pd.Series:

@@ -1,5 +1,7 @@
 """Songs of a catalogue: plays of one song become one track with a count, versions of one song become a group."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -10,16 +12,30 @@ VERSION = (
     r"(?i) *(?:\(|\[|- )[^(\[]*\b(?:live|remaster(?:ed)?|acoustic|radio edit|demo|mono|stereo|version|edit|mix|remix"
     r"|deluxe|edition|bonus track|instrumental|karaoke|feat\.?|ft\.?|featuring)(?:[ .].*|[)\]].*)?$"
 )
+TEXT = pa.large_string()
+# For each byte, the one to keep: a digit or a letter in lower case; 0 for punctuation and bytes beyond ASCII.
+_ASCII = np.array([ord(chr(b).lower()) if b < 128 and chr(b).isalnum() else 0 for b in range(256)], np.uint8)
+_BEYOND = r"[^\x00-\x7f‐-‧]"  # no ASCII, and no typographic punctuation
 
 
 def plain(texts: pd.Series) -> pd.Series:
     """Drop case, accents, punctuation and spaces: "Déjà-vu!" and "deja vu" become the same."""
-    values = pc.utf8_lower(pa.array(texts.fillna(""), pa.large_string()))
-    values = pc.replace_substring(pc.replace_substring(values, "—", ""), "&", "and")  # a track's text has a dash
-    if not pc.all(pc.string_is_ascii(values)).as_py():
-        values = pc.replace_substring_regex(pc.utf8_normalize(values, "NFKD"), r"\pM+", "")
-    values = pc.replace_substring(pc.replace_substring_regex(values, r"[^\pL\pN ]+", ""), " ", "")
-    return pd.Series(values, texts.index, dtype="str")
+    table = pa.table({"texts": texts.fillna("")}, pa.schema([("texts", TEXT)]))
+    with ThreadPoolExecutor() as pool:  # Arrow and NumPy use all cores
+        parts = list(pool.map(_plain, (batch.column(0) for batch in table.to_batches(20_000))))
+    return pd.Series(pa.chunked_array(parts, TEXT), texts.index, dtype="str")
+
+
+def _plain(texts: pa.Array) -> pa.Array:
+    texts = pc.replace_substring(texts, "&", "and")
+    _, ends, letters = texts.buffers()
+    letters = _ASCII[np.frombuffer(letters or b"", np.uint8)]
+    kept = np.flatnonzero(letters)
+    ends = np.searchsorted(kept, np.frombuffer(ends, np.int64))
+    plain = pa.LargeStringArray.from_buffers(len(texts), pa.py_buffer(ends), pa.py_buffer(letters[kept]))
+    other = pc.match_substring_regex(texts, _BEYOND)
+    values = pc.utf8_normalize(pc.utf8_lower(texts.filter(other)), "NFKD")
+    return pc.replace_with_mask(plain, other, pc.replace_substring_regex(values, r"[^\pL\pN]+", ""))
 
 
 def groups(tracks: pd.DataFrame) -> pd.Series:
@@ -28,13 +44,15 @@ def groups(tracks: pd.DataFrame) -> pd.Series:
     Two tracks are versions of one song if the first artist and the title are the same but for case, accents,
     punctuation and an ending such as "(Live)". Tracks without a title are grouped by equal descriptions and tags.
     """
-    title = plain(_without(tracks["title"], VERSION)).where(lambda t: t != "", plain(tracks["title"]))
-    title = title.where(title != "", tracks["title"])  # of punctuation only, such as "?"
-    named = plain(_without(tracks["artist"], ", .*")) + "\t" + title
-    key = named.where(title != "", tracks["description"] + "\t" + tracks["tags"])
+    title = plain(_without(tracks["title"], VERSION))
+    bare = (title == "").to_numpy()
+    title[bare] = plain(tracks["title"][bare]).to_numpy()
+    title = title.mask(title == "", tracks["title"])  # of punctuation only, such as "?"
+    key = plain(_without(tracks["artist"], ", .*")) + "\t" + title
+    key = key.mask(title == "", tracks["description"] + "\t" + tracks["tags"])
     number, _ = pd.factorize(key)
-    first = pd.Series(np.arange(len(key))).groupby(number).transform("first").to_numpy()
-    return pd.Series(tracks["id"].to_numpy()[first], tracks.index, dtype="str")
+    first = np.flatnonzero(~pd.Series(number).duplicated())[number]
+    return pd.Series(tracks["id"].array[first], tracks.index, dtype="str")
 
 
 def _without(texts: pd.Series, pattern: str) -> pd.Series:
@@ -43,16 +61,18 @@ def _without(texts: pd.Series, pattern: str) -> pd.Series:
 
 
 def hashes(table: pd.DataFrame) -> np.ndarray:
-    """Return a 64-bit hash of each row; case does not count. (n, columns) -> (n,)."""
-    return pd.util.hash_pandas_object(table.apply(lambda c: c.astype("str").str.lower()), index=False).to_numpy()
+    """Return a 64-bit hash of each row, the same in one process; case does not count. (n, columns) -> (n,)."""
+    columns = [pa.array(table[name].astype("str"), TEXT) for name in table]
+    rows = pc.utf8_lower(pc.binary_join_element_wise(*columns, pa.scalar("\x1f", TEXT), null_handling="replace"))
+    return np.fromiter(map(hash, rows.to_pylist()), np.int64, len(table))
 
 
 class Repeats:
     """The rows read so far, by the hashes of their ids and of their songs: 24 bytes a row, however long the file is."""
 
     def __init__(self) -> None:
-        self.ids = np.array([], dtype=np.uint64)  # of tracks, sorted
-        self.first = np.array([], dtype=np.uint64)  # of distinct songs, sorted
+        self.ids = np.array([], dtype=np.int64)  # of tracks, sorted
+        self.first = np.array([], dtype=np.int64)  # of distinct songs, sorted
         self.songs: list[np.ndarray] = []  # of every row, in order
 
     def add(self, ids: np.ndarray, songs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -82,5 +102,7 @@ class Repeats:
 
 def _in_or_before(values: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Return which values are in `known`, which is sorted, or stand earlier among the values. -> (n,) of bool."""
-    place = np.minimum(np.searchsorted(known, values), max(0, len(known) - 1))
-    return pd.Series(values).duplicated().to_numpy() | (known[place] == values if len(known) else False)
+    distinct, number = np.unique(values, return_inverse=True)  # sorted: their places are near one another, so fast
+    place = np.minimum(np.searchsorted(known, distinct), max(0, len(known) - 1))
+    seen = known[place] == distinct if len(known) else np.zeros(len(distinct), dtype=bool)
+    return pd.Series(values).duplicated().to_numpy() | seen[number]
