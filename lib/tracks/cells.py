@@ -77,7 +77,8 @@ def arrow(column: pd.Series) -> pa.Array:
 def present(texts: pa.Array) -> pa.Array:
     """Return the texts without blanks around them; null where they mean "not known"."""
     texts = pc.utf8_trim_whitespace(texts)
-    return pc.if_else(pc.is_in(pc.utf8_lower(texts), _MISSING), None, texts)
+    heads = pc.utf8_slice_codeunits(texts, 0, 1 + max(map(len, MISSING)))  # long texts are none of these
+    return pc.if_else(pc.is_in(pc.utf8_lower(heads), _MISSING), None, texts)
 
 
 def by_value(texts: pa.Array, function: Callable, kind: pa.DataType) -> pa.Array:

@@ -103,23 +103,22 @@ class _Rows:
         """Convert a chunk's rows, merge repeats, and keep a random sample."""
         frame = _frame(chunk)
         header = self._is_header(frame)
-        table, misfits = convert(frame[~header], self.mapping, self.decimal)
+        table, misfits = convert(frame[~header] if header.any() else frame, self.mapping, self.decimal)
         self.count += len(chunk.rows) + len(chunk.damaged)
         self.misfits.append(misfits)
         damaged = [*chunk.damaged, *((row, "the header again") for row in frame.index[header])]
         self.rejected.append(pd.DataFrame(damaged, columns=["row", "reason"]).assign(id=""))
         table["id"] = table["id"].where(table["id"] != "", "row" + table.index.astype("str"))
-        self._reject(
-            table, (table[["title", "description", "tags"]] == "").all(axis=1), "no title, description or tags"
-        )
-        table = table[(table[["title", "description", "tags"]] != "").any(axis=1)]
-        name = table["title"].where(table["title"] != "", table["description"] + "\t" + table["tags"])
+        bare = (table["title"] == "") & (table["description"] == "") & (table["tags"] == "")
+        table = self._reject(table, bare, "no title, description or tags")
+        name = table["title"].mask(table["title"] == "", table["description"] + "\t" + table["tags"])
         more = ["id"] if "id" in self.mapping.columns else [] if self.mapping.plays else ["duration_ms"]
         table = table.assign(hash=hashes(table.assign(name=name)[[*SONG, *more]]))
         repeated, again = self.repeats.add(hashes(table[["id"]]), table["hash"].to_numpy())
-        self._reject(table, again, "an earlier row has the same id and another title, artist or album")
-        table = table[~repeated & ~again]
-        self.moods |= {*table["mood"], *table["mood2"]}
+        table = table[~repeated] if repeated.any() else table
+        reason = "an earlier row has the same id and another title, artist or album"
+        table = self._reject(table, again[~repeated], reason)
+        self.moods |= {*table["mood"].unique(), *table["mood2"].unique()}
         self.distinct += len(table)
         self.kept.append(table.assign(draw=self.rng.random(len(table))))
         if 0 < self.max_tracks < sum(map(len, self.kept)):
@@ -138,8 +137,12 @@ class _Rows:
                 same &= (frame[name] == name).to_numpy()
         return same
 
-    def _reject(self, table: pd.DataFrame, rows: np.ndarray | pd.Series, reason: str) -> None:
+    def _reject(self, table: pd.DataFrame, rows: np.ndarray | pd.Series, reason: str) -> pd.DataFrame:
+        """Note rejected rows, and return the others."""
+        if not rows.any():
+            return table
         self.rejected.append(pd.DataFrame({"row": table.index, "id": table["id"], "reason": reason})[np.asarray(rows)])
+        return table[~rows]
 
 
 def _frame(chunk: Chunk) -> pd.DataFrame:
@@ -151,9 +154,8 @@ def _with_plays(rows: _Rows, mapping: Mapping) -> pd.DataFrame:
     """Return the kept tracks, with `plays` where rows are plays, and a popularity from plays where none is known."""
     tracks = pd.concat(rows.kept)
     rows.kept.clear()
-    counts = rows.repeats.counts(tracks["hash"].to_numpy())
     if mapping.plays or rows.repeats.share() >= MANY_REPEATS:
-        tracks["plays"] = tracks["plays"].fillna(1) * counts
+        tracks["plays"] = tracks["plays"].fillna(1) * rows.repeats.counts(tracks["hash"].to_numpy())
     most = tracks["plays"].max()
     if most > 1:
         share = np.log1p(tracks["plays"]) / np.log1p(most)  # few songs have most plays: their logarithm is a fair scale

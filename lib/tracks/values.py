@@ -21,7 +21,8 @@ UNKNOWN = ("unknown", "[unknown]")  # no mood, genre or language
 LONGEST = 80  # characters of a value that does not fit, as it is listed
 NOUNS = {"key": "key", "mode": "mode", "duration_ms": "duration"}
 TEXT = pa.large_string()
-_ODD = r"[^ -~]|  |&#?\w+;|</?\w|^b['\"].*['\"]$"  # all that `_plain` may change has one of these in it
+# All that `_plain` may change has one of these in it: no letter of this list is composed, invisible or a blank.
+_ODD = r"[^ -~¡-¬®-ſ‐-‧Ѐ-҂Ҋ-ӿぁ-ゖァ-ヺ一-鿿가-힣]|  |&#?\w+;|</?\w|^b['\"].*['\"]$"
 _BREAK = re.compile(r"</?(br|p|div|ul|ol|li|h[1-6])(\s[^<>]*)?/?>", re.IGNORECASE)
 _TAG = re.compile(r"</?(a|b|i|u|em|strong|span|font|small|sub|sup)(\s[^<>]*)?/?>", re.IGNORECASE)
 _BYTES = re.compile(r"""b'([^'\\]|\\.)*'|b"([^"\\]|\\.)*\"""")  # as Python shows bytes: b'Moon'
