@@ -18,7 +18,7 @@ _MARKS = {
     kind: re.compile(r"\b(?:" + "|".join(f"(?:{p})" for p in DATA[kind]) + r")\b(?!')") for kind in ("idiom", *CUES)
 }
 _QUOTED = re.compile(r"\"[^\"]+\"|“[^”]+”")
-_DANGLING = re.compile(r"(?i)[\s,;]*\b(and|but|or|with|that's|that is|that are|which is)\s*(?=[,.;!?]|$)")
+_DANGLING = re.compile(r"(?i)[\s,;]*\b(and|but|or|with|w|that's|thats|that is|that are|which is)\s*(?=[,.;!?]|$)")
 _SPACES = re.compile(r"[\s,]+([,.;!?])|(?<=\s)\s+|^(?:[\s,.;!?]|(?:and|but|or)\b)+|[\s,;]+$", re.IGNORECASE)
 
 
@@ -51,7 +51,7 @@ def read(text: str, vocabulary: Vocabulary, names: Iterable[tuple[int, int]] = (
             opposite = DATA["opposites"].get(item.value)
             if not opposite and item.condition:
                 _note(result.unwanted, item.condition, item.value)
-            elif opposite and not (i and _is_plain(scope[i - 1])):  # "no harsh vocals" may be sung
+            elif opposite and not (i and (scope[i - 1].condition or _is_plain(scope[i - 1]))):  # not "no harsh vocals"
                 opposites.append(opposite)
                 _note(result.wanted, item.condition, opposite)
         cuts.append((cue.start, scope[-1].end, " ".join(dict.fromkeys(opposites))))

@@ -1,4 +1,4 @@
-"""How well tracks fit what a request asks for: genre, decade, language, mood, voice, sound, words, tempo and energy."""
+"""The fit of tracks to the conditions of a request: genre, decade, language, mood, voice, tempo and others."""
 
 import re
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from lib.search.reading import Understood, read
 from lib.search.vocabulary import DATA, Vocabulary, words_of
 
 __all__ = ["Facts", "Understood"]
-FAMILY, RELATED = 0.8, 0.6  # how well a genre fits that is of the family that the request names; of the same family
+FAMILY, RELATED = 0.8, 0.6  # the fit of a genre in the family that a request names; of another genre of the same family
 SOFT_YEARS = 4  # this many years from a decade, a track no longer fits
 CACHED = 50_000_000  # scores that `Facts` keeps, at most
 TEXTS = ("genre", "language", "mood", "mood2")
@@ -91,7 +91,8 @@ class Facts:
             scores = [_genre_score(value, *labels) for labels in self._labels]
         else:
             same = {value.casefold(), DATA["languages"].get(value, "")}
-            scores = [float(name.casefold() in same) for name in values]
+            foreign = value == "foreign" and {"en", "english"}
+            scores = [float(name.casefold() not in foreign if foreign else name.casefold() in same) for name in values]
         return np.array([*scores, np.nan], dtype="float32")[codes[rows]]
 
     def _range(self, condition: str, value: str) -> tuple[float, float, float]:
@@ -101,7 +102,8 @@ class Facts:
             return tuple(map(float, ranges[value]))
         figures = [int(figure) for figure in re.findall(r"\d+", value)]
         if condition == "tempo":  # "120 BPM"
-            return figures[0] - 5, figures[0] + 5, 15
+            side = value.split()[0]
+            return figures[0] - 5 * (side != "over"), np.inf if side == "over" else figures[0] + 5, 15
         if value == "new":
             return self._newest - 5, np.inf, 10
         first, last = figures[0], figures[-1] + 9 * value.endswith("s")

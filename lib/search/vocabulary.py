@@ -16,13 +16,16 @@ MUSIC = frozenset(DATA["music"])
 _PLAYLISTS = MUSIC | set(DATA["playlists"])
 _BREAK = re.compile(r"[,.;:!?()\[\]\n–—]| - ")
 _YEAR = r"(?:19[1-9]\d|20[0-4]\d)"
+_CUE = "before|until|till|pre|(?:older|earlier) than|after|since|post|(?:newer|later) than"
 _DATE = re.compile(
-    r"\b(?:(?P<cue>before|until|till|pre|(?:older|earlier) than|after|since|post|(?:newer|later) than)(?: the)?[ -])?"
-    r"(?:"
-    rf"(?P<first>{_YEAR})(?:'?s)? ?(?:-|–|to|and|until|till|through) ?(?P<last>{_YEAR}|today|now)"
-    rf"|(?:(?P<decade>(?:19|20)?\d0)'?s|(?P<year>{_YEAR}))"
-    r"(?P<later>,? (?:upwards?|onwards?|(?:or|and) (?:later|newer|up|onwards?)|(?:to|through|till) (?:today|now)))?"
-    r"|(?P<bpm>\d{2,3}) ?bpm)\b"
+    rf"(?<!\w)(?:(?P<cue>{_CUE})(?: the)?[ -])?"
+    rf"(?:(?P<first>{_YEAR})(?:'?s)? ?(?:-|–|to|and|until|till|through) ?(?P<last>{_YEAR}|today|now)"
+    rf"|(?:(?P<decade>(?:19|20)?\d0)(?: ?'?s|t?ies)|(?P<year>{_YEAR})|'(?P<short>\d\d))"
+    r"(?P<later>,? (?:upwards?|onwards?|(?:or|and) (?:later|newer|up|onwards?)|(?:to|through|till) (?:today|now)))?)\b"
+)
+_BPM = re.compile(
+    r"\b(?:(?P<over>over|above|at least) |(?P<under>under|below|at most|up to) )?"
+    r"(?P<bpm>\d{2,3}) ?(?P<more>\+)? ?(?:bpm|beats per minute)\b(?P<or_more> or (?:more|faster))?"
 )
 _EARLIER = ("before", "until", "till", "pre", "older", "earlier")
 _AGE = re.compile(r"\b(in|into|turning|hit) (my|your|his|her|our|their) (early |late |mid )?[\w']+$")
@@ -107,7 +110,7 @@ class Vocabulary:
     def items(self, text: str, marks: list[Item]) -> list[Item]:
         """Return the words and phrases of a folded text in order; each of `marks` replaces the words in its place."""
         words = [Item(m.start(), m.end(), DATA["spellings"].get(m.group(), m.group())) for m in WORD.finditer(text)]
-        marks = [*marks, *_dates(text, marks)]
+        marks = [*marks, *_figures(text, marks)]
         words = sorted([w for w in words if not any(m.start < w.end and w.start < m.end for m in marks)] + marks)
         items, i = [], 0
         while i < len(words):
@@ -125,7 +128,11 @@ class Vocabulary:
             first, last = words[i], words[i + size - 1]
             key = " ".join(w.word for w in words[i : i + size])
             meaning = self.phrases.get(key) or self.adjectives.get(key)
-            if meaning and not _BREAK.search(text, first.start, last.end) and not _doubtful(key, words, i, i + size):
+            if (
+                meaning
+                and not _BREAK.search(text, first.start, last.end)
+                and not _doubtful(text, words, i, i + size, key)
+            ):
                 return Item(first.start, last.end, key, *meaning), size
         return words[i], 1
 
@@ -135,37 +142,40 @@ class Vocabulary:
         before = items[i - 1].word if i else ""
         if len(items) == 1 or before in CUES.values() or before in DATA["after"][item.condition]:
             return True
-        if i + 1 == len(items) or broken(text, item, items[i + 1]):
-            return False
-        return bool(items[i + 1].condition) or items[i + 1].word in (
-            _PLAYLISTS if item.condition == "language" else MUSIC
-        )
+        if i + 1 == len(items) or broken(text, item, items[i + 1]) or items[i + 1].word in DATA["ends"]:
+            return item.condition == "language" and before not in DATA["people"]  # "Spanish for my party"
+        nouns = _PLAYLISTS if item.condition == "language" else MUSIC
+        return bool(items[i + 1].condition) or items[i + 1].word in nouns
 
 
-def _doubtful(key: str, words: list[Item], start: int, end: int) -> bool:
+def _doubtful(text: str, words: list[Item], start: int, end: int, key: str) -> bool:
     """Return True if the word before or after a phrase gives it another meaning: "my country"."""
     before, after = DATA["doubtful"].get(key, ((), ()))
-    return (start > 0 and words[start - 1].word in before) or (end < len(words) and words[end].word in after)
+    if start > 0 and words[start - 1].word in before and not broken(text, words[start - 1], words[start]):
+        return True
+    return end < len(words) and words[end].word in after and not broken(text, words[end - 1], words[end])
 
 
-def _dates(text: str, marks: list[Item]) -> list[Item]:
-    """Return the decades, years and tempos in figures, outside the marks: "since the 90s", "1985-1992", "120 bpm"."""
+def _figures(text: str, marks: list[Item]) -> list[Item]:
+    """Return the decades, years and tempos in figures outside the marks: "since the 90s", "1985-1992", "120 bpm"."""
     items = []
+    for m in _BPM.finditer(text):
+        side = "over " if m["over"] or m["more"] or m["or_more"] else "under " if m["under"] else ""
+        items.append(Item(*m.span(), m.group(), "tempo", f"{side}{m['bpm']} BPM"))
     for m in _DATE.finditer(text):
-        if _AGE.search(text, max(0, m.start() - 25), m.end()) or any(
-            o.start < m.end() and m.start() < o.end for o in marks
-        ):
-            continue
-        if m["bpm"]:
-            items.append(Item(*m.span(), m.group(), "tempo", f"{m['bpm']} BPM"))
-            continue
-        year = m["year"] or m["decade"] or ""
-        if m["decade"] and len(year) == 2:
-            year = ("20" if year in ("00", "10") else "19") + year
-        value = f"{m['first']}–{m['last']}" if m["first"] else year + "s" * bool(m["decade"])
-        if m["cue"] and m["cue"].startswith(_EARLIER):
-            value = f"before {m['last'] or year}"
-        elif m["cue"] or m["later"] or m["last"] in ("today", "now"):
-            value = f"since {m['first'] or int(year) + 10 * (bool(m['decade']) and m['cue'] not in (None, 'since'))}"
-        items.append(Item(*m.span(), m.group(), "decade", value))
-    return items
+        if not _AGE.search(text, max(0, m.start() - 25), m.end()):
+            items.append(Item(*m.span(), m.group(), "decade", _dates(m)))
+    return [item for item in items if not any(mark.start < item.end and item.start < mark.end for mark in marks)]
+
+
+def _dates(m: re.Match) -> str:
+    """Return the dates that a match of `_DATE` names: 1980s, 1975, 1985–1992, before 1980, since 1990."""
+    year = m["year"] or m["decade"] or m["short"] or ""
+    if len(year) == 2:
+        year = ("20" if int(year) <= 10 else "19") + year
+    if m["cue"] and m["cue"].startswith(_EARLIER):
+        return f"before {m['last'] or year}"
+    if m["cue"] or m["later"] or m["last"] in ("today", "now"):
+        beyond = 10 if m["decade"] and m["cue"] not in (None, "since") else 0  # after the 90s: since 2000
+        return f"since {m['first'] or int(year) + beyond}"
+    return f"{m['first']}–{m['last']}" if m["first"] else year + "s" * bool(m["decade"])
