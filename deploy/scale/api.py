@@ -11,6 +11,7 @@ import gc
 import hashlib
 import logging
 import os
+import re
 import time
 import unicodedata
 import urllib.request
@@ -54,7 +55,7 @@ LOCAL = os.environ.get("ENCODER", "triton") == "local"
 GONE = (InferenceServerException, CircuitBreakerError, TimeoutError)
 ANSWERS = Counter("recommend_answers", "Answers by source; refused: too many requests waited.", ["found"])
 FAILED = Counter("recommend_encoder_failures", "Requests that Triton did not answer, by gRPC status.", ["status"])
-SECONDS = Histogram("recommend_encoder_seconds", "Seconds from a request to Triton to its vector.")
+SECONDS = Histogram("recommend_encoder_seconds", "Seconds from a request to Triton to its vectors.")
 log = logging.getLogger("uvicorn.error")
 
 
@@ -65,7 +66,6 @@ class Served:
     version: registry.Version
     songs: Recommender
     prefix: str
-    lowered: bool
 
 
 class Tier:
@@ -79,20 +79,21 @@ class Tier:
         self.turns = count()
         # After five failures in a row, requests that are not cached are refused for a second without a wait.
         breaker = CircuitBreaker(failure_threshold=5, recovery_timeout=1, expected_exception=InferenceServerException)
-        self.vector = breaker.decorate(self._vector)
+        self.vectors = breaker.decorate(self._vectors)
         self.proving, self.proved = asyncio.Lock(), -1.0
         self.proof: contract.Answer | None = None
 
-    async def _vector(self, model: str, text: str) -> np.ndarray:
-        """Return Triton's vector of a text. -> (d,) float32.
+    async def _vectors(self, model: str, texts: list[str]) -> dict[str, np.ndarray]:
+        """Return Triton's vectors of texts, encoded in one batch: text -> (d,) float32.
 
         Raises:
             InferenceServerException: no server answers within the deadline.
         """
-        query = InferInput("text", [1, 1], "BYTES")
-        query.set_data_from_numpy(np.array([[text.encode()]], dtype=object))
+        texts = list(dict.fromkeys(texts))
+        query = InferInput("text", [len(texts), 1], "BYTES")
+        query.set_data_from_numpy(np.array([[text.encode()] for text in texts], dtype=object))
         outputs, started, turn = [InferRequestedOutput("vector")], time.perf_counter(), next(self.turns)
-        # The servers take turns. If one is gone, or has not loaded the model yet, the next one gets the text at once.
+        # The servers take turns. If one is gone, or has not loaded the model yet, the next one gets the texts at once.
         for nth in range(len(self.tritons)):
             triton, left = self.tritons[(turn + nth) % len(self.tritons)], DEADLINE - time.perf_counter() + started
             try:
@@ -102,17 +103,17 @@ class Tier:
                 last = error
             else:
                 SECONDS.observe(time.perf_counter() - started)
-                return result.as_numpy("vector")[0]
+                return dict(zip(texts, result.as_numpy("vector"), strict=True))
         raise last
 
-    async def encode(self, served: Served, text: str) -> np.ndarray | None:
-        """Return Triton's vector of a text, (d,); None if the worker encodes by itself."""
+    async def encode(self, served: Served, text: str, history=()) -> dict[str, np.ndarray] | None:
+        """Return Triton's vectors of all texts that search reads in a request; None if the worker encodes by itself."""
         if not LOCAL:
-            return await self.vector(served.version.triton, unicodedata.normalize("NFKC", text))
+            return await self.vectors(served.version.triton, served.songs.read(text, history).texts)
 
     async def answer(self, served: Served, request: contract.RecommendRequest) -> contract.Answer:
-        """Encode the text, then answer by the contract."""
-        return contract.answer(served.songs, request, await self.encode(served, request.text))
+        """Encode the request's texts, then answer by the contract."""
+        return contract.answer(served.songs, request, await self.encode(served, request.text, request.history))
 
     async def ready(self) -> contract.Answer:
         """Answer GET /ready. Encode once a second at most, because anybody may send it without a token."""
@@ -149,10 +150,9 @@ class Tier:
 
     async def _open(self, version: registry.Version) -> Served:
         if not LOCAL:
-            await self._vector(version.triton, "ready?")
+            await self._vectors(version.triton, ["ready?"])
         songs = await asyncio.to_thread(lambda: open_run(registry.pull(version)))
-        lowered = bool(getattr(songs.model.tokenizer, "do_lower_case", False))
-        served = Served(version, songs, f"{version.model[:16]}:{songs.fingerprints['index'][:16]}", lowered)
+        served = Served(version, songs, f"{version.model[:16]}:{songs.fingerprints['index'][:16]}")
         await self.answer(served, contract.RecommendRequest(text="ready?"))  # a version that fails is not taken
         return served
 
@@ -167,19 +167,30 @@ def _freeze() -> None:
     gc.freeze()
 
 
-def key(served: Served, request: contract.RecommendRequest) -> str:
-    """Return the cache's key: one for all bodies with the same answer, another for another model or index."""
-    text = " ".join(unicodedata.normalize("NFKC", request.text).split())
-    same = request.model_copy(
+def canonical(request: contract.RecommendRequest) -> contract.RecommendRequest:
+    """Return the request that stands for all bodies with the same wish. The tier answers it instead of theirs.
+
+    Capitals stay: they distinguish names from other words. So do line breaks, which end sentences, and the history's
+    order.
+    """
+    text, *history = (
+        re.sub(r"[^\S\n]+", " ", unicodedata.normalize("NFKC", text)) for text in (request.text, *request.history)
+    )
+    return request.model_copy(
         update={
-            "text": text.lower() if served.lowered else text,
+            "text": text,
+            "history": history,
             "top_k": request.count,
             "num_recommendations": None,
             "liked": sorted(set(request.liked)),
             "disliked": sorted(set(request.disliked)),
         }
     )
-    return f"{served.prefix}:{hashlib.sha256(same.model_dump_json().encode()).hexdigest()}"
+
+
+def key(served: Served, request: contract.RecommendRequest) -> str:
+    """Return the cache's key of a canonical request. It changes with the model and the index."""
+    return f"{served.prefix}:{hashlib.sha256(request.model_dump_json().encode()).hexdigest()}"
 
 
 class Refused(Exception):
@@ -221,15 +232,16 @@ async def recommend(request: Request) -> Response:
         return send(parsed)
     if not served:
         return unavailable("The service is starting.")
+    wish = canonical(parsed)
 
     async def make() -> bytes:
-        answer = await tier.answer(served, parsed)
+        answer = await tier.answer(served, wish)
         if answer.status != 200:
             raise Refused(answer)
         return answer.body.encode()
 
     try:
-        answer, source = await tier.cache.answer(key(served, parsed), make)
+        answer, source = await tier.cache.answer(key(served, wish), make)
     except Refused as error:
         return send(error.args[0])
     except Full:
@@ -238,7 +250,7 @@ async def recommend(request: Request) -> Response:
     except GONE:
         return unavailable("The encoder does not answer.")
     ANSWERS.labels(source).inc()
-    personal = parsed.liked or parsed.disliked  # such an answer must not be cached outside the tier
+    personal = wish.history or wish.liked or wish.disliked  # such an answer must not be cached outside the tier
     headers = {
         "Cache-Control": "private, no-store" if personal else f"public, max-age={TTL}",
         "X-Served": served.prefix,

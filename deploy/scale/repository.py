@@ -34,7 +34,7 @@ from lib.search.forms import GRAPH, INPUTS, OUTPUTS
 from lib.search.integrity import folder_of, forms
 
 # The same as in triton.py, which needs PyTriton to be imported.
-MOST = int(os.environ.get("MOST", "256"))  # texts of a batch
+MOST = int(os.environ.get("MOST", "256"))  # texts of a batch; at least 21, a request with its history
 DELAY = int(os.environ.get("QUEUE_DELAY_US", "2000"))  # microseconds that a text may wait for a batch
 
 

@@ -28,9 +28,15 @@ def test_it_answers_as_the_contract_says(up, small_run):
 def test_it_answers_as_the_run_itself_answers(up, small_run):
     """Triton's encoder and the workbook's own return the same songs with the same scores."""
     songs = replace(open_run(small_run), model=open_form(small_run, "onnx"))
-    for text in ("Jazzy lo-fi beats for studying", "Ｈeartbroken at  two in the MORNING", "x" * 1000):
-        expected = songs.recommend(text)
-        tracks = up.ask({"text": text}).json()["tracks"]
+    for text, history in (
+        ("Jazzy lo-fi beats for studying", []),
+        ("Ｈeartbroken at  two in the MORNING", []),
+        ("x" * 1000, []),
+        ("but no rock", ["calm piano", "something faster"]),
+        ("x" * 1000, [f"turn {n} of a long conversation" for n in range(20)]),
+    ):
+        expected = songs.recommend(text, history=history)
+        tracks = up.ask({"text": text, "history": history}).json()["tracks"]
         assert [track["id"] for track in tracks] == expected["id"].tolist()
         assert [track["score"] for track in tracks] == pytest.approx(expected["score"].tolist(), abs=2e-4)
 
@@ -70,16 +76,17 @@ def test_an_answer_names_its_source(up):
     one, other = up.ports.api, up.ports.api + 1
     assert up.ask({"text": text}, one).headers["X-Found"] == "made"
     assert up.ask({"text": text}, one).headers["X-Found"] == "local"
-    assert up.ask({"text": f"  {text.upper()} "}, other).headers["X-Found"] == "redis"
+    assert up.ask({"text": f"  {text.replace(' ', '  ')} "}, other).headers["X-Found"] == "redis"
     assert up.ask({"text": text}).headers["X-Edge"] == "0"
     headers = up.ask({"text": text}).headers
     assert (headers["X-Edge"], headers["X-Found"]) == ("1", "edge")
 
 
-def test_the_edge_keeps_no_answers_to_requests_with_liked_songs(up):
-    liked = {"text": "calm", "liked": [up.ask(REQUEST).json()["tracks"][0]["id"]]}
+@pytest.mark.parametrize("field", ["history", "liked"])
+def test_the_edge_keeps_no_personal_answers(up, field):
+    value = {"history": "slow piano", "liked": up.ask(REQUEST).json()["tracks"][0]["id"]}[field]
     for _ in range(2):
-        headers = up.ask(liked).headers
+        headers = up.ask({"text": "calm", field: [value]}).headers
         assert headers["X-Edge"] == "0" and headers["Cache-Control"] == "private, no-store"
 
 

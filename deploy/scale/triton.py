@@ -31,7 +31,7 @@ from tokenizers import Tokenizer
 from deploy.scale import registry
 from deploy.scale.alone import end_left_over
 
-MOST = int(os.environ.get("MOST", "256"))  # texts of a batch
+MOST = int(os.environ.get("MOST", "256"))  # texts of a batch; at least 21, a request with its history
 DELAY = int(os.environ.get("QUEUE_DELAY_US", "2000"))  # microseconds that a text may wait for a batch
 THREADS = int(os.environ.get("ENCODER_THREADS", "1"))
 # Tokens encoded at a time, padding included.
