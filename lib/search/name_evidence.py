@@ -78,11 +78,10 @@ class Request:
         """Return the places of words that may be misspelt: rare words, and the words that follow a cue."""
         cued = [i for i in range(len(self.words)) if self.cues(i) & {"artist", "title", "album", "either"}]
         near = {place for i in cued for place in range(i, i + FOLLOWING)}
-        return [
-            i
-            for i, word in enumerate(self.words)
-            if word.isalpha() and (i in near or (len(word) > 3 and frequency(word) < RARE))
-        ]
+        rare = {i for i, word in enumerate(self.words) if len(word) > 3 and frequency(word) < RARE}
+        plain = {i for i, word in enumerate(self.words) if word in PLAIN}
+        near |= {place for i in rare for place in (i - 1, i + 1)} - plain
+        return [i for i, word in enumerate(self.words) if word.isalpha() and (i in near or i in rare)]
 
     def typed(self, match: Match) -> tuple[list[str], str | None, bool]:
         """Return the words as typed, the last without a possessive s, and True if only they are in capitals."""
@@ -120,11 +119,9 @@ class Request:
     def listed(self, end: int, start: int) -> bool:
         """Return True if only a comma or "and" separates two names."""
         between = self.words[end:start]
-        joined = between in (["and"], ["or"], ["nor"])
-        comma = "," in self.text[self.tokens[end - 1].end : self.tokens[min(start, len(self.tokens) - 1)].start]
-        return start >= end and (
-            joined or (comma and (not between or (len(between) == 1 and between[0] in ("and", "or", "the"))))
-        )
+        joined = start >= end and between in (["and"], ["or"], ["nor"])
+        comma = start >= end and "," in self.text[self.tokens[end - 1].end : self.tokens[start].start]
+        return joined or (comma and between in ([], ["and"], ["or"], ["the"]))
 
     def evidence(self, first: int, last: int, kind: int) -> float:
         """Return the evidence that the words first, …, last - 1 name an artist, a title or an album."""
@@ -141,13 +138,12 @@ class Request:
             return NONE
         words = self.words[first:last]
         alone = first <= self.core[0] and self.core[1] <= last
-        cue = self._cue(first, last, kind)
-        if (
-            cue % 1
-            and (alone or (cue > CERTAIN and self.pauses[last]))
-            and (last - first > 1 or PLAIN.isdisjoint(words))
-        ):
+        cues, cue = self.cues(first), self._cue(first, last, kind)
+        sure = alone or (cue > CERTAIN and self.pauses[last])
+        if cue % 1 and sure and (last - first > 1 or PLAIN.isdisjoint(words)):
             return SURE - OWN
+        if kind != ARTIST and "by" in cues:
+            return NONE
         level = STRONG + (not PLAIN.issuperset(words)) if alone else capitals
         return max(level, cue // 1, CERTAIN if capitals and cue >= STRONG else NONE) + cue % 1
 

@@ -56,14 +56,14 @@ def needed(match: Match, kind: int, typed: list[str], owner: str | None, shouted
         need = NEVER
         if len(typed) == 1 and len(joined) > 2 and joined not in PLAIN:
             need = SOME if shouted else NEVER if frequency(joined) else STRONG
-    return max(need, _needed_misspelt(match, typed, kind)) if match.edits else need
+    return max(need, _needed_misspelt(match, typed[bare:], match.words[bare:], kind)) if match.edits else need
 
 
-def _needed_misspelt(match: Match, typed: list[str], kind: int) -> int:
+def _needed_misspelt(match: Match, typed: list[str], name: tuple[str, ...], kind: int) -> float:
     """Return the evidence that a misspelt name needs: more if its words are English words as they were typed."""
-    changed = [a for a, b in zip(typed, match.words, strict=True) if a != b]
-    letters = sum(map(len, match.words))
-    digits = any(a != b and not b.isalpha() for a, b in zip(typed, match.words, strict=True))
+    changed = [a for a, b in zip(typed, name, strict=True) if a != b]
+    letters = sum(map(len, name))
+    digits = any(a != b and not b.isalpha() for a, b in zip(typed, name, strict=True))
     if letters < 5 + 4 * (match.edits > 1) or digits:
         return NEVER
     if min(map(len, changed)) < 3 and letters < 8:
@@ -72,10 +72,10 @@ def _needed_misspelt(match: Match, typed: list[str], kind: int) -> int:
     if len(typed) == 1:
         if not correctable(typed[0]) or kind == ALBUM:
             return NEVER
-        return CERTAIN if frequency(typed[0]) else own if frequency(match.words[0]) or kind != ARTIST else SOME
+        return CERTAIN if frequency(typed[0]) else own if frequency(name[0]) or kind != ARTIST else SOME
     if PLAIN.issuperset(typed) and len(typed) < 3:
         return CERTAIN
-    clear = any(a == b and frequency(a) < COMMON and len(a) > 3 for a, b in zip(typed, match.words, strict=True))
+    clear = any(a == b and frequency(a) < COMMON and len(a) > 3 for a, b in zip(typed, name, strict=True))
     english = any(frequency(word) >= ENGLISH or len(word) < 4 for word in changed)
     return own if english and not (clear and letters >= 12) else SOME
 

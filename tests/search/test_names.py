@@ -108,6 +108,11 @@ def test_a_title_and_its_artist_are_recognised_together(names):
     assert mentions(names, "velvet orchards slow tide") == [("artist", ORCHARDS), ("title", "Slow Tide")]
 
 
+def test_a_name_at_the_end_of_a_long_request_is_recognised(names):
+    text = "I like quiet evenings. " * 20 + "More velvet orchads please"
+    assert mentions(names, text) == [("artist", ORCHARDS)]
+
+
 def test_a_list_of_artists_is_recognised(names):
     text = "more Marlowe Pennington, Future and Train"
     assert mentions(names, text) == [("artist", MARLOWE), ("artist", "Future"), ("artist", "Train")]
