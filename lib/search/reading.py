@@ -17,9 +17,10 @@ _ENDS, _FILLERS, _EMPTY = (frozenset(DATA[kind]) for kind in ("ends", "fillers",
 _MARKS = {
     kind: re.compile(r"\b(?:" + "|".join(f"(?:{p})" for p in DATA[kind]) + r")\b(?!')") for kind in ("idiom", *CUES)
 }
+_COMPOUND = re.compile(r"(?:-\w+)*")  # the rest of a word like "rock-ish"
 _QUOTED = re.compile(r"\"[^\"]+\"|“[^”]+”")
 _DANGLING = re.compile(r"(?i)[\s,;]*\b(and|but|or|with|w|that's|thats|that is|that are|which is)\s*(?=[,.;!?]|$)")
-_SPACES = re.compile(r"[\s,]+([,.;!?])|(?<=\s)\s+|^(?:[\s,.;!?]|(?:and|but|or)\b)+|[\s,;]+$", re.IGNORECASE)
+_SPACES = re.compile(r"[\s,]+([,.;:!?])|(?<=\s)\s+|^(?:[\s,.;:!?]|(?:and|but|or)\b)+|[\s,;]+$", re.IGNORECASE)
 
 
 @dataclass
@@ -54,7 +55,8 @@ def read(text: str, vocabulary: Vocabulary, names: Iterable[tuple[int, int]] = (
             elif opposite and not (i and (scope[i - 1].condition or _is_plain(scope[i - 1]))):  # not "no harsh vocals"
                 opposites.append(opposite)
                 _note(result.wanted, item.condition, opposite)
-        cuts.append((cue.start, scope[-1].end, " ".join(dict.fromkeys(opposites))))
+        end = _COMPOUND.match(folded, scope[-1].end).end()
+        cuts.append((cue.start, end, " ".join(dict.fromkeys(opposites))))
         result.spans += _phrases(folded, scope)
     for i, item in enumerate(items):  # "I'm sad" asks for no sad song, "sad songs" does
         feeling = item.condition == "mood" and not vocabulary.counts(folded, items, i)

@@ -118,7 +118,7 @@ class Vocabulary:
             items.append(item)
             i += size
         for i in range(len(items) - 1, -1, -1):
-            if items[i].word in self.adjectives and not self.counts(text, items, i):
+            if items[i].condition and items[i].word in self.adjectives and not self.counts(text, items, i):
                 items[i] = items[i]._replace(condition="", value="")
         return items
 
