@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from lib.core import base_models, encoder
 from lib.search import index
-from lib.search.recommender import POOL
+from lib.search.fusion import CANDIDATES
 from lib.tracks import listener_requests, synthetic
 
 SIZES, QUICK = (1_000, 10_000, 100_000, 1_000_000, 10_000_000), (1_000, 5_000, 20_000)  # 20,000 by lists
@@ -91,7 +91,7 @@ def measure_index(folder: Path) -> dict:
     row["p50 ms"], row["p99 ms"], row["recall@10"] = search(opened, requests, truth["all"])
     for name, mask in masks.items():
         row[f"{name} p50 ms"], _, row[f"{name} recall@10"] = search(opened, requests, truth[name], opened.only(mask))
-    row["pool ms"] = 1000 * statistics.median(seconds(opened.nearest, query, POOL * 5) for query in requests)
+    row["pool ms"] = 1000 * statistics.median(seconds(opened.nearest, query, CANDIDATES) for query in requests)
     if opened.file:
         os.posix_fadvise(opened.file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         row["cold ms"] = 1000 * statistics.median(seconds(opened.nearest, query, K) for query in requests)
@@ -168,7 +168,8 @@ def lines(row: dict) -> list[Row]:
     kept = {mask: f"{row[f'{mask} recall@10']:.3f} in {figure(row[f'{mask} p50 ms'])} ms" for mask in ("any", "near")}
     filtered = f"{kept['any']} of a filter's 5 %; {kept['near']} of 5 % that lie together"
     held = f"{row['resident GiB']:.2f} GiB resident in all, {row['disk GiB']:.2f} on disk"
-    more = f"{figure(row['pool ms'])} ms for {POOL * 5}, of which the recommender chooses 5"
+    more = f"{figure(row['pool ms'])} ms for the {min(CANDIDATES, n):,} nearest"
+    more += ", which the recommender scores by words and names, too" if row["lists"] else ""
     if "cold ms" in row:
         more += f"; {figure(row['cold ms'])} ms if no vector is in the disk's cache"
     rows = [Row(name, ours, limit=limit, bar=bars.get("search", "")), Row(f"{name}: more", more)]

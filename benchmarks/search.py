@@ -9,6 +9,7 @@ catalogue is synthetic, and a track's grade follows from its mood and genre: the
 import argparse
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,8 +27,11 @@ from lib.core.measures import MAIN, Encoded, held_out, rank_by_similarity, score
 from lib.core.paths import resolve
 from lib.core.runs import need
 from lib.performance.evaluation import interval
-from lib.search.index import COLUMNS, Index
+from lib.search.fusion import Query, open_fusion
+from lib.search.index import Index
+from lib.search.names import write_names
 from lib.search.recommender import DISLIKED, DIVERSITY, LIKED, Recommender, open_run
+from lib.search.words import write_words
 from lib.serve import contract
 
 PAGE = 10  # tracks on one page
@@ -155,7 +159,7 @@ def without_text(neutral: np.ndarray, liked: float) -> Move:
 
 def measure_likes(songs: Recommender, splits: dict[str, Split]) -> None:
     """Print the value of likes and dislikes: the grid on dev, then the best settings of it on both splits."""
-    print("\n1. Likes and dislikes: nDCG@10 of the ten tracks after the first ten, diversity 0\n")
+    print("\n1. Likes and dislikes: nDCG@10 of the ten tracks after the first ten, by meaning alone, diversity 0\n")
     heard = {(name, every): listen(split, every) for name, split in splits.items() for every in (False, True)}
     good = {name: heard[name, False].good for name in splits}
     for name, split in splits.items():
@@ -219,7 +223,24 @@ class Pages(NamedTuple):
     similarity: np.ndarray
 
 
-def pages(songs: Recommender, queries: np.ndarray, value: float) -> Pages:
+def restricted(songs: Recommender, split: Split, folder: Path) -> Recommender:
+    """Return a recommender of a split's tracks alone. Its words and names are written to a new folder."""
+    folder.mkdir()
+    write_words(folder, split.tracks["text"])
+    write_names(folder, split.tracks)
+    tracks = songs.tracks.iloc[songs.rows(split.tracks["id"])].reset_index(drop=True)
+    return Recommender(songs.model, open_fusion(folder, Index(split.vectors.tracks), tracks), tracks, {})
+
+
+def read(songs: Recommender, texts) -> list[Query]:
+    """Read and encode requests."""
+    readings = [songs.read(text) for text in texts]
+    wordings = list({text for reading in readings for text in reading.texts})
+    vectors = dict(zip(wordings, embed(songs.model, wordings), strict=True))
+    return [songs.query(reading, vectors=vectors) for reading in readings]
+
+
+def pages(songs: Recommender, queries: list[Query], value: float) -> Pages:
     """Search with a diversity."""
     ids = [[track["id"] for track in songs.search(query, PAGE, diversity=value)] for query in queries]
     rows = [songs.rows(page) for page in ids]
@@ -237,18 +258,21 @@ def measure_diversity(songs: Recommender, splits: dict[str, Split]) -> None:
     costs at most `COST` on dev.
     """
     print("\n2. Diversity: ten tracks for each text\n")
-    held = {n: Recommender(songs.model, Index(s.vectors.tracks), s.tracks[COLUMNS], {}) for n, s in splits.items()}
     gain, rows = {name: {} for name in splits}, {}
-    for value in tqdm(DIVERSITIES, "diversity", leave=False):
-        row = rows[value] = {}
-        for name, split in splits.items():
-            part = pages(held[name], split.vectors.requests, value)
-            gain[name][value] = score(part, split)
-            row[name] = f"{gain[name][value].mean():.3f}"
-            row[f"{name} - 0"] = difference(gain[name][value] - gain[name][0])
-        whole = pages(songs, splits["test"].vectors.requests[:SERVED], value)
-        row |= {"artist": mean_and_max(part.artist), "cosine": f"{part.similarity.mean():.3f}"}
-        row |= {"artist (whole)": mean_and_max(whole.artist), "cosine (whole)": f"{whole.similarity.mean():.3f}"}
+    with tempfile.TemporaryDirectory() as scratch:
+        held = {name: restricted(songs, split, Path(scratch) / name) for name, split in splits.items()}
+        queries = {name: read(held[name], split.requests["text"]) for name, split in splits.items()}
+        served = read(songs, splits["test"].requests["text"][:SERVED])
+        for value in tqdm(DIVERSITIES, "diversity", leave=False):
+            row = rows[value] = {}
+            for name, split in splits.items():
+                part = pages(held[name], queries[name], value)
+                gain[name][value] = score(part, split)
+                row[name] = f"{gain[name][value].mean():.3f}"
+                row[f"{name} - 0"] = difference(gain[name][value] - gain[name][0])
+            whole = pages(songs, served, value)
+            row |= {"artist": mean_and_max(part.artist), "cosine": f"{part.similarity.mean():.3f}"}
+            row |= {"artist (whole)": mean_and_max(whole.artist), "cosine (whole)": f"{whole.similarity.mean():.3f}"}
     cheap = [value for value, scores in gain["dev"].items() if (gain["dev"][0] - scores).mean() <= COST]
     print("artist: the most of ten by one artist, mean and max; cosine: the mean over pairs of ten; for test's texts")
     print(f"among test's tracks and, for {SERVED} of them, among the whole catalogue.\n")
@@ -291,13 +315,15 @@ def measure_explain(run: Path) -> None:
 
 def parts(songs: Recommender, texts, count: int) -> dict[str, float]:
     """Return the milliseconds of each step of an answer, for the next text."""
-    encoding, query = milliseconds(songs.query, next(texts))
+    reading_ms, reading = milliseconds(songs.read, next(texts))
+    encoding, query = milliseconds(songs.query, reading)
     searching, tracks = milliseconds(songs.search, query, count)
     ids = [track["id"] for track in tracks]
     descriptions = songs.tracks["text"].iloc[songs.rows(ids)].tolist()
     explaining, _ = milliseconds(songs.explain, query, ids)
-    words, _ = milliseconds(contributions, songs.model, descriptions, query)
-    return {"of which: query": encoding, "search": searching, "words": words, "moods": explaining - words}
+    words, _ = milliseconds(contributions, songs.model, descriptions, query.vector)
+    first = {"of which: read": reading_ms, "query": encoding, "search": searching}
+    return first | {"words": words, "moods": explaining - words}
 
 
 def answer(songs: Recommender, text: str, count: int, why: bool) -> contract.Answer:

@@ -266,7 +266,7 @@ def encoders(run: Path, calls: int) -> dict[str, dict[str, float]]:
 def searches(run: Path, calls: int) -> float:
     """Return the milliseconds of a worker's search and choice for a vector."""
     songs = open_run(run)
-    queries = [songs.query(text) for text in texts(run, calls, 4)]
+    queries = [songs.query(songs.read(text)) for text in texts(run, calls, 4)]
     return 1000 * statistics.median(seconds(songs.search, query) for query in queries)
 
 
