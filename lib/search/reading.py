@@ -20,7 +20,7 @@ _MARKS = {
 _COMPOUND = re.compile(r"(?:-\w+)*")  # the rest of a word like "rock-ish"
 _QUOTED = re.compile(r"\"[^\"]+\"|“[^”]+”")
 _DANGLING = re.compile(r"(?i)[\s,;]*\b(and|but|or|with|w|that's|thats|that is|that are|which is)\s*(?=[,.;!?]|$)")
-_SPACES = re.compile(r"[\s,]+([,.;:!?])|(?<=\s)\s+|^(?:[\s,.;:!?]|(?:and|but|or)\b)+|[\s,;]+$", re.IGNORECASE)
+_SPACES = re.compile(r"[\s,;]+([,.;:!?])|(?<=\s)\s+|^(?:[\s,.;:!?]|(?:and|but|or)\b)+|[\s,;]+$", re.IGNORECASE)
 
 
 @dataclass
