@@ -78,7 +78,8 @@ class Vocabulary:
             for value, phrases in values.items():
                 self._add(condition, value, phrases)
         for mood in moods:
-            self._add("mood", mood, inflections(mood))
+            for key in map(words_of, inflections(mood)):
+                self.phrases.setdefault(key, ("mood", mood))
         for word in map(words_of, DATA["common"]):
             self.adjectives[word] = self.phrases.pop(word)
         for condition, values in DATA["adjectives"].items():
