@@ -1,4 +1,4 @@
-"""The playground in a browser, in Voilà and in JupyterLab: type, see songs, like one, see the ranking change."""
+"""The playground in a browser, in Voilà and in JupyterLab: type, see songs, type on, like one, see what changes."""
 
 import json
 import os
@@ -22,9 +22,10 @@ import pytest
 
 from lib.core import base_models, pages, paths
 from lib.core.errors import WorkbookError
-from lib.playground import answers, pictures
+from lib.playground import answers, conversation, pictures
 from lib.playground import page as playground
 from lib.search import recommender
+from lib.serve import contract
 from lib.workbook import cli, voila
 from tests.conftest import free_port
 
@@ -97,6 +98,35 @@ def settled(page, encoder: str = "tuned") -> list[str]:
     return songs(page, encoder)
 
 
+def box(page):
+    """Return the box for the request and for later turns."""
+    return page.get_by_label(re.compile("^(I feel like|… and then\\?)$"))
+
+
+def say(page, text: str) -> list[str]:
+    """Type a turn; return the titles on screen once they have changed."""
+    box(page).fill(text)
+    return after(page, lambda: box(page).press("Enter"))
+
+
+def start(page, text: str) -> list[str]:
+    """Start a new conversation with a request; return the titles on screen."""
+    anew = page.get_by_role("button", name="Start anew")
+    if anew.count():
+        assert after(page, anew.click) == []
+    return say(page, text)
+
+
+def chips(page, kind: str = "on") -> list[str]:
+    """Return the texts of the chips that count ("on") or not ("off"): turns, conditions, likes."""
+    return [text.strip() for text in page.locator(f".playground .jupyter-button.{kind}").all_inner_texts()]
+
+
+def chip(page, name: str):
+    """Return a chip."""
+    return page.get_by_role("button", name=name, exact=True)
+
+
 def more_like(page, title: str):
     """Return the button that likes a song on screen."""
     return page.get_by_title(f"More like {title}", exact=True).locator("visible=true")
@@ -108,18 +138,46 @@ def command(page) -> dict:
 
 
 def test_a_like_changes_the_ranking_and_can_be_taken_back(page):
-    box = page.get_by_label("I feel like")
-    box.fill("rainy sunday piano")
-    before = after(page, lambda: box.press("Enter"))
+    before = start(page, "rainy sunday piano")
     assert len(before) == 5 and command(page)["text"] == "rainy sunday piano"
     now = after(page, lambda: more_like(page, before[1]).click())
     assert before[1] not in now and len(command(page)["liked"]) == 1
     new = [title for title in now if title not in before]
     assert new and page.get_by_text(f"{len(new)} of 5 ").is_visible()
     assert page.locator(".song .moved", has_text="new").count() == len(new)
-    assert page.locator(".song .why").first.inner_text().startswith("because of")
+    assert page.locator(".song .why").first.inner_text().startswith(("Words that match: ", "Meaning: "))
     again = after(page, lambda: page.get_by_role("button", name=f"liked: {before[1]}").click())
     assert again == before and "liked" not in command(page)
+
+
+def test_a_second_turn_changes_the_answer_and_can_be_taken_back(page):
+    before = start(page, "sad piano from the 90s")
+    assert chips(page) == ["sad piano from the 90s", "1990s", "sad"]
+    now = say(page, "no, faster and happy")
+    body = command(page)
+    assert (body["history"], body["text"]) == (["sad piano from the 90s"], "no, faster and happy")
+    assert chips(page)[2:] == ["1990s", "happy", "fast"] and box(page).input_value() == ""
+    assert page.locator(".song .moved", has_text="new").count() == len(set(now) - set(before))
+    again = after(page, chip(page, "no, faster and happy").click)
+    assert again == before and "history" not in command(page)
+    after(page, page.get_by_role("button", name="Start anew").click)
+    assert "Say what you would like to hear" in page.get_by_role("status").inner_text() and chips(page) == []
+
+
+def test_a_condition_can_be_taken_off_and_put_back(page):
+    before = start(page, "happy songs, no rock")
+    assert chips(page) == ["happy songs, no rock", "happy", "not rock"]
+    after(page, chip(page, "happy").click)
+    assert chips(page, "off") == ["happy"] and "conditions that you took off" in page.locator(".curl").inner_text()
+    assert after(page, chip(page, "happy").click) == before and chips(page, "off") == []
+    after(page, chip(page, "happy").click)
+    say(page, "really happy")
+    assert chips(page, "off") == []  # what is said again counts again
+
+
+def test_a_turn_is_text(page):
+    start(page, "<b>sad</b> piano")
+    assert chips(page)[0] == "<b>sad</b> piano"
 
 
 def test_the_page_shows_the_services_answer(page, small_run):
@@ -132,12 +190,13 @@ def test_an_answer_takes_less_than_150_ms(page):
     times = []
     page.evaluate("""() => new MutationObserver(() => { window.changed = performance.now(); })
         .observe(document.querySelector('.answers-tuned .song').parentNode, { childList: true })""")
-    box = page.get_by_label("I feel like")
+    page.get_by_role("button", name="Start anew").click()
+    page.wait_for_timeout(500)
     for text in ("happy", "angry", "calm", "tense", "dreamy", "dark", "playful", "sad", "groovy"):
-        box.fill(f"something {text} with guitars")
+        box(page).fill(f"something {text} with guitars")
         page.evaluate("() => { window.changed = 0; document.activeElement.addEventListener('keydown', "
                       "() => { window.pressed = performance.now(); }, { once: true }); }")  # fmt: skip
-        box.press("Enter")
+        box(page).press("Enter")
         page.wait_for_function("() => window.changed > 0")
         times.append(page.evaluate("() => window.changed - window.pressed"))
         page.wait_for_timeout(500)
@@ -147,13 +206,14 @@ def test_an_answer_takes_less_than_150_ms(page):
 
 def test_the_keyboard_is_enough(page):
     """Tab reaches every control, and each has a name; a like leaves the focus where it was."""
-    page.get_by_label("I feel like").focus()
+    start(page, "sad piano")
+    box(page).focus()
     names = []
     for _ in range(25):
         names.append(page.evaluate("() => document.activeElement.labels?.[0]?.textContent || "
                                    "document.activeElement.title || document.activeElement.textContent"))  # fmt: skip
         page.keyboard.press("Tab")
-    controls = ("I feel like", "Find songs", playground.EXAMPLES[0], "How many", "Variety", "Mood", "beside the base")
+    controls = ("… and then?", "Find songs", playground.EXAMPLES[0], "How many", "Variety", "Mood", "beside the base")
     for control in controls:
         assert control in " | ".join(names), (control, names)
     assert sum(name.startswith("More like") for name in names) == 5 and all(names)
@@ -177,18 +237,18 @@ def test_a_mood_filters_and_an_error_is_announced(page):
     assert page.get_by_label("Mood").input_value() == "any"
     after(page, lambda: page.get_by_label("Mood").select_option("calm"))
     assert set(page.locator(".answers-tuned .song .tag").all_inner_texts()) - {""} == {"calm"}
-    box = page.get_by_label("I feel like")
-    box.fill("x" * 1001)
-    box.press("Enter")
+    box(page).fill("x" * 1001)
+    box(page).press("Enter")
     alert = page.get_by_role("alert")
     alert.wait_for()
-    assert "at most 1000 characters" in alert.inner_text()
-    box.fill("music")
-    box.press("Enter")
+    assert "at most 1000 characters" in alert.inner_text() and len(box(page).input_value()) == 1001
+    box(page).fill("music")
+    box(page).press("Enter")
     page.get_by_role("status").wait_for()
 
 
-def test_an_example_fills_the_box(page):
+def test_an_example_is_a_new_request(page):
+    start(page, "angry guitars")
     after(page, lambda: page.get_by_role("button", name=playground.EXAMPLES[2]).click())
     assert command(page)["text"] == playground.EXAMPLES[2]
 
@@ -205,33 +265,33 @@ def test_base_and_tuned_side_by_side(page, small_run):
 
 @pytest.mark.parametrize("width", [390, 1440])
 def test_nothing_is_wider_than_the_page(page, width):
-    """All controls, titles and the map are inside the screen of a telephone and of a desktop."""
+    """All is inside the screen of a telephone and of a desktop; the first song needs no scrolling."""
     before = page.viewport_size
-    page.set_viewport_size({"width": width, "height": 1000})
+    start(page, "90s hip hop, not rock")
+    page.set_viewport_size({"width": width, "height": 844})
+    tops = [page.locator(".song").first.bounding_box()["y"]]
+    say(page, "no, faster")
+    tops.append(page.locator(".song").first.bounding_box()["y"])
     boxes = page.locator(".playground :is(button, input, select, textarea, svg, b)").locator("visible=true").all()
     sides = [(box.bounding_box()["x"], box.bounding_box()["width"]) for box in boxes]
     page.set_viewport_size(before)
     assert len(sides) > 20 and all(x >= 0 and x + w <= width for x, w in sides), sides
+    assert max(tops) < 844 - 60, tops
 
 
 def test_a_double_click_likes_one_song(page):
-    box = page.get_by_label("I feel like")
-    box.fill("songs for a double click")
-    before = after(page, lambda: box.press("Enter"))
-    likes = len(command(page).get("liked", []))
+    before = start(page, "songs for a double click")
     after(page, lambda: more_like(page, before[0]).dblclick())
-    assert len(command(page)["liked"]) == likes + 1
+    assert len(command(page)["liked"]) == 1
 
 
 def test_likes_alone_are_a_request(page):
-    """The likes of earlier tests remain. Without a text they mean "more like these"; without them there is an error."""
-    box, likes = page.get_by_label("I feel like"), page.get_by_role("button", name=re.compile("liked: "))
-    box.fill("")
-    assert after(page, lambda: box.press("Enter")) and command(page)["text"] == playground.NEUTRAL
-    while likes.count():
-        likes.first.click()
-        page.wait_for_timeout(600)
-    assert "is empty" in page.get_by_role("alert").inner_text() and songs(page) == []
+    """Without a text, likes mean "more like these"; without them the page waits for a text."""
+    before = start(page, "sad piano")
+    after(page, more_like(page, before[0]).click)
+    assert after(page, chip(page, "sad piano").click) and command(page)["text"] == conversation.NEUTRAL
+    assert after(page, chip(page, f"liked: {before[0]}").click) == []
+    assert "Say what" in page.get_by_role("status").inner_text()
 
 
 def test_a_closed_page_leaves_no_kernel(page, chromium):
@@ -283,7 +343,7 @@ def test_faults_are_sentences_on_the_page(small_run, tmp_path, monkeypatch):
 
 def test_a_catalogue_without_moods_has_no_map(small_run, capsys):
     run = recommender.open_run(small_run)
-    bare = recommender.Recommender(run.model, run.index, run.tracks.assign(mood=""), run.fingerprints)
+    bare = recommender.Recommender(run.model, run.fusion, run.tracks.assign(mood=""), run.fingerprints)
     page = playground.Playground(bare, lambda: bare, "sad piano")
     assert "There is no map" in page.map.value and len(page.answers["tuned"].tracks) == 5
     assert 'class="tag"' not in page.lists["tuned"].rows[0].children[0].value
@@ -303,9 +363,7 @@ def test_in_jupyterlab(prepared, chromium):
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         page.wait_for_selector(".song", timeout=180_000)
-        box = page.get_by_label("I feel like")
-        box.fill("rainy sunday piano")
-        before = after(page, lambda: box.press("Enter"))
+        before = say(page, "rainy sunday piano")
         now = after(page, lambda: more_like(page, before[0]).click())
         assert before[0] not in now and len(now) == 5
         page.close()
@@ -331,16 +389,52 @@ def test_moves():
     assert answers.moves(["a", "b"], ["b", "a"]) == ["▲ 1", "▼ 1"]
 
 
+def test_conditions_are_worded_and_taken_off(small_run):
+    run = recommender.open_run(small_run)
+    artist = run.tracks["artist"].iloc[0]
+    for text, chips in (
+        ("90s hip hop, not rock, no vocals", {"hip hop", "1990s", "not rock", "instrumental"}),
+        (f"something by {artist}", {f"artist: {artist}"}),
+        (f"songs like {artist} but not sad", {f"like {artist}", "not sad"}),
+        (f"anything but {artist}", {f"not artist: {artist}"}),
+    ):
+        answer = answers.ask(run, {"text": text})
+        assert set(answer.understood.values()) == chips
+        off = answers.ask(run, {"text": text}, answer, frozenset(answer.understood))
+        assert off.understood == answer.understood  # the chips stay
+        assert off.query.reading == run.read(text)._replace(
+            wanted={}, unwanted={}, negated=[], named=[], alike=[], rejected=[]
+        )
+
+
+def test_one_condition_of_several_is_taken_off(small_run):
+    run = recommender.open_run(small_run)
+    reading = run.read("90s jazz or soul, no rock, nothing sad")
+    off = frozenset({("genre", "jazz", False), ("genre", "rock", True)})
+    left = conversation.without(run, reading, off)
+    assert left.wanted == {"decade": ["1990s"], "genre": ["soul"]} and left.unwanted == {"mood": ["sad"]}
+    assert left.negated == ["sad"] and left.texts == reading.texts
+
+
+def test_the_service_takes_a_long_conversation():
+    body = conversation.Conversation([f"turn {i}" for i in range(30)]).body()
+    assert isinstance(contract.parse(body), contract.RecommendRequest) and body["history"][-1] == "turn 28"
+    with_one_more = body | {"history": ["turn", *body["history"]]}
+    assert isinstance(contract.parse(with_one_more), contract.Answer)
+
+
 def test_markup_escapes_names():
     bad = "<script>alert(1)</script>"
-    track = {"title": bad, "artist": bad, "mood": bad, "match": "weak", "score": -0.1}
-    why = {"words": [{"word": bad, "share": 0.5}], "moods": [{"mood": bad, "similarity": 0.5}]}
-    answer = answers.Answer(bad, np.zeros(2), [track], np.zeros((2, 2)), [""], None)
+    track = {"title": bad, "artist": bad, "mood": bad, "genre": bad, "year": None, "language": bad}
+    track |= {"match": "weak", "score": -0.1}
+    why = {"matched": [bad], "words": [{"word": bad, "share": 0.5}], "moods": [{"mood": bad, "similarity": 0.5}]}
+    answer = answers.Answer(None, {}, bad, [track], np.zeros((2, 2)), [""], None)
     for markup in (
-        pages.render("playground/song.html", rank=1, track=track, move="", why=why),
+        pages.render("playground/song.html", rank=1, track=track, move="", why=why, languages={}),
         pictures.plane({"tuned": answer}, ["calm"], np.zeros((1, 2))),
         pages.render("playground/curl.html", data=bad),
         pages.render("playground/message.html", error=bad),
+        pages.render("playground/message.html", moves=[""], top_k=1, note=bad),
     ):
         assert "<script" not in markup and "&lt;script" in markup
 

@@ -5,6 +5,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import softmax
 
+from lib.playground.conversation import Condition, conditions, without
+from lib.search.fusion import Query
+from lib.search.query import Reading
 from lib.search.recommender import Recommender
 from lib.serve import contract
 from lib.tracks.moods import MOODS
@@ -21,35 +24,52 @@ class Refusal(Exception):
 class Answer(NamedTuple):
     """An answer to one request."""
 
-    text: str  # the request's
-    query: np.ndarray  # the text's unit vector after likes and dislikes, (d,)
+    query: Query  # without the conditions that the listener took off
+    understood: dict[Condition, str]  # all conditions that were read, as chips say them
+    note: str | None
     tracks: list[dict]  # as the API returns them, best first
     places: np.ndarray  # valence and arousal of the query, then of the tracks, (1 + tracks, 2)
-    moves: list[str]  # each track's move since the previous answer to the same text
-    origin: np.ndarray | None  # the query's place in that previous answer, (2,); None if the text is new
+    moves: list[str]  # each track's move since the previous answer
+    origin: np.ndarray | None  # the query's place in the previous answer, (2,); None without one
 
 
-def ask(recommender: Recommender, body: dict, previous: Answer | None = None) -> Answer:
+class _Corrected:
+    """A recommender that returns a corrected reading of the request."""
+
+    def __init__(self, recommender: Recommender, reading: Reading) -> None:
+        self.recommender, self.reading = recommender, reading
+
+    def __getattr__(self, name: str):
+        return getattr(self.recommender, name)
+
+    def read(self, *_) -> Reading:
+        return self.reading
+
+
+def ask(
+    recommender: Recommender, body: dict, previous: Answer | None = None, off: frozenset[Condition] = frozenset()
+) -> Answer:
     """Answer a request by the contract of POST /recommend; compare the answer with the previous one.
 
-    Raises:
-        Refusal: the contract refuses the request.
+    The conditions `off` do not count, although the request names them. A `Refusal` is the contract's.
     """
     request = contract.parse(body)
     if isinstance(request, contract.Answer):
         raise Refusal(request.content.error.message)
-    vector = recommender.encode([request.text])[0]
-    response = contract.answer(recommender, request, vector).content
+    reading = recommender.read(request.text, request.history)
+    vectors = dict(zip(reading.texts, recommender.encode(reading.texts), strict=True))
+    corrected = without(recommender, reading, off)
+    response = contract.answer(_Corrected(recommender, corrected), request, vectors).content
     if isinstance(response, contract.ErrorResponse):
         raise Refusal(response.error.message)
     tracks = response.model_dump()["tracks"]
     ids = [track["id"] for track in tracks]
-    query = recommender.query(request.text, request.liked, request.disliked, vector)
-    where = places(recommender, np.vstack([query, recommender.vectors[recommender.rows(ids)]]))
+    query = recommender.query(corrected, request.liked, request.disliked, vectors)
+    where = places(recommender, np.vstack([query.vector, recommender.vectors[recommender.rows(ids)]]))
     moved, origin = [""] * len(ids), None
-    if previous and previous.text == request.text:
+    if previous:
         moved, origin = moves([track["id"] for track in previous.tracks], ids), previous.places[0]
-    return Answer(request.text, query, tracks, where, moved, origin)
+    return Answer(query, conditions(reading), response.note, tracks, where, moved, origin)
 
 
 def moves(before: list[str], after: list[str]) -> list[str]:

@@ -1,10 +1,11 @@
-"""The playground page: type a mood, get songs, like some, see the ranking change."""
+"""The playground page: say what you would like to hear, get songs, say more, see the ranking change."""
 
 import json
 import os
 import shlex
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import ipywidgets as ui
@@ -18,59 +19,18 @@ from lib.core.base_models import find
 from lib.core.errors import WorkbookError
 from lib.core.files import point, read_json
 from lib.core.pages import render
-from lib.playground.answers import Answer, Refusal, ask, backdrop
+from lib.playground.answers import Refusal, ask, backdrop
+from lib.playground.conversation import Conversation, conditions
 from lib.playground.pictures import plane
+from lib.playground.songs import MOST, SongList, button
 from lib.search.indexing import build_index
 from lib.search.recommender import DIVERSITY, Recommender, open_run
-from lib.serve.contract import DEFAULT_TOP_K
+from lib.serve import contract
 
 EXAMPLES = yaml.safe_load(Path(__file__).with_name("examples.yaml").read_text(encoding="utf-8"))
 STYLE = Path(__file__).with_name("playground.css").read_text(encoding="utf-8")
-NEUTRAL = "music"  # the text of a request that has only likes
 VARIETY = "0: the nearest songs; 1: songs as different as possible"
-MOST = 10  # songs in an answer
-SETTLE = 0.4  # seconds: the second click of a double click must not like the song that has just taken the place
-
-
-class SongList(ui.VBox):
-    """One encoder's songs, with buttons to like and dislike each.
-
-    The rows stay and only their content changes, so the keyboard focus stays, too.
-
-    Args:
-        rate: is called with "liked" or "disliked", and the track.
-    """
-
-    def __init__(self, name: str, rate: Callable[[str, dict], None]) -> None:
-        self.tracks, self.rate, self.changed = [], rate, 0.0
-        self.rows = [self._row(i) for i in range(MOST)]
-        super().__init__([ui.HTML(f"<b>{name} encoder</b>"), *self.rows])
-        self.add_class(f"answers-{name}")
-
-    def _row(self, i: int) -> ui.HBox:
-        like = ui.Button(description="Like", icon="thumbs-up")
-        dislike = ui.Button(description="Dislike", icon="thumbs-down")
-        like.on_click(lambda _: self._click("liked", i))
-        dislike.on_click(lambda _: self._click("disliked", i))
-        return ui.HBox([ui.HTML(), ui.Box([like, dislike])])
-
-    def _click(self, kind: str, i: int) -> None:
-        if time.monotonic() - self.changed > SETTLE:
-            self.rate(kind, self.tracks[i])
-
-    def show(self, answer: Answer | None, reasons: list[dict] | None = None) -> None:
-        """Fill the rows with an answer, and with its reasons once they are available; hide the list without one."""
-        self.layout.display = "flex" if answer else "none"
-        tracks = answer.tracks if answer else []
-        for i, row in enumerate(self.rows):
-            row.layout.display = "flex" if i < len(tracks) else "none"
-        for i, track in enumerate(tracks):
-            text, buttons = self.rows[i].children
-            why = reasons and reasons[i]
-            text.value = render("playground/song.html", rank=i + 1, track=track, move=answer.moves[i], why=why)
-            for button, word in zip(buttons.children, ("More", "Less"), strict=True):
-                button.tooltip = f"{word} like {track['title']}"
-        self.tracks, self.changed = tracks, time.monotonic()  # at the end: the kernel handles the second click next
+SETTLE = 0.4  # seconds: the second click of a double click must not hit what has just taken the place
 
 
 class Playground(ui.VBox):
@@ -79,29 +39,31 @@ class Playground(ui.VBox):
     Args:
         tuned: the run's recommender.
         load_base: returns the base encoder's recommender; is called when the user first compares.
-        text: the text of the first request.
+        text: the first request.
     """
 
     def __init__(self, tuned: Recommender, load_base: Callable[[], Recommender], text: str) -> None:
         self.recommenders, self.load_base, self.dots = {"tuned": tuned}, load_base, backdrop(tuned)
-        self.ratings: dict[str, tuple[str, str]] = {}  # track id -> "liked" or "disliked", title
-        self.answers: dict[str, Answer] = {}
-        self.text = ui.Text(text, description="I feel like", continuous_update=False)
-        self.find = ui.Button(description="Find songs", icon="search", button_style="primary")
+        self.talk, self.answers, self.changed = Conversation([text]), {}, 0.0
+        self.text = ui.Text(continuous_update=False, style={"description_width": "initial"})
+        find = button("Find songs", self._say, icon="search", button_style="primary")
         # Number fields, because ipywidgets' sliders have no name for screen readers.
-        self.top_k = ui.BoundedIntText(DEFAULT_TOP_K, min=1, max=MOST, description="How many")
+        self.top_k = ui.BoundedIntText(contract.DEFAULT_TOP_K, min=1, max=MOST, description="How many")
         self.diversity = ui.BoundedFloatText(DIVERSITY, max=1, step=0.05, description="Variety", tooltip=VARIETY)
         # "any" has the value "", because ipywidgets may select no option if a value is None.
         self.mood = ui.Dropdown(options=[("any", ""), *((m, m) for m in tuned.moods)], description="Mood")
         self.compare = ui.Checkbox(description="beside the base encoder", indent=False)
-        self.examples = [ui.Button(description=example) for example in EXAMPLES]
-        self.chips, self.progress = ui.HBox(), ui.Output()
+        examples = [self._button(example, partial(self._begin, example)) for example in EXAMPLES]
+        self.anew = self._button("Start anew", self._begin, icon="undo")
+        self.said, self.chips, self.progress = ui.HBox(), ui.HBox(), ui.Output()
+        self.examples = ui.HBox([ui.HTML("Try:&nbsp;"), *examples])
         self.message, self.map, self.command = ui.HTML(), ui.HTML(), ui.HTML()
         self.lists = {name: SongList(name, self._rate) for name in ("tuned", "base")}
         parts = (
             ui.HTML(f"<style>{STYLE}</style>"),
-            ui.HBox([self.text, self.find]),
-            ui.HBox([ui.HTML("Try:&nbsp;"), *self.examples]),
+            self.said,
+            ui.HBox([self.text, find]),
+            self.examples,
             ui.HBox([self.top_k, self.diversity, self.mood, self.compare]),
             *(self.chips, self.message, self.progress),
             ui.HBox([*self.lists.values(), self.map]),
@@ -109,33 +71,50 @@ class Playground(ui.VBox):
         )
         super().__init__(parts)
         self.add_class("playground")
-        self._connect()
-        self._update()
-
-    def _connect(self) -> None:
-        """Update the page when a control changes."""
-        self.find.on_click(self._update)
-        for example in self.examples:
-            example.on_click(lambda pressed: self.text.set_trait("value", pressed.description))
-        for control in (self.text, self.top_k, self.diversity, self.mood):
+        self.text.observe(self._say, "value")
+        for control in (self.top_k, self.diversity, self.mood):
             control.observe(self._update, "value")
         self.compare.observe(self._toggle_base, "value")
+        self._update()
 
     def body(self) -> dict:
         """Return the controls' values as the body of POST /recommend."""
-        rated = {kind: [i for i, (k, _) in self.ratings.items() if k == kind] for kind in ("liked", "disliked")}
-        text = self.text.value if self.text.value.strip() or not rated["liked"] else NEUTRAL
-        values = {"text": text, "top_k": self.top_k.value, "diversity": self.diversity.value, "mood": self.mood.value}
-        return {name: value for name, value in (values | rated).items() if name == "text" or value not in ("", [])}
+        controls = {"top_k": self.top_k.value, "diversity": self.diversity.value}
+        return self.talk.body() | controls | ({"mood": self.mood.value} if self.mood.value else {})
+
+    def _say(self, _=None) -> None:
+        """Move the text in the box to the conversation. A text that the contract refuses stays in the box."""
+        text = self.text.value.strip()
+        refused = text and contract.parse({"text": text})
+        if isinstance(refused, contract.Answer):
+            self.message.value = render("playground/message.html", error=refused.content.error.message)
+        elif text:
+            self.talk.turns.append(text)
+            self.talk.off.difference_update(conditions(self.recommenders["tuned"].read(text)))  # they were said again
+            self.text.value = ""
+            self._update()
+
+    def _begin(self, *turns: str) -> None:
+        self.talk, self.answers = Conversation(list(turns)), {}
 
     def _rate(self, kind: str, track: dict) -> None:
-        self.ratings[track["id"]] = (kind, track["title"])
-        self._update()
+        self._change(partial(self.talk.ratings.update, {track["id"]: (kind, track["title"])}), moved=False)
 
-    def _take_back(self, track_id: str) -> None:
-        self.ratings.pop(track_id, None)
-        self._update()
-        self.text.focus()  # the button that had the focus is gone
+    def _change(self, change: Callable[[], object], moved: bool = True) -> None:
+        """Change the conversation by a click. `moved`: the button is gone then, so the box gets the focus."""
+        if time.monotonic() - self.changed > SETTLE:
+            change()
+            self._update()
+            if moved:
+                self.text.focus()
+
+    def _button(self, text: str, change: Callable[[], object], **traits) -> ui.Button:
+        return button(text, partial(self._change, change), **traits)
+
+    def _chip(self, text: str, change: Callable[[], object], on: bool = True) -> ui.Button:
+        """Return a button that takes a part of the conversation back, or puts it back."""
+        icon, tooltip, look = ("times", "take this back", "on") if on else ("plus", "put this back", "off")
+        return self._button(text, change, icon=icon, tooltip=tooltip).add_class(look)
 
     def _toggle_base(self, change) -> None:
         """Show or hide the base encoder's songs; the first time, load the base encoder."""
@@ -158,27 +137,40 @@ class Playground(ui.VBox):
         body, started = self.body(), time.perf_counter()
         names = [name for name in self.recommenders if name == "tuned" or self.compare.value]
         try:
-            self.answers = {name: ask(self.recommenders[name], body, self.answers.get(name)) for name in names}
+            off = frozenset(self.talk.off)
+            self.answers = {name: ask(self.recommenders[name], body, self.answers.get(name), off) for name in names}
             ms = round(1000 * (time.perf_counter() - started))
-            message = {"moves": self.answers["tuned"].moves, "top_k": body["top_k"], "ms": ms}
+            tuned = self.answers["tuned"]
+            message = {"moves": tuned.moves, "note": tuned.note, "top_k": body["top_k"], "ms": ms}
         except Refusal as error:
-            self.answers, message = {}, {"error": error}
+            self.answers, message = {}, {"error": error} if body["text"] else {}
         for name, songs in self.lists.items():
             songs.show(self.answers.get(name))
-        self.chips.children = [self._chip(i, kind, title) for i, (kind, title) in self.ratings.items()]
         self.message.value = render("playground/message.html", **message)
+        self._show_conversation()
         self.map.value = plane(self.answers, self.recommenders["tuned"].moods, self.dots) if self.answers else ""
-        data = shlex.quote(json.dumps(body | {"explain": True}, ensure_ascii=False))
-        self.command.value = render("playground/curl.html", data=data) if self.answers else ""
+        self.command.value = self._curl(body) if self.answers else ""
         for name, answer in self.answers.items():
             if ids := [track["id"] for track in answer.tracks]:
                 self.lists[name].show(answer, self.recommenders[name].explain(answer.query, ids))
+        self.changed = time.monotonic()  # the kernel handles the second click next
 
-    def _chip(self, track_id: str, kind: str, title: str) -> ui.Button:
-        """Return a button that names a liked or disliked song and takes the like or dislike back."""
-        chip = ui.Button(description=f"{kind}: {title}", icon="times", tooltip="take this back")
-        chip.on_click(lambda _: self._take_back(track_id))
-        return chip
+    def _curl(self, body: dict) -> str:
+        data = shlex.quote(json.dumps(body | {"explain": True}, ensure_ascii=False))
+        return render("playground/curl.html", data=data, off=self.talk.off & self.answers["tuned"].understood.keys())
+
+    def _show_conversation(self) -> None:
+        """Show the turns, and what was understood, liked and disliked, as chips."""
+        turns, ratings, off = self.talk.turns, self.talk.ratings, self.talk.off
+        self.text.description = "… and then?" if turns else "I feel like"
+        said = [self._chip(turn, partial(turns.pop, i)) for i, turn in enumerate(turns)]
+        self.said.children = said + [self.anew] * bool(turns or ratings)
+        self.examples.layout.display = "none" if turns[1:] else "flex"
+        understood = self.answers["tuned"].understood if self.answers else {}
+        toggle = off.symmetric_difference_update
+        chips = [self._chip(name, partial(toggle, {c}), c not in off) for c, name in understood.items()]
+        chips += [self._chip(f"{kind}: {title}", partial(ratings.pop, i)) for i, (kind, title) in ratings.items()]
+        self.chips.children = chips
 
 
 def live() -> bool:
