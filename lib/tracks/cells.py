@@ -10,46 +10,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lib.tracks.columns import FEATURES
+from lib.tracks.moods import load
 
-# The units of our columns, each with its factor to ours, which is the first.
-UNITS = {
-    "duration_ms": {"ms": 1, "s": 1000, "min": 60_000, "h:mm": 1000 / 60, "m:ss": 1000},  # h:mm: 3:45 became 3 hours
-    "popularity": {"0-100": 1, "0-1": 100},
-    **{name: {"0-1": 1, "0-100": 0.01, "0-10": 0.1} for name in FEATURES},
-}
-RANGES = {  # of our columns, in our units
-    **dict.fromkeys(FEATURES, (0, 1)),
-    "popularity": (0, 100),
-    "tempo": (20, 400),
-    "loudness": (-100, 20),
-    "key": (0, 11),
-    "mode": (0, 1),
-    "duration_ms": (1, 24 * 3_600_000),
-    "plays": (0, 1e15),
-}
+_DATA = load("cells.yaml")
+UNITS = _DATA["units"]  # of our columns, each with its factor to ours, which is the first
+RANGES = {ours: tuple(ends) for ours, ends in _DATA["ranges"].items()}  # of our columns, in our units
 WHOLE = ("key", "mode", "plays")  # a fraction does not fit
-# Numbers that mean "not known", in the file's unit.
-UNKNOWN = {
-    "tempo": (0, -1),
-    "key": (-1,),
-    "mode": (-1,),
-    "duration_ms": (0, -1),
-    "popularity": (-1,),
-    "plays": (-1,),
-    "loudness": (-1000,),
-}
-MISSING = ("", "na", "nan", "n/a", "none", "null", "<na>", r"\n", "?", "-", "nil")
-MISSING += ("#n/a", "#div/0!", "#value!", "#ref!", "#name?", "#num!", "#null!")  # a spreadsheet's
+UNKNOWN = _DATA["unknown"]  # numbers that mean "not known", in the file's unit
+MISSING, MINOR, MAJOR, YES, NO = (tuple(_DATA[name]) for name in ("missing", "minor", "major", "yes_words", "no_words"))
 _MISSING = pa.array(MISSING, pa.large_string())
-YES = ("true", "t", "1", "1.0", "yes", "y", "explicit", "e", "ja", "oui", "sí", "si", "да", "是")
-YES += ("wahr", "vrai", "verdadero", "vero", "verdadeiro", "истина")
-NO = ("false", "f", "0", "0.0", "no", "n", "not explicit", "notexplicit", "clean", "cleaned")
-NO += ("nein", "non", "нет", "否", "falsch", "faux", "falso", "ложь")
-MINOR = ("m", "min", "minor", "moll", "mineur", "minore", "menor", "минор")
-MAJOR = ("M", "maj", "major", "dur", "majeur", "maggiore", "mayor", "maior", "мажор")
-_NOTES = {"c": 0, "d": 2, "e": 4, "f": 5, "g": 7, "a": 9, "b": 11, "h": 11}
-_NOTES |= {"do": 0, "re": 2, "ré": 2, "mi": 4, "fa": 5, "sol": 7, "la": 9, "si": 11}
+_NOTES = _DATA["notes"]  # their pitch classes
 _KEY = re.compile(
     rf"(do|r[eé]|mi|fa|sol|la|si|[a-h])(#|b|is|es|s)?\s*(?:/\s*[a-g][#b]?)?[\s_-]*({'|'.join(MINOR + MAJOR)})?",
     re.IGNORECASE,
@@ -62,9 +32,8 @@ _SPELLED = re.compile(
     re.IGNORECASE,
 )
 BLANK = r"['’ \x{a0}\x{202f}]"  # between thousands: 1 234 567, 1'234'567
-_MONTHS = dict(
-    zip(["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"], range(1, 13), strict=True)
-)
+_DATES = [(re.compile(pattern, re.IGNORECASE), parts) for pattern, parts in _DATA["dates"]]
+_MONTHS = {name: n for n, name in enumerate(_DATA["months"], 1)}
 
 
 def arrow(column: pd.Series) -> pa.Array:
@@ -226,28 +195,6 @@ def date(text: str) -> str | None:
         return _ymd(str(moment.year), str(moment.month), str(moment.day))
     years = set(re.findall(r"(?<![\d.,])(\d{4})(?=\D)", text + " "))
     return _ymd(min(years), None, None) if years and len(text) <= 40 else None
-
-
-# A pattern for the start of a text, and its parts: year, month, day; x is not used.
-_DATES = [
-    (re.compile(pattern, re.IGNORECASE), order)
-    for pattern, order in (
-        (r"(\d{4})(?:\.0+)?$", "y"),
-        (r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?:$|[T\s].*)", "ymd"),
-        (r"(\d{4})[-/.](\d{1,2})$", "ym"),
-        (r"(\d{4})(\d\d)(\d\d)$", "ymd"),
-        (r"(\d{4})年(\d{1,2})月(\d{1,2})日", "ymd"),
-        (r"(\d{4})년\s*(\d{1,2})월\s*(\d{1,2})일", "ymd"),
-        (r"(\d{1,2})\.\s?(\d{1,2})\.\s?(\d{4})\b", "dmy"),
-        (r"(1[3-9]|2\d|3[01])[-/](\d{1,2})[-/](\d{4})\b", "dmy"),
-        (r"(\d{1,2})[-/](1[3-9]|2\d|3[01])[-/](\d{4})\b", "mdy"),
-        (r"(\d{1,2})[-/](\d{1,2})[-/](\d{4})\b", "xxy"),
-        (r"(\d{1,2})[-/.](\d{1,2})[-/.](\d{2})$", "xxy"),
-        (r"([a-z]{3})[a-z]*\.?\s+(\d{1,2})(?:st|nd|rd|th)?,?\s+(\d{4})\b", "mdy"),
-        (r"(\d{1,2})(?:st|nd|rd|th)?\.?[\s-]+([a-z]{3})[a-z]*\.?,?[\s-]+(\d{4})\b", "dmy"),
-        (r"([a-z]{3})[a-z]*\.?,?\s+(\d{4})$", "my"),
-    )
-]
 
 
 def _ymd(year: str, month: str | None, day: str | None) -> str | None:

@@ -1,5 +1,7 @@
 """Import of a real catalogue: a file in; distinct tracks, all that was left out with reasons, and a record out."""
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -65,7 +67,7 @@ def import_catalogue(
     mapping = match(source.columns, sample, columns, units, source.file)
     rows = _Rows(mapping, reading.get("decimal", ""), max_tracks, np.random.default_rng(seed))
     bar = Progress(desc="import", unit="row", delay=5)
-    for chunk in source.read(list(dict.fromkeys(column.name for column in mapping.columns.values()))):
+    for chunk in _ahead(source.read(list(dict.fromkeys(column.name for column in mapping.columns.values())))):
         rows.add(chunk)
         bar.update(len(chunk.rows) + len(chunk.damaged))
     bar.close()
@@ -110,14 +112,14 @@ class _Rows:
         self.rejected.append(pd.DataFrame(damaged, columns=["row", "reason"]).assign(id=""))
         table["id"] = table["id"].where(table["id"] != "", "row" + table.index.astype("str"))
         bare = (table["title"] == "") & (table["description"] == "") & (table["tags"] == "")
-        table = self._reject(table, bare, "no title, description or tags")
+        self._reject(table, bare, "no title, description or tags")
+        table = table[~bare] if bare.any() else table
         name = table["title"].mask(table["title"] == "", table["description"] + "\t" + table["tags"])
         more = ["id"] if "id" in self.mapping.columns else [] if self.mapping.plays else ["duration_ms"]
         table = table.assign(hash=hashes(table.assign(name=name)[[*SONG, *more]]))
         repeated, again = self.repeats.add(hashes(table[["id"]]), table["hash"].to_numpy())
-        table = table[~repeated] if repeated.any() else table
-        reason = "an earlier row has the same id and another title, artist or album"
-        table = self._reject(table, again[~repeated], reason)
+        self._reject(table, again, "an earlier row has the same id and another title, artist or album")
+        table = table[~repeated & ~again] if (repeated | again).any() else table
         self.moods |= {*table["mood"].unique(), *table["mood2"].unique()}
         self.distinct += len(table)
         self.kept.append(table.assign(draw=self.rng.random(len(table))))
@@ -137,12 +139,17 @@ class _Rows:
                 same &= (frame[name] == name).to_numpy()
         return same
 
-    def _reject(self, table: pd.DataFrame, rows: np.ndarray | pd.Series, reason: str) -> pd.DataFrame:
-        """Note rejected rows, and return the others."""
-        if not rows.any():
-            return table
-        self.rejected.append(pd.DataFrame({"row": table.index, "id": table["id"], "reason": reason})[np.asarray(rows)])
-        return table[~rows]
+    def _reject(self, table: pd.DataFrame, rows: np.ndarray | pd.Series, reason: str) -> None:
+        self.rejected.append(pd.DataFrame({"row": table.index[rows], "id": table["id"][rows], "reason": reason}))
+
+
+def _ahead(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+    """Read the next chunk while the caller uses this one."""
+    with ThreadPoolExecutor(1) as pool:
+        chunk = pool.submit(next, chunks, None)
+        while (current := chunk.result()) is not None:
+            chunk = pool.submit(next, chunks, None)
+            yield current
 
 
 def _frame(chunk: Chunk) -> pd.DataFrame:
@@ -182,8 +189,8 @@ def _record(source: Source, mapping: Mapping, rows: _Rows, tracks, left_out, lef
     warnings += [text for name in ("title", "artist") for text in _misread(tracks[name])]
     notices = []
     if len(left_out) > FRONT * rows.count:
-        common = left_out["reason"].str.replace(r"\d+", "…", regex=True).value_counts().index[0]
-        example = left_out[left_out["reason"].str.replace(r"\d+", "…", regex=True) == common].iloc[0]
+        reasons = left_out["reason"].str.replace(r"\d+", "…", regex=True)
+        example = left_out[reasons == reasons.value_counts().index[0]].iloc[0]
         notices.append(
             f"{len(left_out):,} of {rows.count:,} rows ({len(left_out) / rows.count:.0%}) of {source.file.name} are "
             f"left out. The commonest reason, first in row {example.row}: {example.reason}. The run's left_out.csv "

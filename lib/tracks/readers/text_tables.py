@@ -60,16 +60,14 @@ def read(file: Path, reading: dict[str, str]) -> Source:
         with file.open(encoding=codec, errors="keep", newline=newline) as text:
             for numbers, table, damaged in _blocks(text, newline, dialect, encoding, wanted):
                 for start in range(0, len(numbers) or bool(damaged), CHUNK):
-                    rows = table.rename_columns(names).slice(start, CHUNK)
-                    yield Chunk(numbers[start : start + CHUNK], rows, [] if start else damaged)
+                    part = table.slice(start, CHUNK).rename_columns(names)
+                    yield Chunk(numbers[start : start + CHUNK], part, [] if start else damaged)
 
     kind = "TSV" if dialect.separator == "\t" else "text" if dialect.separator == dialects.ONE_COLUMN else "CSV"
     return Source(file, kind, {"encoding": encoding} | dialect.facts, dialect.columns, chunks)
 
 
-def _blocks(
-    text: TextIO, newline: str, dialect: Dialect, encoding: str, wanted: list[int]
-) -> Iterator[tuple[np.ndarray, pa.Table, list]]:
+def _blocks(text: TextIO, newline: str, dialect: Dialect, encoding: str, wanted: list[int]) -> Iterator[tuple]:
     """Read some lines at a time; yield the rows' numbers, the wanted columns, and the damaged rows with reasons."""
     sum(1 for _ in islice(text, dialect.skip))
     number, line_number, rest, final = 0, dialect.skip, "", False
@@ -89,7 +87,7 @@ def _blocks(
             if not any(row):
                 continue
             number += 1
-            where = next((i for i in range(start, end) if i in broken), None) if broken else None
+            where = next((i for i in range(start, end) if i in broken), None)
             if where is not None:
                 damaged.append((number, f"line {line_number + where + 1} {broken[where]} {encoding.split(',')[0]}"))
             elif (fitted := _fitted(row, dialect)) is None:
@@ -194,9 +192,5 @@ def _fitted(row: list[str], dialect: Dialect) -> list[str | None] | None:
 
 def _broken(lines: list[str]) -> dict[int, str]:
     """Return the lines with bytes that the encoding does not have, each with a word on the first such byte."""
-    try:
-        "".join(lines).encode()
-        return {}
-    except UnicodeEncodeError:
-        found = ((i, BROKEN.search(line)) for i, line in enumerate(lines))
-        return {i: f"has the byte 0x{ord(match[0]) - 0xDC00:02x}, which is not" for i, match in found if match}
+    found = ((i, BROKEN.search(line)) for i, line in enumerate(lines))
+    return {i: f"has the byte 0x{ord(match[0]) - 0xDC00:02x}, which is not" for i, match in found if match}
