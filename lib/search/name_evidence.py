@@ -16,12 +16,11 @@ from lib.search.name_needs import (
     SOME,
     STRONG,
     SURE,
-    frequency,
 )
 from lib.search.name_search import Match
-from lib.search.name_words import WORDING, tokens
+from lib.search.name_words import WORDING, frequency, tokens
 
-AROUND = frozenset(WORDING["around"])
+AROUND = frozenset(WORDING["around"].split())
 ENDS = frozenset(WORDING["ends"])
 LINKS = frozenset(WORDING["links"])
 PAUSE = re.compile(r"[.!?;\n(){}\[\]|,:]|\s[-–—]\s")
@@ -68,6 +67,8 @@ class Request:
         self.quoted = [m.span(1 if m[1] else 2) for m in QUOTED.finditer(text)]
         rest = [i for i, word in enumerate(self.words) if word not in AROUND]
         self.core = (rest[0], rest[-1] + 1) if rest else (0, len(self.words))
+        joints = [i for i in range(*self.core) if self.words[i] in ("and", "or")]
+        self.parts = {(a + 1, b) for a, b in pairwise([self.core[0] - 1, *joints, self.core[1]])}
 
     def place(self, first: int, last: int, word: str = "") -> tuple[int, int]:
         """Return the characters of the words first, …, last - 1, without a possessive s that `word` lacks."""
@@ -142,10 +143,15 @@ class Request:
         sure = alone or (cue > CERTAIN and self.pauses[last])
         if cue % 1 and sure and (last - first > 1 or PLAIN.isdisjoint(words)):
             return SURE - OWN
-        if kind != ARTIST and "by" in cues:
+        if kind != ARTIST and ("by" in cues or self.followed(last)):
             return NONE
+        if kind == ARTIST and (first, last) in self.parts:
+            capitals = max(capitals, SOME)
         level = STRONG + (not PLAIN.issuperset(words)) if alone else capitals
-        return max(level, cue // 1, CERTAIN if capitals and cue >= STRONG else NONE) + cue % 1
+        return (
+            max(level, cue // 1, CERTAIN if capitals and cue >= STRONG else STRONG if capitals and cue else NONE)
+            + cue % 1
+        )
 
     def _cue(self, first: int, last: int, kind: int) -> float:
         """Return the evidence of the words around the words first, …, last - 1."""

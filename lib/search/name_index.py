@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from pyarrow import feather
-from wordfreq import zipf_frequency
 
-from lib.search.name_words import SEED, artists_of, deletions, hashes, join_hash, titles_of, words
+from lib.search.name_words import SEED, artists_of, deletions, frequency, hashes, join_hash, titles_of, words
 
 FOLDER = "names"  # in a run's index/
 KINDS = ("artist", "title", "album")
@@ -16,7 +15,7 @@ WHOLE, SHORTER, PART, INITIALS = range(4)  # forms of a name: as written, withou
 SPAN = 24  # words of a name at most whose misspelt words are corrected
 DOMINANT = 0.8  # the share of the tracks that the artist needs to whom a word or initials refer
 LEAST = 3e-6  # and the share of all mentions of names that this artist has at least
-RARE = 4.0  # Zipf scale, log10 of the frequency in 10^9 words (van Heuven et al. 2014): rarer words can name an artist
+RARE = 4.0  # frequency on the Zipf scale: rarer words can name an artist
 BITS = 16  # bits of the sequences' set for each sequence in it
 START, END = np.uint64(0x243F6A8885A308D3), np.uint64(0x13198A2E03707344)  # of a sequence
 CHUNK = 1 << 30  # rows of a file that are written as one piece: one is read without a search
@@ -117,7 +116,7 @@ def _forms(kinds: np.ndarray, tokens: list[list[str]], entries: np.ndarray, coun
 
 
 def _can_name(word: str) -> bool:
-    return len(word) >= 5 and word.isalpha() and zipf_frequency(word, "en", "small") < RARE
+    return len(word) >= 5 and word.isalpha() and frequency(word) < RARE
 
 
 def _dominant(keys: np.ndarray, counts: np.ndarray, entries: np.ndarray) -> np.ndarray:

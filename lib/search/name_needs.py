@@ -2,11 +2,9 @@
 
 from functools import lru_cache
 
-from wordfreq import zipf_frequency
-
 from lib.search.name_index import INITIALS, PART, SHORTER
 from lib.search.name_search import Match
-from lib.search.name_words import WORDING
+from lib.search.name_words import WORDING, frequency
 
 ARTIST, TITLE, ALBUM = range(3)
 # Evidence, and how much a name needs: none; a word that often precedes names; a cue for names; a cue for this kind of
@@ -16,6 +14,7 @@ NONE, SOME, STRONG, CERTAIN, SURE, NEVER, OWN = 0, 1, 2, 3, 5, 9, 0.5
 # Frequencies on Zipf's scale (of "happy" 5.4, "drake" 4.0, "melancholy" 3.4, "metallica" 3.2); below 3 they count as 0.
 EVERYWHERE, FREQUENT, COMMON, ENGLISH = 5.6, 4.3, 3.8, 3.5
 
+SHORT = 3  # letters below which a corrected word is doubtful
 LONG_TITLE = 7  # letters of a title of one word that needs less evidence
 GROUPS = ("kinds_of_music", "feelings_and_occasions", "polite", "references", "music")
 PLAIN = frozenset(word for group in GROUPS for word in WORDING[group].split())
@@ -26,26 +25,23 @@ KINDS_OF_MUSIC = frozenset(f"{WORDING['kinds_of_music']} {WORDING['references']}
 SMALL = frozenset("a an and at de for in la le my of on or the to with".split())  # noqa: SIM905
 
 
-@lru_cache(maxsize=1 << 14)
-def frequency(word: str) -> float:
-    """Return a word's frequency in English on Zipf's scale, 0 below 3."""
-    return zipf_frequency(word, "en", "small")
-
-
 def correctable(word: str) -> bool:
     """Return True if a word may be a misspelt name of one word: it is no ordinary one."""
     return len(word) > 3 and word not in PLAIN and frequency(word) < COMMON
 
 
-def needed(match: Match, kind: int, typed: list[str], owner: str | None, shouted: bool) -> float:
+def needed(match: Match, kind: int, typed: list[str], owner: str | None, shouted: bool, rare: bool) -> float:
     """Return the evidence that a match needs to be a mention.
 
-    `typed`: the request's words; `owner`: the last without a possessive s; `shouted`: only they are in capitals.
+    `typed`: the request's words; `owner`: the last without a possessive s; `shouted`: only they are in capitals;
+    `rare`: few of the catalogue's tracks have the name.
     """
     bare = kind == ARTIST and match.form == SHORTER and match.words[0] == "the"  # "the Eagles" of "Eagles"
     need, joined = _needed(match.words[bare:], kind), "".join(typed)
     if len(typed) > 1 and (joined in PLAIN or frequency(joined)):  # "so ngs"
         need = max(need, _needed((joined,), kind))
+    if kind == ARTIST and match.form == SHORTER and typed[0] != "the" and joined.startswith("the"):  # "theses": "Ses"
+        return NEVER
     if owner and match.words[-1] != owner:  # "Smith's" as "Smiths"
         need = max(need, CERTAIN)
     if match.form == SHORTER and len(typed) == 1:
@@ -56,6 +52,8 @@ def needed(match: Match, kind: int, typed: list[str], owner: str | None, shouted
         need = NEVER
         if len(typed) == 1 and len(joined) > 2 and joined not in PLAIN:
             need = SOME if shouted else NEVER if frequency(joined) else STRONG
+    if kind == ARTIST and rare and need < CERTAIN:
+        need += 1
     return max(need, _needed_misspelt(match, typed[bare:], match.words[bare:], kind)) if match.edits else need
 
 
@@ -66,7 +64,7 @@ def _needed_misspelt(match: Match, typed: list[str], name: tuple[str, ...], kind
     digits = any(a != b and not b.isalpha() for a, b in zip(typed, name, strict=True))
     if letters < 5 + 4 * (match.edits > 1) or digits:
         return NEVER
-    if min(map(len, changed)) < 3 and letters < 8:
+    if min(map(len, changed), default=SHORT) < SHORT and letters < 8:
         return CERTAIN
     own = STRONG + OWN * (kind != ARTIST)
     if len(typed) == 1:
@@ -74,7 +72,7 @@ def _needed_misspelt(match: Match, typed: list[str], name: tuple[str, ...], kind
             return NEVER
         return CERTAIN if frequency(typed[0]) else own if frequency(name[0]) or kind != ARTIST else SOME
     if PLAIN.issuperset(typed) and len(typed) < 3:
-        return CERTAIN
+        return NEVER
     clear = any(a == b and frequency(a) < COMMON and len(a) > 3 for a, b in zip(typed, name, strict=True))
     english = any(frequency(word) >= ENGLISH or len(word) < 4 for word in changed)
     return own if english and not (clear and letters >= 12) else SOME
@@ -83,7 +81,7 @@ def _needed_misspelt(match: Match, typed: list[str], name: tuple[str, ...], kind
 @lru_cache(maxsize=1 << 14)
 def _needed(name: tuple[str, ...], kind: int) -> int:
     """Return the evidence that a name needs: more if its words are frequent."""
-    if len(name) == 1 and (name[0] in NO_NAMES or frequency(name[0]) >= EVERYWHERE):
+    if len(name) == 1 and (name[0] in NO_NAMES or frequency(name[0]) >= EVERYWHERE or len(name[0]) == 1):
         return SURE - OWN * (name[0] not in NEVER_NAMES)
     plain = all(word.isdigit() or word in SMALL or word in PLAIN for word in name)
     if KINDS_OF_MUSIC.issuperset(name) or (plain and (len(name) == 1 or MUSIC.intersection(name))):

@@ -1,5 +1,6 @@
 """The words of names and requests: folded, split, shortened and hashed."""
 
+import math
 import re
 import unicodedata
 from functools import lru_cache
@@ -9,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import wordfreq
 import yaml
 
 WORDING = yaml.safe_load((Path(__file__).parent / "names.yaml").read_text(encoding="utf-8"))
@@ -48,7 +50,7 @@ def words(name: str) -> list[str]:
     return [_fold(token) for token in TOKEN.findall(LONE_N.sub("&", name))]
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 20)
 def _fold(token: str) -> str:
     """Return a word in lower case, without accents and apostrophes."""
     token = token.casefold()
@@ -56,6 +58,18 @@ def _fold(token: str) -> str:
         token = unicodedata.normalize("NFC", MARKS.sub("", unicodedata.normalize("NFKD", token)))
     token = MARKS.sub("", token).translate(LETTERS)
     return "and" if token in AND else token
+
+
+@lru_cache(maxsize=1)
+def _frequencies() -> dict[str, float]:
+    """Return the frequencies of common English words, folded, on Zipf's scale: log10 of the frequency in 10^9 words."""
+    words = wordfreq.get_frequency_dict("en", "small")
+    return {MARKS.sub("", word): math.log10(share) + 9 for word, share in reversed(words.items())}
+
+
+def frequency(word: str) -> float:
+    """Return a word's frequency in English on Zipf's scale, 0 below 3 (van Heuven et al. 2014)."""
+    return _frequencies().get(word, 0.0)
 
 
 def artists_of(cell: str, cells: set[str]) -> list[str]:

@@ -18,6 +18,7 @@ from lib.search.name_words import words
 __all__ = ["Mention", "Names", "open_names", "write_names"]
 
 WORDS = 150  # of a request, that are read
+POPULAR = 1e-5  # the share of a catalogue's names that an artist has at least who needs less evidence
 
 
 class Mention(NamedTuple):
@@ -56,7 +57,7 @@ class Names:
     def mentions(self, text: str) -> list[Mention]:
         """Return the names that a request mentions, in order; they do not overlap."""
         request = Request(text, WORDS)
-        candidates = self._candidates(request)
+        candidates = _rather_artists(self._candidates(request))
         chosen = []
         for _ in range(3):  # a mention is evidence for the names beside it: "X by Y", "X, Y and Z"
             before = chosen
@@ -81,28 +82,25 @@ class Names:
             matches += self.index.misspelt(
                 request.words, doubtful, {i for i in doubtful if correctable(request.words[i])}
             )
-        kinds = self.index.kinds[[m.entry for m in matches]].tolist() if matches else []
-        needs = [needed(match, kind, *request.typed(match)) for match, kind in zip(matches, kinds, strict=True)]
-        items = [x for x in zip(matches, kinds, needs, strict=True) if x[2] < NEVER]
+        entries = np.array([m.entry for m in matches], int)
+        counts = self.index.offsets[entries + 1] - self.index.offsets[entries]
+        facts = zip(matches, self.index.kinds[entries].tolist(), counts.tolist(), strict=True)
+        rare = POPULAR * len(self.index.rows)
+        items = [(m, kind, needed(m, kind, *request.typed(m), n < rare), n) for m, kind, n in facts]
+        items = [item for item in items if item[2] < NEVER]
         together = self._together(items, request)
         return [
-            Candidate(
-                match,
-                kind,
-                max(request.evidence(match.first, match.last, kind), together.get(match, 0)),
-                need,
-                len(self.index.rows_of(match.entry)),
-            )
-            for match, kind, need in items
+            Candidate(m, kind, max(request.evidence(m.first, m.last, kind), together.get(m, 0)), need, n)
+            for m, kind, need, n in items
         ]
 
-    def _together(self, items: list[tuple[Match, int, float]], request: Request) -> dict[Match, int]:
+    def _together(self, items: list[tuple[Match, int, float, int]], request: Request) -> dict[Match, int]:
         """Return the evidence of titles (or albums) and artists that stand side by side and have a track in common."""
         starts, evidence = {}, {}
         for item in items:
             starts.setdefault(item[0].first, []).append(item)
-        for match, kind, need in items:
-            for other, other_kind, other_need in starts.get(match.last, []) + starts.get(match.last + 1, []):
+        for match, kind, need, _ in items:
+            for other, other_kind, other_need, _ in starts.get(match.last, []) + starts.get(match.last + 1, []):
                 link = request.link(match.last, other.first, kind == ARTIST)
                 if (kind == ARTIST) == (other_kind == ARTIST) or link < max(need, other_need):
                     continue
@@ -128,6 +126,14 @@ class Names:
 def open_names(folder: Path) -> Names:
     """Open the names that `write_names` wrote into a folder."""
     return Names(folder)
+
+
+def _rather_artists(candidates: list[Candidate]) -> list[Candidate]:
+    """Return the candidates; an artist is a mention if a title of the same spelling is one without a cue for titles."""
+    exact = [c for c in candidates if not c.match.edits]
+    titles = {c.match[:2] for c in exact if c.kind != ARTIST and c.evidence >= c.needed and not c.evidence % 1}
+    artists = {id(c) for c in exact if c.kind == ARTIST and c.match[:2] in titles}
+    return [c._replace(needed=min(c.needed, c.evidence)) if id(c) in artists else c for c in candidates]
 
 
 def _beside(candidate: Candidate, chosen: list[Candidate], request: Request) -> Candidate:
