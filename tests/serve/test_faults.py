@@ -232,7 +232,7 @@ def test_health_answers_while_all_kernels_work(service, ask):
 
 
 def test_the_log_is_json_without_the_text_of_requests(service, ask):
-    ask(body={"text": "a listener's secret"})
+    ask(body={"text": "a listener's secret", "history": ["another listener's secret"]})
     request = wait_for(lambda: [event for event in service.events("request") if event["path"] == "/recommend"])[-1]
     assert list(request) == ["time", "level", "event", "request_id", "method", "path", "status", "ms"]
     assert request["level"] == "info" and re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", request["time"])

@@ -64,10 +64,11 @@ def tracks(small_run) -> pd.DataFrame:
 
 
 def check_tracks(answer: dict, n: int) -> None:
-    assert [list(t) for t in answer["tracks"]] == [["id", "title", "artist", "mood", "score", "match"]] * n
+    fields = ["id", "title", "artist", "mood", "genre", "year", "language", "score", "match"]
+    assert [list(t) for t in answer["tracks"]] == [fields] * n
     scores = [t["score"] for t in answer["tracks"]]
-    assert scores == sorted(scores, reverse=True) and all(-1 <= s <= 1 for s in scores)
-    assert len(answer["model"]) == 64
+    assert scores == sorted(scores, reverse=True) and all(0 <= s <= 1 for s in scores)
+    assert isinstance(answer["understood"], dict) and len(answer["model"]) == 64
 
 
 def test_a_request_gets_five_tracks(ask):
@@ -112,6 +113,14 @@ def test_mood_liked_and_disliked(ask):
     assert status == 200 and not {first, second} & {t["id"] for t in moved["tracks"]}
 
 
+def test_the_history_counts(ask):
+    """A conversation goes on: the new text alone means something else."""
+    alone, after = (ask(body={"text": "but slower", "history": turns})[1] for turns in ([], ["dance music", "no rock"]))
+    assert alone["understood"] == {"tempo": ["slow"]}
+    assert after["understood"] == {"tempo": ["slow"], "genre": ["dance"], "not": {"genre": ["rock"]}}
+    assert alone["tracks"] != after["tracks"]
+
+
 @pytest.mark.parametrize(
     ("body", "code", "field"),
     [
@@ -129,6 +138,12 @@ def test_mood_liked_and_disliked(ask):
         ({"text": "a", "mood": "polka"}, "unknown_mood", "mood"),
         ({"text": "a", "liked": ["nobody"]}, "unknown_track", "liked"),
         ({"text": "a", "topk": 3}, "unknown_field", "topk"),
+        ({"text": "a", "history": "b"}, "invalid_value", "history"),
+        ({"text": "a", "history": None}, "invalid_value", "history"),
+        ({"text": "a", "history": [3]}, "invalid_value", "history"),
+        ({"text": "a", "history": [" "]}, "invalid_value", "history"),
+        ({"text": "a", "history": ["b" * 1001]}, "invalid_value", "history"),
+        ({"text": "a", "history": ["b"] * 21}, "invalid_value", "history"),
         ({"text": "a", "diversity": 1.1}, "invalid_value", "diversity"),
         (b'{"text": "a", "diversity": NaN}', "invalid_value", "diversity"),
         ({"text": "a", "diversity": True}, "invalid_value", "diversity"),
@@ -157,7 +172,7 @@ def test_an_answer_may_have_no_tracks(ask, tracks):
 
 def test_reasons_and_diversity(ask):
     _, answer, _ = ask(body={"text": "sad piano", "explain": True, "diversity": 0, "top_k": 2})
-    assert [list(track["why"]) for track in answer["tracks"]] == [["words", "moods"]] * 2
+    assert [list(track["why"]) for track in answer["tracks"]] == [["matched", "words", "moods"]] * 2
 
 
 def test_both_counts_may_agree(ask):
