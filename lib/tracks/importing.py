@@ -67,9 +67,9 @@ def import_catalogue(
     mapping = match(source.columns, sample, columns, units, source.file)
     rows = _Rows(mapping, reading.get("decimal", ""), max_tracks, np.random.default_rng(seed))
     bar = Progress(desc="import", unit="row", delay=5)
-    for chunk in _ahead(source.read(list(dict.fromkeys(column.name for column in mapping.columns.values())))):
-        rows.add(chunk)
-        bar.update(len(chunk.rows) + len(chunk.damaged))
+    for table, misfits, damaged in _ahead(map(rows.convert, _ahead(source.read(rows.names)))):
+        rows.add(table, misfits, damaged)
+        bar.update(len(table) + len(damaged))
     bar.close()
     left_out, left_out_values = rows.left_out(), pd.concat(rows.misfits, ignore_index=True)
     if not rows.distinct:
@@ -96,25 +96,31 @@ class _Rows:
 
     def __init__(self, mapping: Mapping, decimal: str, max_tracks: int, rng: np.random.Generator):
         self.mapping, self.decimal, self.max_tracks, self.rng = mapping, decimal, max_tracks, rng
+        self.names = list(dict.fromkeys(column.name for column in mapping.columns.values()))  # the file's
         self.repeats, self.moods, self.count, self.distinct = Repeats(), set(), 0, 0
         self.kept: list[pd.DataFrame] = []
         self.rejected: list[pd.DataFrame] = []
         self.misfits: list[pd.DataFrame] = []
 
-    def add(self, chunk: Chunk) -> None:
-        """Convert a chunk's rows, merge repeats, and keep a random sample."""
+    def convert(self, chunk: Chunk) -> tuple[pd.DataFrame, pd.DataFrame, list[tuple[int, str]]]:
+        """Return a chunk's rows in our columns, the values that do not fit, and the damaged rows."""
         frame = _frame(chunk)
         header = self._is_header(frame)
         table, misfits = convert(frame[~header] if header.any() else frame, self.mapping, self.decimal)
-        self.count += len(chunk.rows) + len(chunk.damaged)
+        return table, misfits, [*chunk.damaged, *((row, "the header again") for row in frame.index[header])]
+
+    def add(self, table: pd.DataFrame, misfits: pd.DataFrame, damaged: list[tuple[int, str]]) -> None:
+        """Merge repeats, and keep a random sample."""
+        self.count += len(table) + len(damaged)
         self.misfits.append(misfits)
-        damaged = [*chunk.damaged, *((row, "the header again") for row in frame.index[header])]
-        self.rejected.append(pd.DataFrame(damaged, columns=["row", "reason"]).assign(id=""))
+        rejected = pd.DataFrame(damaged, columns=["row", "reason"]).assign(id="")
+        self.rejected.append(rejected.astype({"row": int, "reason": "str", "id": "str"}))
         table["id"] = table["id"].where(table["id"] != "", "row" + table.index.astype("str"))
-        bare = (table["title"] == "") & (table["description"] == "") & (table["tags"] == "")
-        self._reject(table, bare, "no title, description or tags")
-        table = table[~bare] if bare.any() else table
-        name = table["title"].mask(table["title"] == "", table["description"] + "\t" + table["tags"])
+        empty = (table["title"] == "") & (table["description"] == "") & (table["tags"] == "")
+        self._reject(table, empty, "no title, description or tags")
+        table = table[~empty] if empty.any() else table
+        name, untitled = table["title"].copy(), table["title"] == ""
+        name[untitled] = table["description"][untitled] + "\t" + table["tags"][untitled]
         more = ["id"] if "id" in self.mapping.columns else [] if self.mapping.plays else ["duration_ms"]
         table = table.assign(hash=hashes(table.assign(name=name)[[*SONG, *more]]))
         repeated, again = self.repeats.add(hashes(table[["id"]]), table["hash"].to_numpy())
@@ -132,23 +138,19 @@ class _Rows:
 
     def _is_header(self, frame: pd.DataFrame) -> np.ndarray:
         """Return true for rows that repeat the names of the columns, as files do that were joined. (n,)."""
-        names = list(dict.fromkeys(column.name for column in self.mapping.columns.values()))
-        same = np.full(len(frame), len(names) > 1)
-        for name in names:
-            if same.any():
-                same &= (frame[name] == name).to_numpy()
-        return same
+        first = frame[(frame[self.names[0]] == self.names[0]) & (len(self.names) > 1)]
+        return frame.index.isin(first.index[(first[self.names] == self.names).all(axis=1)])
 
     def _reject(self, table: pd.DataFrame, rows: np.ndarray | pd.Series, reason: str) -> None:
         self.rejected.append(pd.DataFrame({"row": table.index[rows], "id": table["id"][rows], "reason": reason}))
 
 
-def _ahead(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-    """Read the next chunk while the caller uses this one."""
+def _ahead(items: Iterator) -> Iterator:
+    """Take the next item, in a thread, while the caller uses this one."""
     with ThreadPoolExecutor(1) as pool:
-        chunk = pool.submit(next, chunks, None)
-        while (current := chunk.result()) is not None:
-            chunk = pool.submit(next, chunks, None)
+        item = pool.submit(next, items, None)
+        while (current := item.result()) is not None:
+            item = pool.submit(next, items, None)
             yield current
 
 
@@ -174,8 +176,7 @@ def _renamed(tracks: pd.DataFrame, rename_moods: dict[str, str], moods: set[str]
     """Return the moods and the second moods with our names."""
     names = {theirs.strip().casefold(): ours for theirs, ours in rename_moods.items()}
     if absent := sorted(set(names) - moods):
-        hint = nearest(absent[0], moods - {""})
-        raise WorkbookError(f"rename_moods: {source.file} has no mood {absent[0]!r}{hint}.")
+        raise WorkbookError(f"rename_moods: {source.file} has no mood {absent[0]!r}{nearest(absent[0], moods - {''})}.")
     return tuple(tracks[name].replace(names) for name in ("mood", "mood2"))
 
 
@@ -216,8 +217,7 @@ def _record(source: Source, mapping: Mapping, rows: _Rows, tracks, left_out, lef
 def _misread(texts: pd.Series) -> list[str]:
     """Return a warning if letters of these texts were read in a wrong encoding."""
     better = misread(texts)
-    wrong = better != ""
-    if not wrong.any():
+    if not (wrong := better != "").any():
         return []
     first = wrong.idxmax()
     return [

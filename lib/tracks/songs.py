@@ -49,15 +49,15 @@ def groups(tracks: pd.DataFrame) -> pd.Series:
     title[bare] = plain(tracks["title"][bare]).to_numpy()
     title = title.mask(title == "", tracks["title"])  # of punctuation only, such as "?"
     key = plain(_without(tracks["artist"], ", .*")) + "\t" + title
-    key = key.mask(title == "", tracks["description"] + "\t" + tracks["tags"])
+    bare = (title == "").to_numpy()
+    key[bare] = (tracks["description"][bare] + "\t" + tracks["tags"][bare]).to_numpy()
     number, _ = pd.factorize(key)
     first = np.flatnonzero(~pd.Series(number).duplicated())[number]
     return pd.Series(tracks["id"].array[first], tracks.index, dtype="str")
 
 
 def _without(texts: pd.Series, pattern: str) -> pd.Series:
-    values = pc.replace_substring_regex(pa.array(texts, pa.large_string()), pattern, "")
-    return pd.Series(values, texts.index, dtype="str")
+    return pd.Series(pc.replace_substring_regex(pa.array(texts, TEXT), pattern, ""), texts.index, dtype="str")
 
 
 def hashes(table: pd.DataFrame) -> np.ndarray:
