@@ -46,7 +46,7 @@ def score_musiccaps(similarity: Similarity, clips: pd.DataFrame) -> dict[str, fl
     The same person wrote a clip's caption and aspects, so the first two tasks mostly test that training forgot nothing.
 
     Args:
-        similarity: `words.word_scores`, or `cosine(model)`.
+        similarity: `baselines.word_scores`, or `cosine(model)`.
 
     Returns:
         caption → tags and tags → caption: MRR of a clip's aspects for its caption, and of its caption for its first

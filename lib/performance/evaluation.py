@@ -6,7 +6,7 @@ from scipy import stats
 
 from lib.core.catalogue import titles
 from lib.core.measures import MAIN, Encoded, Ranking, enough, rank_by_similarity
-from lib.search.words import fuse, rank_by_words
+from lib.performance.baselines import fuse, rank_by_words
 from lib.tracks.moods import ordered
 
 

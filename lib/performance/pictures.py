@@ -52,6 +52,26 @@ def by_mood(table: pd.DataFrame) -> Figure | None:
     return figure
 
 
+def served(table: pd.DataFrame) -> Figure:
+    """Draw the share of right answers of each system for each kind of request, from `served.compare`."""
+    figure, axes = plt.subplots(figsize=(8, 0.36 * len(table) + 1.4))
+    y, systems = np.arange(len(table))[::-1], [name for name in ("bm25", "base", "tuned", "served") if name in table]
+    axes.hlines(y, table["low"], table["high"], color="black", linewidth=1, zorder=1)
+    axes.scatter(table["chance"], y, color="black", marker="|", s=80, label="chance")
+    colors = color_of(systems)
+    for name, marker in zip(systems, ("^", "s", "o", "D")[-len(systems) :], strict=True):
+        axes.scatter(table[name], y, color=colors[name], marker=marker, label=name, zorder=2 + (name == "served"))
+    labels = [f"{kind} ({n:.0f})" for kind, n in table["requests"].items()]
+    axes.set(yticks=y, yticklabels=labels, xlim=(-0.02, 1.02))
+    axes.set(xlabel="share of the shown tracks that fit; for names, of right first tracks", ylabel="kind of request")
+    axes.legend(ncols=5, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+    worst = table["served"].drop("all", errors="ignore").idxmin()
+    first = table["served"].iloc[0] if "all" not in table.index else table.loc["all", "served"]
+    title = f"Served answers fit in {first:.0%} of cases; hardest: {worst} ({table.loc[worst, 'served']:.0%})"
+    axes.set_title(title, pad=30)
+    return figure
+
+
 def confusion(table: pd.DataFrame) -> Figure | None:
     """Draw the retrieved moods of each requested mood, from `evaluation.confusion`. None without moods.
 

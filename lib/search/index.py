@@ -16,7 +16,8 @@ from lib.core.progress import Progress
 
 # The files of a run's index/, beside index.json.
 VECTORS, LISTS, TRACKS = "vectors.npy", "lists.faiss", "tracks.feather"
-COLUMNS = ["id", "title", "artist", "mood"]  # of a track, in `TRACKS` and in results; `TRACKS` has the text too
+SHOWN = ["id", "title", "artist", "mood", "genre", "year", "language"]  # of a track, in results
+FACTS = ["mood2", "tempo", "energy", "instrumentalness", "explicit"]  # which conditions read; both are in `TRACKS`
 
 KINDS = ("auto", "exact", "lists")
 EXACT = 300_000  # vectors, up to which auto compares all of them
@@ -57,6 +58,13 @@ class Index:
         scores = self.at(rows) @ query  # the exact order, which one byte a dimension has rounded
         best = np.argsort(-scores, kind="stable")[:k]
         return rows[best], scores[best]
+
+    def similarities(self, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Return the cosine similarities of rows, (m,) of int, to a unit vector, (d,) float32. -> (m,) float32."""
+        if self.lists is not None:
+            return self.at(rows) @ query
+        scores = (self._matrix @ torch.from_numpy(query)[:, None])[:, 0].numpy()
+        return scores if len(rows) == len(scores) else scores[rows]
 
     def at(self, rows: np.ndarray) -> np.ndarray:
         """Return the vectors of rows. (m,) of int -> (m, d)."""

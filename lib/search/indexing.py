@@ -18,8 +18,10 @@ from lib.core.paths import shown
 from lib.core.processes import only_one
 from lib.core.progress import Progress
 from lib.core.runs import need
-from lib.search.index import COLUMNS, KINDS, LISTS, TRACKS, VECTORS, write_lists
+from lib.search.index import FACTS, KINDS, SHOWN, TRACKS, VECTORS, write_lists
 from lib.search.integrity import READ_ERRORS, check_index, folder_of, read_index
+from lib.search.names import write_names
+from lib.search.words import write_words
 
 CHUNK = 4096  # texts embedded and written at a time
 Encode = Callable[[Iterator[pd.Series]], Iterator[np.ndarray]]  # chunks of m texts -> (m, d) float32 of each
@@ -50,15 +52,23 @@ def build_index(
         shape = len(tracks), model.get_embedding_dimension()
         embed_catalogue(encode, shape, tracks["text"], folder / VECTORS, *_present(run, model_print), progress)
         write_lists(folder, kind, progress)
-        table = tracks[[*COLUMNS, "text"]].assign(title=titles(tracks)).reset_index(drop=True)
-        # Uncompressed and in one piece, so that a search maps the file instead of reading it.
-        options = {"compression": "uncompressed", "chunksize": max(len(table), 1)}
-        table.astype({"mood": "category", "artist": "category"}).to_feather(folder / TRACKS, **options)
-        files = {name: fingerprint(folder / name) for name in (VECTORS, TRACKS, LISTS) if (folder / name).exists()}
+        write_words(folder, tracks["text"])
+        write_names(folder, tracks)
+        _write_tracks(folder, tracks)
+        files = {file.name: fingerprint(file) for file in sorted(folder.iterdir())}
         about = {"model": model_print, "encoder": encoder, "kind": kind, "files": files, "tracks": len(tracks)}
         write_json(folder / "index.json", about)
         with atomic(run / "index") as temporary:
             folder.rename(temporary)
+
+
+def _write_tracks(folder: Path, tracks: pd.DataFrame) -> None:
+    """Write what search shows and knows of the tracks, uncompressed and in one piece, so that it can be mapped."""
+    years = tracks["release_date"].astype("str").str[:4]
+    table = tracks.assign(title=titles(tracks), year=years)[[*SHOWN, *FACTS, "text"]].reset_index(drop=True)
+    types = dict.fromkeys(("mood", "mood2", "artist", "genre", "year", "language"), "category")
+    types |= dict.fromkeys(("tempo", "energy", "instrumentalness"), "float32")
+    table.astype(types).to_feather(folder / TRACKS, compression="uncompressed", chunksize=max(len(table), 1))
 
 
 def reindex(run: Path, kind: str | None = None, encode: Encode | None = None) -> int:

@@ -1,6 +1,5 @@
 """The recommender: a run's tuned encoder and its index of the catalogue. Text in, tracks out, without HTTP."""
 
-import unicodedata
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -16,31 +15,36 @@ from lib.core.files import fingerprint
 from lib.core.paths import shown
 from lib.core.runs import need
 from lib.search.forms import open_form
-from lib.search.index import COLUMNS, TRACKS, Index, open_index
+from lib.search.fusion import Fusion, Query, open_fusion
+from lib.search.index import SHOWN, TRACKS, open_index
 from lib.search.integrity import READ_ERRORS, forms, read_index
 from lib.search.match import band
+from lib.search.query import Reading, read
+from lib.search.words import FILLERS, split
 
 # Rocchio's weights (Manning, Raghavan, Schütze 2008, section 9.1.1) of liked and disliked tracks. Heavier weights gain
 # little and leave the text less influence. benchmarks/search.py measures them, and the default diversity.
 LIKED, DISLIKED = 1.5, 0.3
+ALIKE = 0.5  # the weight of the tracks of a name that stands for others like it: "songs like X"
 DIVERSITY = 0.05
-POOL = 10  # times top_k: the nearest tracks that diversity chooses from
+POOL = 10  # times top_k: the best tracks that diversity chooses from
 CENTRED = 10_000  # tracks of a mood, beyond which a sample gives its centre
-WORDS, MOODS = 3, 3  # words and moods that explain a track
+REASONS = 3  # words and moods that explain a track
 
 
 @dataclass
 class Recommender:
-    """An encoder and a catalogue in one embedding space."""
+    """An encoder and a catalogue: its vectors, words, names and facts."""
 
     model: SentenceTransformer  # the form of the tuned encoder that encodes queries
-    index: Index  # the vectors of the tracks
+    fusion: Fusion  # the vectors, words, names and facts of the tracks
     tracks: pd.DataFrame  # the n tracks, in the order of the index's rows
     fingerprints: dict[str, str]  # SHA-256 of the model, of the form (encoder) and of the index
 
     def __post_init__(self) -> None:
         self.ids = pd.Index(self.tracks["id"])
-        self.columns = [self.tracks[name].array for name in COLUMNS]
+        self.columns = [self.tracks[name].array for name in SHOWN]
+        self.index = self.fusion.index
         self.mood, self.moods = _codes(self.tracks["mood"])
         self.artist, _ = _codes(self.tracks["artist"])
         self._filter = cache(lambda mood: self.index.only(self.mood == self.moods.index(mood)))
@@ -58,64 +62,81 @@ class Recommender:
         return rows
 
     def recommend(
-        self, text: str, top_k: int = 5, mood: str | None = None, liked=(), disliked=(), diversity: float = DIVERSITY
-    ) -> pd.DataFrame:
+        self, text: str, top_k: int = 5, mood: str | None = None, liked=(), disliked=(), diversity: float = DIVERSITY,
+        history=(),
+    ) -> pd.DataFrame:  # fmt: skip
         """Return the tracks for a query as a table: `query`, then `search`, which explain the arguments."""
-        query = self.query(text, liked, disliked)
+        query = self.query(self.read(text, history), liked, disliked)
         tracks = self.search(query, top_k, mood, without=[*liked, *disliked], diversity=diversity)
-        return pd.DataFrame(tracks, columns=[*COLUMNS, "score", "match"])
+        return pd.DataFrame(tracks, columns=[*SHOWN, "score", "match"])
+
+    def read(self, text: str, history=()) -> Reading:
+        """Read a request by the catalogue's names and conditions; `history`: the turns before it, oldest first."""
+        return read(self.fusion.names, self.fusion.facts, text, history)
 
     def encode(self, texts: list[str]) -> np.ndarray:
-        """Encode queries in one batch, unless their vectors would depend on the batch. -> (n, d) float32."""
-        return embed(self.model, [unicodedata.normalize("NFKC", text) for text in texts])  # full-width letters, too
+        """Encode texts in one batch, unless their vectors would depend on the batch. -> (n, d) float32."""
+        return embed(self.model, texts)
 
-    def query(self, text: str, liked=(), disliked=(), vector: np.ndarray | None = None) -> np.ndarray:
-        """Return a query's unit vector, moved towards the liked tracks and away from the disliked. -> (d,) float32.
+    def query(self, reading: Reading, liked=(), disliked=(), vectors: dict[str, np.ndarray] | None = None) -> Query:
+        """Return a query: its vector is that of its turns, moved towards liked tracks and away from disliked ones.
 
-        A caller that has encoded the text already passes its `vector`.
+        A caller that has encoded `reading.texts` already passes their `vectors`, text: (d,).
 
         Raises:
             KeyError: it lists the liked and disliked ids that are not in the catalogue.
             ValueError: the encoder reads nothing in the text, and no track is liked.
         """
         self.rows([*liked, *disliked])  # names all unknown ids at once
-        vector = self.encode([text])[0] if vector is None else vector
-        moved = vector + LIKED * self._mean(liked) - DISLIKED * self._mean(disliked)
+        if not vectors or not all(text in vectors for text in reading.texts):
+            vectors = dict(zip(reading.texts, self.encode(reading.texts), strict=True))
+        moved = reading.weights @ np.stack([vectors[text] for text in reading.texts])
+        alike = [self.fusion.names.rows(mention)[:CENTRED] for mention in reading.alike]
+        if alike and len(rows := np.unique(np.concatenate(alike))):
+            moved = moved + ALIKE * self.index.at(rows).mean(axis=0)
+        moved = moved + LIKED * self._mean(liked) - DISLIKED * self._mean(disliked)
         if not np.isfinite(moved).all():
             raise WorkbookError("the index holds vectors that are not numbers: make index again")
         if not moved.any():
             raise ValueError("the text has no letter, digit or sign that the encoder knows")
-        return moved / np.linalg.norm(moved)
+        words, unwanted = self.fusion.words.find(reading.texts), self.fusion.words.find(reading.negated)
+        return Query(moved / np.linalg.norm(moved), reading, words, np.setdiff1d(unwanted, words))
 
     def search(
-        self, query: np.ndarray, top_k: int = 5, mood: str | None = None, without=(), diversity: float = DIVERSITY
+        self, query: Query, top_k: int = 5, mood: str | None = None, without=(), diversity: float = DIVERSITY
     ) -> list[dict]:
         """Return the `top_k` tracks that fit a query and differ from each other, best first.
 
-        Maximal marginal relevance (Carbonell and Goldstein 1998) chooses them among the `POOL` × `top_k` nearest. A
-        chosen track also counts against the other tracks of its artist.
+        Maximal marginal relevance (Carbonell and Goldstein 1998) chooses them among the `POOL` × `top_k` best. A
+        chosen track also counts against the other tracks of its artist, unless the request names the artist.
 
         Args:
             mood: only tracks of this mood. ValueError if no track has it.
             without: ids of tracks to leave out.
-            diversity: 0 for the nearest tracks, up to 1 for the least alike of the pool.
+            diversity: 0 for the best tracks, up to 1 for the least alike of the pool.
 
         Returns:
-            For each track: id, title, artist, mood, score (cosine similarity, never increasing), match (its band).
+            For each track: `SHOWN`, score (0 to 1, never increasing), match (its band).
         """
-        excluded = self.rows(without)
         allowed = None if mood is None else self._filter(mood)
-        nearest, scores = self.index.nearest(query, POOL * top_k + len(excluded), allowed)
-        kept = ~np.isin(nearest, excluded)
-        nearest, scores = nearest[kept], scores[kept]
-        chosen = self._diversify(nearest, scores, top_k, diversity)
+        rows = self.fusion.candidates(query, allowed)
+        rows = rows[~np.isin(rows, self.rows(without))]
+        scores, named = self.fusion.score(query, rows)
+        best = np.lexsort((rows, -scores))[: POOL * top_k]
+        rows, scores, named = rows[best], scores[best], named[best]
+        chosen = self._diversify(rows, scores, np.where(named, -1, self.artist[rows]), top_k, diversity)
         # Column by column: a table of five rows takes pandas as long as the encoder takes for a query.
-        columns = [column.take(nearest[chosen]) for column in self.columns]
-        columns.append(scores[chosen].astype(float).round(4).tolist())
-        tracks = [dict(zip([*COLUMNS, "score"], values, strict=True)) for values in zip(*columns, strict=True)]
+        columns = [column.take(rows[chosen]) for column in self.columns]
+        columns.append(np.clip(scores[chosen], 0, 1).astype(float).round(4).tolist())
+        tracks = [dict(zip([*SHOWN, "score"], values, strict=True)) for values in zip(*columns, strict=True)]
         return [track | {"match": band(track["score"])} for track in tracks]
 
-    def explain(self, query: np.ndarray, ids: list[str]) -> list[dict]:
+    def note(self, query: Query, tracks: list[dict]) -> str | None:
+        """Return a sentence on an answer in which nothing comes close, or tracks miss a condition; None otherwise."""
+        rows = self.rows(track["id"] for track in tracks)
+        return self.fusion.note(query, rows, [track["score"] for track in tracks])
+
+    def explain(self, query: Query, ids: list[str]) -> list[dict]:
         """Explain why tracks fit a query, by the words of their text and by moods.
 
         If the encoder averages over tokens, as MiniLM and MPNet do, the score is a sum over them, and each word has a
@@ -123,17 +144,20 @@ class Recommender:
         other pooling the shares are a hint, not a sum.
 
         Returns:
-            For each track, largest first: words, [{word, share}], at most `WORDS`; moods, [{mood, similarity}] to the
-            mean vector of each mood's tracks, at most `MOODS`.
+            For each track, largest first: matched, the words of the request that its text has; words, [{word, share}],
+            at most `REASONS`; moods, [{mood, similarity}] to the mean vector of the mood's tracks, at most `REASONS`.
         """
         rows = self.rows(ids)
         explanations = []
-        shares = contributions(self.model, self.tracks["text"].iloc[rows].tolist(), query)
-        for ranked, near in zip(shares, self.index.at(rows) @ self.centres.T, strict=True):
-            words = [{"word": word, "share": round(share, 3)} for word, share in ranked[:WORDS]]
-            nearest = np.argsort(-near)[:MOODS]
+        shares = contributions(self.model, self.tracks["text"].iloc[rows].tolist(), query.vector)
+        asked = {word for text in query.reading.texts for word in split(text)} - FILLERS
+        texts = self.tracks["text"].iloc[rows]
+        for text, ranked, near in zip(texts, shares, self.index.at(rows) @ self.centres.T, strict=True):
+            matched = [word for word in dict.fromkeys(split(text)) if word in asked]
+            words = [{"word": word, "share": round(share, 3)} for word, share in ranked[:REASONS]]
+            nearest = np.argsort(-near)[:REASONS]
             moods = [{"mood": self.moods[i], "similarity": round(float(near[i]), 3)} for i in nearest]
-            explanations.append({"words": words, "moods": moods})
+            explanations.append({"matched": matched, "words": words, "moods": moods})
         return explanations
 
     @cached_property
@@ -148,9 +172,11 @@ class Recommender:
         rows = self.rows(dict.fromkeys(ids))
         return self.index.at(rows).mean(axis=0) if len(rows) else np.zeros(self.vectors.shape[1], np.float32)
 
-    def _diversify(self, rows: np.ndarray, scores: np.ndarray, top_k: int, diversity: float) -> list[int]:
+    def _diversify(
+        self, rows: np.ndarray, scores: np.ndarray, artist: np.ndarray, top_k: int, diversity: float
+    ) -> list[int]:
         """Choose among `rows`, best first. -> positions, ascending; the first is always chosen."""
-        vectors, artist = self.index.at(rows), self.artist[rows]
+        vectors = self.index.at(rows)
         similarity, same = vectors @ vectors.T, (artist[:, None] == artist) & (artist >= 0)
         relevance, chosen = (1 - diversity) * scores, [0][: len(rows)]
         while len(chosen) < min(top_k, len(rows)):
@@ -187,4 +213,4 @@ def open_run(run: Path) -> Recommender:
     if (shape := index.vectors.shape) != (len(tracks), model.get_embedding_dimension()):
         raise WorkbookError(f"{shown(run)}: index/ is {shape}, which does not fit its tracks and its model.")
     fingerprints = {"model": form_prints["torch"], "encoder": form_prints[about["encoder"]], "index": index_print}
-    return Recommender(model, index, tracks, fingerprints)
+    return Recommender(model, open_fusion(run / "index", index, tracks), tracks, fingerprints)

@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic.json_schema import models_json_schema
 from pydantic_core import to_json
 
@@ -36,6 +45,10 @@ ONE_COUNT = {  # two integers must be equal
     "if": {"required": [*COUNTS], "properties": {name: {"type": "integer"} for name in COUNTS}},
     "then": {"oneOf": [{"properties": {name: {"const": n} for name in COUNTS}} for n in range(1, 11)]},
 }
+SCORE = (
+    "0 to 1; never increases down the list. The cosine similarity of the meaning, brought nearer to 1 by words and "
+    "names that match, and lowered by each condition that the track does not meet."
+)
 # An error's code is the name of its status, except for these.
 CODES = {400: "not_json", 413: "too_large", 500: "internal", 503: "unavailable"}
 INVALID = {  # pydantic's type of an error -> code, message
@@ -59,6 +72,9 @@ class RecommendRequest(BaseModel):
     )
     top_k: int | None = Field(None, ge=1, le=10, description=f"The number of tracks; {DEFAULT_TOP_K} by default.")
     num_recommendations: int | None = Field(None, ge=1, le=10, description="Another name for top_k.")
+    history: list[Text] = Field(
+        [], max_length=20, description="The listener's earlier texts in this conversation, oldest first."
+    )
     mood: str | None = Field(None, description="Return only tracks of this mood.")
     liked: list[TrackId] = Field([], description="Ids of tracks that pull the request towards them.")
     disliked: list[TrackId] = Field([], description="Ids of tracks that push the request away from them.")
@@ -92,8 +108,9 @@ class Mood(BaseModel):
 
 
 class Why(BaseModel):
-    """The words that carried the match, and the track's nearest moods."""
+    """Why a track fits: by the request's words that it has, by the words that carried the meaning, and by moods."""
 
+    matched: list[str] = Field(description="Words of the request that the track's text has.")
     words: list[Word]
     moods: list[Mood]
 
@@ -105,15 +122,22 @@ class Track(BaseModel):
     title: str
     artist: str
     mood: str
-    score: float = Field(description="Cosine similarity; never increases down the list.")
+    genre: str
+    year: Annotated[int | None, BeforeValidator(lambda year: year or None)]
+    language: str
+    score: float = Field(description=SCORE)
     match: str = Field(description="strong above 0.7, moderate from 0.5, borderline from 0.4, weak below.")
     why: Why | None = Field(None, exclude_if=not_, description="Present where the request has explain=true.")
 
 
 class RecommendResponse(BaseModel):
-    """The best tracks, best first, and the SHA-256 of the model."""
+    """The best tracks, best first, what was understood of the request, and the SHA-256 of the model."""
 
     tracks: list[Track]
+    understood: dict[str, list[str] | dict[str, list[str]]] = Field(
+        description='Conditions and names that were read: {"genre": ["rock"], "not": {"tempo": ["slow"]}}.'
+    )
+    note: str | None = Field(None, exclude_if=not_, description="Present where the tracks fit in part, or hardly.")
     model: str
 
 
@@ -178,7 +202,7 @@ def recommend(recommender: Recommender, request: str, vectors: dict[str, np.ndar
     `request` is Kernel Gateway's REQUEST: a JSON text whose "body" is the HTTP body, parsed or as text.
     """
     parsed = parse(json.loads(request)["body"])
-    return parsed if isinstance(parsed, Answer) else answer(recommender, parsed, (vectors or {}).get(parsed.text))
+    return parsed if isinstance(parsed, Answer) else answer(recommender, parsed, vectors)
 
 
 def parse(body: str | bytes | dict) -> RecommendRequest | Answer:
@@ -191,8 +215,8 @@ def parse(body: str | bytes | dict) -> RecommendRequest | Answer:
         return _invalid(error)
 
 
-def answer(recommender: Recommender, request: RecommendRequest, vector: np.ndarray | None = None) -> Answer:
-    """Answer a valid request. A caller that has encoded the text already passes its vector, (d,)."""
+def answer(recommender: Recommender, request: RecommendRequest, vectors: dict[str, np.ndarray] | None = None) -> Answer:
+    """Answer a valid request. A caller that has encoded its texts already passes their vectors, text: (d,)."""
     if request.mood is not None and request.mood not in recommender.moods:
         moods = f"there are {', '.join(recommender.moods)}" if recommender.moods else "this catalogue has no moods"
         return failure(400, f"No track has the mood {request.mood!r}; {moods}.", "mood", "unknown_mood")
@@ -200,22 +224,26 @@ def answer(recommender: Recommender, request: RecommendRequest, vector: np.ndarr
         if unknown := [track for track in getattr(request, name) if track not in recommender.ids]:
             more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
             return failure(400, f"No such track: {', '.join(unknown[:10])}{more}.", name, "unknown_track")
+    reading = recommender.read(request.text, request.history)
     try:
-        query = recommender.query(request.text, request.liked, request.disliked, vector)
+        query = recommender.query(reading, request.liked, request.disliked, vectors)
     except ValueError as error:
         return failure(400, f"The field 'text' says nothing: {error}.", "text", "invalid_value")
     diversity = {} if request.diversity is None else {"diversity": request.diversity}
     tracks = recommender.search(query, request.count, request.mood, [*request.liked, *request.disliked], **diversity)
+    note = recommender.note(query, tracks)
     if request.explain and tracks:
         reasons = recommender.explain(query, [track["id"] for track in tracks])
         tracks = [track | {"why": why} for track, why in zip(tracks, reasons, strict=True)]
-    return Answer(200, RecommendResponse(tracks=tracks, model=recommender.fingerprints["model"]))
+    fingerprint = recommender.fingerprints["model"]
+    return Answer(200, RecommendResponse(tracks=tracks, understood=reading.understood, note=note, model=fingerprint))
 
 
 def encode_together(recommender: Recommender, requests: list[str]) -> dict[str, np.ndarray]:
     """Encode the texts of several requests in one batch, which costs less than one by one. -> text: (d,) float32."""
     parsed = [parse(json.loads(request)["body"]) for request in requests]  # `recommend` refuses the invalid ones later
-    texts = [request.text for request in parsed if isinstance(request, RecommendRequest)]
+    valid = [request for request in parsed if isinstance(request, RecommendRequest)]
+    texts = [text for request in valid for text in recommender.read(request.text, request.history).texts]
     return dict(zip(texts, recommender.encode(texts), strict=True))
 
 
@@ -224,9 +252,9 @@ def health() -> Answer:
     return Answer(200, Health())
 
 
-def ready(recommender: Recommender, vector: np.ndarray | None = None) -> Answer:
+def ready(recommender: Recommender, vectors: dict[str, np.ndarray] | None = None) -> Answer:
     """Answer GET /ready: encode a text (unless its vector is passed) and search for it."""
-    recommender.search(recommender.query("ready?", vector=vector), 1)
+    recommender.search(recommender.query(recommender.read("ready?"), vectors=vectors), 1)
     return Answer(200, Ready(tracks=len(recommender.tracks), **recommender.fingerprints))
 
 

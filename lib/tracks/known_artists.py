@@ -16,5 +16,6 @@ _GENRES = ARTISTS.set_index(plain(ARTISTS["name"]))["genres"].str.replace(";", "
 
 def genres(artists: pd.Series) -> pd.Series:
     """Return the genres of each track's first artist, "trip hop, electronic"; "" where none are known. (n,) -> (n,)."""
-    first = plain(artists.str.replace(r", .*", "", regex=True))
-    return first.map(_GENRES).fillna("").astype("str")
+    whole = plain(artists).map(_GENRES)  # "Tyler, The Creator"
+    first = plain(artists.str.replace(r", .*", "", regex=True)).map(_GENRES)
+    return whole.fillna(first).fillna("").astype("str")

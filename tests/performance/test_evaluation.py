@@ -9,7 +9,7 @@ import pytest
 from lib.core import base_models, encoder, errors, measures
 from lib.finetune import evaluator
 from lib.performance import benchmarks, calibration, evaluation, findings, pictures
-from lib.search.words import fuse, rank_by_words, word_scores
+from lib.performance.baselines import fuse, rank_by_words, word_scores
 from lib.tracks import listener_requests, synthetic
 
 

@@ -47,9 +47,9 @@ def test_an_int8_vector_does_not_depend_on_the_other_queries(small_run):
     """The rounding of int8 depends on the texts of a batch, so each text is encoded alone."""
     songs = recommender.open_run(small_run)
     songs.model = forms.open_form(small_run, "onnx-int8")
-    alone = songs.query("sad piano")
-    together = songs.encode(["sad piano", *TEXTS])[0]
-    assert np.array_equal(songs.query("sad piano", vector=together), alone)
+    alone = songs.query(songs.read("sad piano")).vector
+    together = {"sad piano": songs.encode(["sad piano", *TEXTS])[0]}
+    assert np.array_equal(songs.query(songs.read("sad piano"), vectors=together).vector, alone)
 
 
 def test_damaged_forms_and_those_of_another_model_are_refused(small_run, tmp_path):
@@ -110,7 +110,7 @@ def test_a_static_encoder_learns_to_rank_as_its_teacher(small_run, tmp_path, mon
         scores = [encoder.embed(model, some) @ songs.vectors.T for model in (pupil, teacher)]
         assert np.mean([np.corrcoef(*pair)[0, 1] for pair in zip(*scores, strict=True)]) > least
     songs.model = pupil
-    why = songs.explain(songs.query("a sad song"), list(songs.recommend("a sad song", 2)["id"]))
+    why = songs.explain(songs.query(songs.read("a sad song")), list(songs.recommend("a sad song", 2)["id"]))
     assert all(len(w["words"]) == 3 and all(0 <= word["share"] <= 1 for word in w["words"][:1]) for w in why)
     empty = contract.recommend(songs, json.dumps({"body": {"text": "\u200b"}}))
     assert empty.status == 400 and "says nothing" in empty.body

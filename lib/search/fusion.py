@@ -1,0 +1,106 @@
+"""The fused search: meaning, words, names and conditions as one score of each track."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from lib.search.index import Filter, Index
+from lib.search.names import Names, open_names
+from lib.search.query import BEFORE, Reading
+from lib.search.understanding import Facts
+from lib.search.words import Words
+
+WORDS = 0.37  # the weight of BM25, in units of the logarithm of the catalogue's size, which bounds a word's score
+NAMED = {"artist": 0.4, "title": 0.2, "album": 0.4}  # what a name that is asked for leaves of the distance to 1
+MISSED = {"": 0.5, "mood": 0.25}  # what a condition that is not met takes of the score; the encoder knows moods, too
+UNWANTED = 0.2  # what an unwanted condition that is met leaves of the score
+CLOSE = 0.25  # the best score, below which an answer has a note that nothing comes close
+FITTING = 0.5  # how well a track must fit a condition at least
+CANDIDATES = 2000  # tracks that meaning and words each propose, in an index with lists
+
+
+class Query(NamedTuple):
+    """A request, ready to search for."""
+
+    vector: np.ndarray  # (d,) float32, a unit vector
+    reading: Reading
+    words: np.ndarray  # its words' positions in the word index
+    unwanted: np.ndarray  # those of its negated words
+
+
+@dataclass
+class Fusion:
+    """What is known of a catalogue's tracks, by row."""
+
+    index: Index  # vectors
+    words: Words
+    names: Names
+    facts: Facts
+
+    def note(self, query: Query, rows: np.ndarray, scores: list[float]) -> str | None:
+        """Return a sentence on an answer of which nothing comes close, or not all meets the conditions."""
+        if not scores or scores[0] < CLOSE:
+            return "Nothing here comes close."
+        missed = []
+        for condition, values in query.reading.wanted.items():
+            fits = [fit for value in values if (fit := self._fits(condition, value, False, rows)) is not None]
+            if fits and (n := int((np.max(fits, axis=0) < FITTING).sum())):
+                missed.append(f"{n} of {len(rows)} tracks are not {' or '.join(values)}")
+        return f"{'; '.join(missed)}: the catalogue has too few that fit better." if missed else None
+
+    def score(self, query: Query, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Score tracks, (m,) sorted rows, by meaning, words, names and conditions.
+
+        Meaning is the cosine, cut at 0. The words that match close a part of its distance to 1, and so does a name
+        that is asked for. Then each condition that a track does not meet takes a part of the score away, an unwanted
+        one most of it.
+
+        -> (m,) float32, 0 to 1; and (m,) of bool, the tracks of an artist, title or album that is asked for.
+        """
+        reading, scale = query.reading, WORDS / np.log1p(len(self.index.vectors))
+        cosine = np.clip(self.index.similarities(query.vector, rows), 0, 1)
+        distance = (1 - cosine) * np.exp(-scale * self.words.score(query.words, rows))
+        named = np.zeros(len(rows), bool)
+        for mention in reading.named:
+            own = np.isin(rows, self.names.rows(mention))
+            distance[own] *= NAMED[mention.kind]
+            named |= own
+        scores = (1 - distance) * np.exp(-scale * self.words.score(query.unwanted, rows))
+        for mention in reading.rejected:
+            scores[np.isin(rows, self.names.rows(mention))] *= UNWANTED
+        for condition, values in reading.wanted.items():
+            fits = [self._fits(condition, value, False, rows) for value in values]
+            if known := [fit for fit in fits if fit is not None]:
+                cost = MISSED.get(condition, MISSED[""]) * (BEFORE if condition in reading.faded else 1)
+                scores *= 1 - cost * (1 - np.max(known, axis=0))
+        for condition, values in reading.unwanted.items():
+            for value in values:
+                if (fit := self._fits(condition, value, True, rows)) is not None:
+                    scores *= 1 - (1 - UNWANTED) * fit
+        return scores, named
+
+    def _fits(self, condition: str, value: str, exact: bool, rows: np.ndarray) -> np.ndarray | None:
+        """Return how well rows fit a condition; None if it is none of the catalogue's. -> (m,) float32."""
+        if self.index.lists is not None:
+            return self.facts.fits(condition, value, exact, rows)
+        fits = self.facts.fits(condition, value, exact)
+        return fits if fits is None or len(rows) == len(fits) else fits[rows]
+
+    def candidates(self, query: Query, allowed: Filter | None) -> np.ndarray:
+        """Return the rows to score, sorted: all, or those that the lists, words and names propose."""
+        if self.index.lists is None:
+            return np.arange(len(self.index.vectors)) if allowed is None else np.flatnonzero(allowed.mask)
+        nearest, _ = self.index.nearest(query.vector, CANDIDATES, allowed)
+        proposed = [nearest, self.words.propose(query.words, CANDIDATES)]
+        proposed += [self.names.rows(mention)[:CANDIDATES] for mention in query.reading.named]
+        rows = np.unique(np.concatenate(proposed))
+        return rows if allowed is None else rows[allowed.mask[rows]]
+
+
+def open_fusion(folder: Path, index: Index, tracks: pd.DataFrame) -> Fusion:
+    """Open the words and names of an index/ folder beside its vectors and its tracks."""
+    facts = Facts(tracks.rename(columns={"year": "release_date"}))
+    return Fusion(index, Words(folder), open_names(folder), facts)

@@ -1,0 +1,90 @@
+"""Requests and turns: conditions, names that are asked for or rejected, and the score of tracks."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.search import fusion, query
+from lib.search.index import Index
+from lib.search.names import write_names
+from lib.search.words import write_words
+
+ROWS = [  # title, artist, genre, year, tempo, instrumentalness
+    ("Paper Boats", "The Lanterns", "indie rock", "1994", 128, 0.0),
+    ("Night Ferry", "The Lanterns", "indie rock", "1997", 90, 0.0),
+    ("Cold Harbour", "Marta Quiroga", "hip hop", "1995", 92, 0.0),
+    ("Slow Orbit", "Ivo Brandt", "ambient", "2015", 70, 0.9),
+    ("Glass Lake", "Ivo Brandt", "ambient", "1996", 72, 0.9),
+    ("Brass Parade", "Zoë Kravetz", "jazz", "1962", 140, 0.8),
+]
+
+
+@pytest.fixture(scope="module")
+def catalogue(tmp_path_factory) -> fusion.Fusion:
+    """Six tracks with random vectors."""
+    folder = tmp_path_factory.mktemp("index")
+    columns = ["title", "artist", "genre", "year", "tempo", "instrumentalness"]
+    tracks = pd.DataFrame(ROWS, columns=columns).assign(album="", language="", mood="calm", explicit=False)
+    tracks["text"] = tracks["title"] + " — " + tracks["artist"] + ". " + tracks["genre"]
+    write_words(folder, tracks["text"])
+    write_names(folder, tracks)
+    vectors = np.random.default_rng(0).normal(size=(6, 64)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return fusion.open_fusion(folder, Index(vectors), tracks)
+
+
+def best(catalogue, text: str, history=()) -> list[str]:
+    """Return the titles by the score for a request whose vector says nothing."""
+    reading = query.read(catalogue.names, catalogue.facts, text, history)
+    vector = np.zeros(64, np.float32)
+    words = catalogue.words.find(reading.texts)
+    unwanted = np.setdiff1d(catalogue.words.find(reading.negated), words)
+    scores, _ = catalogue.score(fusion.Query(vector, reading, words, unwanted), np.arange(6))
+    assert (scores >= 0).all() and (scores <= 1).all()
+    return [ROWS[row][0] for row in np.argsort(-scores, kind="stable") if scores[row] > 0.01]
+
+
+def test_an_artist_that_is_asked_for_comes_first(catalogue):
+    assert set(best(catalogue, "something by the lanterns")[:2]) == {"Paper Boats", "Night Ferry"}
+    assert best(catalogue, "play brass parade")[0] == "Brass Parade"
+
+
+def test_a_name_that_stands_for_others_is_not_asked_for(catalogue):
+    reading = query.read(catalogue.names, catalogue.facts, "songs like The Lanterns and Ivo Brandt")
+    assert [m.name for m in reading.alike] == ["The Lanterns", "Ivo Brandt"] and not reading.named
+
+
+def test_a_rejected_artist_is_last(catalogue):
+    reading = query.read(catalogue.names, catalogue.facts, "90s rock, but not The Lanterns")
+    assert [m.name for m in reading.rejected] == ["The Lanterns"]
+    assert reading.understood["not"]["artist"] == ["The Lanterns"] and reading.understood["decade"] == ["1990s"]
+
+
+def test_a_negated_word_does_not_attract(catalogue):
+    reading = query.read(catalogue.names, catalogue.facts, "not rock")
+    assert reading.understood == {"not": {"genre": ["rock"]}} and "rock" not in reading.texts[0]
+
+
+def test_a_later_turn_overrides_an_earlier_one(catalogue):
+    reading = query.read(catalogue.names, catalogue.facts, "no, hip hop from the 80s", ["90s rock"])
+    assert reading.wanted["decade"] == ["1980s"] and reading.wanted["genre"] == ["hip hop"]
+    again = query.read(catalogue.names, catalogue.facts, "rock after all", ["not rock"])
+    assert again.wanted["genre"] == ["rock"] and not again.unwanted
+    assert len(reading.texts) == 2 and reading.weights[0] == 1 > reading.weights[1]
+
+
+def test_earlier_turns_count_less(catalogue):
+    weights = query.read(catalogue.names, catalogue.facts, "c", ["a", "b"]).weights
+    assert weights.tolist() == sorted(weights, reverse=True) and len(weights) == 3
+
+
+def test_conditions_lower_the_tracks_that_miss_them(catalogue):
+    assert best(catalogue, "ambient from the 90s")[0] == "Glass Lake"
+
+
+def test_a_note_says_what_the_catalogue_lacks(catalogue):
+    reading = query.read(catalogue.names, catalogue.facts, "jazz")
+    asked = fusion.Query(np.zeros(64, np.float32), reading, catalogue.words.find(["jazz"]), np.zeros(0, int))
+    assert catalogue.note(asked, np.array([5]), [0.9]) is None
+    assert "1 of 2 tracks are not jazz" in catalogue.note(asked, np.array([5, 0]), [0.9, 0.3])
+    assert "Nothing here comes close" in catalogue.note(asked, np.array([5]), [0.01])
