@@ -7,6 +7,7 @@ from lib.core.encoder import embed
 from lib.performance import named_requests, typed_requests
 from lib.performance.baselines import scorer
 from lib.performance.typed_requests import Ask
+from lib.search.match import BANDS
 from lib.search.recommender import Recommender
 
 LARGEST = 10_000  # tracks that the base embeds only for this comparison
@@ -51,3 +52,21 @@ def compare(asks: dict[str, Ask], tracks: pd.DataFrame) -> pd.DataFrame:
     )
     table = pd.concat([table[table["requests"] > 0], by_name.assign(chance=0.0)])  # one track of many
     return table[["requests", "chance", *asks, "low", "high"]]
+
+
+def by_band(songs: Recommender, tracks: pd.DataFrame) -> pd.DataFrame:
+    """Return the share of the served tracks that fit, by match band: the first ten for each typed request.
+
+    Returns:
+        Index match band, the best first; columns tracks (their number) and fit (the share); no band without tracks.
+    """
+    answers = []
+    for request in typed_requests.load().itertuples():
+        fits, known = typed_requests.conditions(tracks, request.wanted, request.unwanted)
+        if known.mean() >= 0.5:
+            answer = songs.recommend(request.text, 10)
+            answers.append(answer[["match"]].assign(fit=answer["id"].isin(tracks["id"][fits])))
+    if not answers:
+        return pd.DataFrame(columns=["tracks", "fit"])
+    bands = pd.concat(answers).groupby("match")["fit"].agg(tracks="size", fit="mean")
+    return bands.reindex([band for band in BANDS if band in bands.index])

@@ -17,7 +17,7 @@ WORDS = 0.37  # the weight of BM25, in units of the logarithm of the catalogue's
 NAMED = {"artist": 0.4, "title": 0.2, "album": 0.4}  # what a name that is asked for leaves of the distance to 1
 MISSED = {"": 0.5, "mood": 0.25}  # what a condition that is not met takes of the score; the encoder knows moods, too
 UNWANTED = 0.2  # what an unwanted condition that is met leaves of the score
-CLOSE = 0.25  # the best score, below which an answer has a note that nothing comes close
+CLOSE = 0.28  # the best score, below which nothing comes close: 2 % of typed requests, a third of texts on other things
 FITTING = 0.5  # how well a track must fit a condition at least
 CANDIDATES = 2000  # tracks that meaning and words each propose, in an index with lists
 
@@ -44,12 +44,13 @@ class Fusion:
         """Return a sentence on an answer of which nothing comes close, or not all meets the conditions."""
         if not scores or scores[0] < CLOSE:
             return "Nothing here comes close."
-        missed = []
+        missed = [f"there is nothing by {artist}" for artist in query.reading.missing]
         for condition, values in query.reading.wanted.items():
             fits = [fit for value in values if (fit := self._fits(condition, value, False, rows)) is not None]
             if fits and (n := int((np.max(fits, axis=0) < FITTING).sum())):
-                missed.append(f"{n} of {len(rows)} tracks are not {' or '.join(values)}")
-        return f"{'; '.join(missed)}: the catalogue has too few that fit better." if missed else None
+                missed.append(f"{n} of {len(rows)} tracks are not {' or '.join(values)}: too few fit better")
+        sentence = "; ".join(missed)
+        return f"{sentence[0].upper()}{sentence[1:]}." if missed else None
 
     def score(self, query: Query, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Score tracks, (m,) sorted rows, by meaning, words, names and conditions.

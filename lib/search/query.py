@@ -13,6 +13,8 @@ from lib.search.understanding import Facts, Understood
 # listeners 0.3 to 0.5 were equally good; 1 was worse.
 BEFORE, FADING = 0.4, 0.7
 LIKE = re.compile(r"\b(like|similar to|sounds? like|style of|vein of|reminds? me of|influenced by|fans of)\W*$", re.I)
+# The artist in "by Kraftwerk" or "something by kraftwerk", but not in "by the sea".
+BY = re.compile(r"\b(?:(?:something|anything) by|by(?= [^\W\da-z]))\s+(\w[\w'&.-]*(?: [^\W\da-z][\w'&.-]*)*)")
 ALSO = re.compile(r"^\W*(and|or|&|,)*\W*(the\s+)?$", re.I)
 
 
@@ -26,6 +28,7 @@ class Reading(NamedTuple):
     named: list[Mention]  # the names that are asked for
     alike: list[Mention]  # the names that stand for others like them
     rejected: list[Mention]
+    missing: list[str]  # artists that the catalogue does not have
     faded: frozenset[str] = frozenset()  # wanted conditions of earlier turns, which count less
 
     @property
@@ -59,7 +62,7 @@ def read(names: Names, facts: Facts, text: str, history=()) -> Reading:
     texts = [turn.texts[0] for turn in reversed(readings)]
     negated = [phrase for turn in readings for phrase in turn.negated]
     faded = frozenset(wanted) - frozenset(readings[-1].wanted)
-    return Reading(texts, wanted, unwanted, negated, named, alike, rejected, faded)
+    return Reading(texts, wanted, unwanted, negated, named, alike, rejected, readings[-1].missing, faded)
 
 
 def _read_turn(names: Names, facts: Facts, text: str) -> Reading:
@@ -77,7 +80,9 @@ def _read_turn(names: Names, facts: Facts, text: str) -> Reading:
     for mention in mentions:
         side = unwanted if mention in groups["rejected"] else wanted
         side.setdefault(mention.kind, []).append(mention.name)
-    return Reading([known.text], wanted, unwanted, known.negated, **groups)
+    spans = [(m.start, m.end) for m in mentions]
+    artists = [m[1] for m in BY.finditer(text) if not any(start < m.end() and m.start(1) < end for start, end in spans)]
+    return Reading([known.text], wanted, unwanted, known.negated, **groups, missing=artists)
 
 
 def _drop(conditions: dict[str, list[str]], condition: str, values: list[str]) -> None:

@@ -87,4 +87,10 @@ def test_a_note_says_what_the_catalogue_lacks(catalogue):
     asked = fusion.Query(np.zeros(64, np.float32), reading, catalogue.words.find(["jazz"]), np.zeros(0, int))
     assert catalogue.note(asked, np.array([5]), [0.9]) is None
     assert "1 of 2 tracks are not jazz" in catalogue.note(asked, np.array([5, 0]), [0.9, 0.3])
+    absent = query.read(catalogue.names, catalogue.facts, "play Night Ferry by The Cartographers")
+    assert absent.missing == ["The Cartographers"] and absent.named
+    assert "There is nothing by The Cartographers" in catalogue.note(
+        asked._replace(reading=absent), np.array([1]), [0.9]
+    )
+    assert query.read(catalogue.names, catalogue.facts, "a song by the lanterns, by the sea").missing == []
     assert "Nothing here comes close" in catalogue.note(asked, np.array([5]), [0.01])
