@@ -218,7 +218,7 @@ def untuned(run: Path, base_model: str, tracks: pd.DataFrame) -> Recommender:
             return recommender
     except WorkbookError:
         pass  # the folder has no index yet, or another encoder's
-    build_index(folder, tracks, progress=True)
+    build_index(folder, tracks.rename(columns={"year": "release_date"}), progress=True)
     return open_run(folder)
 
 
