@@ -19,7 +19,7 @@ DESCRIBABLE = ("mood", "genre", "decade", "language", "features", "key")
 def complete(
     table: pd.DataFrame, describe_from: list[str], infer_moods: list[str], infer_from: list[str], model, seed: int
 ) -> pd.DataFrame:
-    """Add the columns that imported tracks lack: genre (of known artists), mood, description, text and split.
+    """Add the columns that imported tracks lack: facts of known artists, mood, description, text and split.
 
     Args:
         table: the tracks of an imported catalogue.
@@ -32,7 +32,7 @@ def complete(
     """
     inference.check_choices("describe_from", describe_from, DESCRIBABLE)
     inference.check(infer_moods, infer_from)
-    table = _with_known_genres(table).assign(mood_weight=1.0, mood_source="given", mood_confidence=1.0)
+    table = _with_known_artists(table, describe_from).assign(mood_weight=1.0, mood_source="given", mood_confidence=1.0)
     no_mood = table["mood"] == ""
     if no_mood.any():
         tracks = table[no_mood].assign(text=lambda t: document(t) + ". " + t["genre"])
@@ -45,11 +45,17 @@ def complete(
     return finish(table, np.random.default_rng(seed))
 
 
-def _with_known_genres(table: pd.DataFrame) -> pd.DataFrame:
-    """Give tracks without a genre that of their artist, where it is known; the artist's other genres become tags."""
-    known = known_artists.genres(table["artist"]).where(table["genre"] == "", "").str.partition(", ")
-    tags = table["tags"] + np.where((table["tags"] != "") & (known[2] != ""), ", ", "") + known[2]
-    return table.assign(genre=table["genre"] + known[0], tags=tags)
+def _with_known_artists(table: pd.DataFrame, describe_from: list[str]) -> pd.DataFrame:
+    """Give tracks without a genre that of their artist, where it is known.
+
+    The artist's other genres become tags, and its decades where the file has no date.
+    """
+    known, bare = known_artists.facts(table["artist"]), table["genre"] == ""
+    genre = known["genres"].where(bare, "").str.partition(", ")
+    decades_too = bare & (table["release_date"] == "") & ("decade" in describe_from)
+    facts = (table["tags"], genre[2], known["decades"].where(decades_too, ""))
+    tags = [", ".join(filter(None, row)) for row in zip(*facts, strict=True)]
+    return table.assign(genre=table["genre"] + genre[0], tags=pd.Series(tags, table.index, dtype="str"))
 
 
 def gaps(tracks: pd.DataFrame) -> str:

@@ -11,11 +11,15 @@ import pandas as pd
 from lib.tracks.songs import plain
 
 ARTISTS = pd.read_csv(Path(__file__).with_name("artists.csv"), keep_default_na=False).astype("str")
-_GENRES = ARTISTS.set_index(plain(ARTISTS["name"]))["genres"].str.replace(";", ", ")
+_FACTS = ARTISTS.set_index(plain(ARTISTS["name"]))[["genres", "decades"]]
 
 
-def genres(artists: pd.Series) -> pd.Series:
-    """Return the genres of each track's first artist, "trip hop, electronic"; "" where none are known. (n,) -> (n,)."""
-    whole = plain(artists).map(_GENRES)  # "Tyler, The Creator"
-    first = plain(artists.str.replace(r", .*", "", regex=True)).map(_GENRES)
-    return whole.fillna(first).fillna("").astype("str")
+def facts(artists: pd.Series) -> pd.DataFrame:
+    """Return what is known of each track's artist, or of its first one: (n,) -> columns genres and decades.
+
+    Values are joined: "trip hop, electronic"; "" where nothing is known.
+    """
+    first = plain(artists.str.replace(r", .*", "", regex=True))
+    whole = plain(artists)  # "Tyler, The Creator"
+    known = _FACTS.reindex(whole.where(whole.isin(_FACTS.index), first)).set_axis(artists.index)
+    return known.fillna("").apply(lambda column: column.str.replace(";", ", "))
