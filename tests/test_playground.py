@@ -112,6 +112,7 @@ def say(page, text: str) -> list[str]:
 def start(page, text: str) -> list[str]:
     """Start a new conversation with a request; return the titles on screen."""
     anew = page.get_by_role("button", name="Start anew")
+    settled(page)
     if anew.count():
         assert after(page, anew.click) == []
     return say(page, text)
@@ -153,12 +154,12 @@ def test_a_like_changes_the_ranking_and_can_be_taken_back(page):
 def test_a_second_turn_changes_the_answer_and_can_be_taken_back(page):
     before = start(page, "sad songs from the 90s")
     assert chips(page) == ["sad songs from the 90s", "sad", "1990s"]
-    now = say(page, "no, faster and happy")
+    now = say(page, "no, faster")
     body = command(page)
-    assert (body["history"], body["text"]) == (["sad songs from the 90s"], "no, faster and happy")
-    assert chips(page)[2:] == ["1990s", "happy", "fast"] and box(page).input_value() == ""
+    assert (body["history"], body["text"]) == (["sad songs from the 90s"], "no, faster")
+    assert chips(page)[2:] == ["sad", "1990s", "fast"] and box(page).input_value() == ""
     assert page.locator(".song .moved", has_text="new").count() == len(set(now) - set(before))
-    again = after(page, chip(page, "no, faster and happy").click)
+    again = after(page, chip(page, "no, faster").click)
     assert again == before and "history" not in command(page)
     after(page, page.get_by_role("button", name="Start anew").click)
     assert "Say what you would like to hear" in page.get_by_role("status").inner_text() and chips(page) == []
@@ -457,6 +458,7 @@ def test_the_backdrop_is_a_sample(small_run, monkeypatch):
 
 def test_the_base_is_embedded_again_only_if_it_changed(small_run, tmp_path):
     tracks = pd.read_feather(small_run / "index/tracks.feather").head(30)
+    tracks["year"] = tracks["year"].cat.remove_unused_categories()  # as in an index of these tracks
     folder = tmp_path / "base"
     first = playground.untuned(tmp_path, "all-MiniLM-L6-v2", tracks)
     written = (folder / "index/vectors.npy").stat().st_mtime_ns
