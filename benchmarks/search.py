@@ -29,7 +29,7 @@ from lib.core.runs import need
 from lib.performance.evaluation import interval
 from lib.search.fusion import Query, open_fusion
 from lib.search.index import Index
-from lib.search.names import write_names
+from lib.search.names.mentions import write_names
 from lib.search.recommender import DISLIKED, DIVERSITY, LIKED, Recommender, open_run
 from lib.search.words import write_words
 from lib.serve import contract

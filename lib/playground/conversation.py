@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from lib.search.conditions.vocabulary import DATA
 from lib.search.fusion import NAMED
 from lib.search.query import Reading
 from lib.search.recommender import Recommender
-from lib.search.vocabulary import DATA
 
 NEUTRAL = "music"  # the text of a request that has only likes
 EARLIER = 20  # turns before the request that count: as many as the service takes

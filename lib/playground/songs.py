@@ -6,7 +6,7 @@ import ipywidgets as ui
 
 from lib.core.pages import render
 from lib.playground.answers import Answer
-from lib.search.vocabulary import DATA
+from lib.search.conditions.vocabulary import DATA
 
 LANGUAGES = {code: name for name, code in DATA["languages"].items()}
 MOST = 10  # songs in an answer

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from lib.search.conditions.facts import Facts
 from lib.search.index import Filter, Index
-from lib.search.names import Names, open_names
+from lib.search.names.mentions import Names, open_names
 from lib.search.query import BEFORE, Reading
-from lib.search.understanding import Facts
 from lib.search.words import Words
 
 WORDS = 0.37  # the weight of BM25, in units of the logarithm of the catalogue's size, which bounds a word's score

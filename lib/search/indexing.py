@@ -20,7 +20,7 @@ from lib.core.progress import Progress
 from lib.core.runs import need
 from lib.search.index import FACTS, KINDS, SHOWN, TRACKS, VECTORS, write_lists
 from lib.search.integrity import READ_ERRORS, check_index, folder_of, read_index
-from lib.search.names import write_names
+from lib.search.names.mentions import write_names
 from lib.search.words import write_words
 
 CHUNK = 4096  # texts embedded and written at a time

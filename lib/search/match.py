@@ -1,6 +1,6 @@
-"""Match bands: a word for each similarity of a query and a track."""
+"""Match bands: a word for the score of a track."""
 
-# The lower edge of each band on cosine similarity. 0.7, 0.5 and 0.4 are the thresholds of the single-query check.
+# The lower edge of each band. 0.7, 0.5 and 0.4 are the thresholds of the single-query check.
 BANDS = {"strong": 0.7, "moderate": 0.5, "borderline": 0.4, "weak": -1.0}
 
 

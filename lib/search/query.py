@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lib.search.names import Mention, Names
-from lib.search.understanding import Facts, Understood
+from lib.search.conditions.facts import Facts, Understood
+from lib.search.names.mentions import Mention, Names
 
 # The weight of the turn before the request, and of each turn before that one by the next. On conversations of real
 # listeners 0.3 to 0.5 were equally good; 1 was worse.
 BEFORE, FADING = 0.4, 0.7
+ENCODED = 6  # texts of a conversation that are encoded: earlier ones weigh less than a tenth of the request
 LIKE = re.compile(r"\b(like|similar to|sounds? like|style of|vein of|reminds? me of|influenced by|fans of)\W*$", re.I)
 # The artist in "by Kraftwerk" or "something by kraftwerk", but not in "by the sea".
 BY = re.compile(r"\b(?:(?:something|anything) by|by(?= [^\W\da-z]))\s+(\w[\w'&.-]*(?: [^\W\da-z][\w'&.-]*)*)")
@@ -59,7 +60,7 @@ def read(names: Names, facts: Facts, text: str, history=()) -> Reading:
         [m for turn in readings for m in getattr(turn, kind) if (m.kind, m.name) not in gone]
         for kind in ("named", "alike")
     )
-    texts = [turn.texts[0] for turn in reversed(readings)]
+    texts = [turn.texts[0] for turn in reversed(readings)][:ENCODED]
     negated = [phrase for turn in readings for phrase in turn.negated]
     faded = frozenset(wanted) - frozenset(readings[-1].wanted)
     return Reading(texts, wanted, unwanted, negated, named, alike, rejected, readings[-1].missing, faded)

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.search.name_index import FOLDER, write_names
-from lib.search.names import Mention, open_names
+from lib.search.names.index import FOLDER, write_names
+from lib.search.names.mentions import Mention, open_names
 
 TRACKS = pd.DataFrame(
     [

@@ -6,7 +6,7 @@ import pytest
 
 from lib.search import fusion, query
 from lib.search.index import Index
-from lib.search.names import write_names
+from lib.search.names.mentions import write_names
 from lib.search.words import write_words
 
 ROWS = [  # title, artist, genre, year, tempo, instrumentalness

@@ -9,7 +9,7 @@ from lib.core import errors
 from lib.search import match, recommender
 from lib.search.fusion import open_fusion
 from lib.search.index import Index
-from lib.search.names import write_names
+from lib.search.names.mentions import write_names
 from lib.search.words import write_words
 
 

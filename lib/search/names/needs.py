@@ -2,9 +2,9 @@
 
 from functools import lru_cache
 
-from lib.search.name_index import INITIALS, PART, SHORTER
-from lib.search.name_search import Match
-from lib.search.name_words import WORDING, frequency
+from lib.search.names.index import INITIALS, PART, SHORTER
+from lib.search.names.lookup import Match
+from lib.search.names.words import WORDING, frequency
 
 ARTIST, TITLE, ALBUM = range(3)
 # Evidence, and how much a name needs: none; a word that often precedes names; a cue for names; a cue for this kind of

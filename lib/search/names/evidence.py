@@ -3,8 +3,9 @@
 import re
 from itertools import pairwise
 
-from lib.search.name_index import KINDS
-from lib.search.name_needs import (
+from lib.search.names.index import KINDS
+from lib.search.names.lookup import Match
+from lib.search.names.needs import (
     ARTIST,
     CERTAIN,
     FREQUENT,
@@ -17,8 +18,7 @@ from lib.search.name_needs import (
     STRONG,
     SURE,
 )
-from lib.search.name_search import Match
-from lib.search.name_words import WORDING, frequency, tokens
+from lib.search.names.words import WORDING, frequency, tokens
 
 AROUND = frozenset(WORDING["around"].split())
 ENDS = frozenset(WORDING["ends"])

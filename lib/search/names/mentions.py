@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lib.search.name_evidence import Request
-from lib.search.name_index import KINDS, PART, WHOLE, write_names
-from lib.search.name_needs import ARTIST, CERTAIN, NEVER, OWN, SOME, correctable, needed
-from lib.search.name_search import Match, NameIndex
-from lib.search.name_words import words
+from lib.search.names.evidence import Request
+from lib.search.names.index import KINDS, PART, WHOLE, write_names
+from lib.search.names.lookup import Match, NameIndex
+from lib.search.names.needs import ARTIST, CERTAIN, NEVER, OWN, SOME, correctable, needed
+from lib.search.names.words import words
 
 __all__ = ["Mention", "Names", "open_names", "write_names"]
 

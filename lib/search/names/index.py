@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import feather
 
-from lib.search.name_words import SEED, artists_of, deletions, frequency, hashes, join_hash, titles_of, words
+from lib.search.names.words import SEED, artists_of, deletions, frequency, hashes, join_hash, titles_of, words
 
 FOLDER = "names"  # in a run's index/
 KINDS = ("artist", "title", "album")

@@ -1,4 +1,4 @@
-"""The words by which requests name conditions (understanding.yaml). The longest phrase wins."""
+"""The words by which requests name conditions (conditions.yaml). The longest phrase wins."""
 
 import re
 import unicodedata
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import yaml
 
 # BaseLoader reads every scalar as a text: "no" and "on" are words here.
-DATA = yaml.load(Path(__file__).with_name("understanding.yaml").read_text(encoding="utf-8"), yaml.CBaseLoader)
+DATA = yaml.load(Path(__file__).with_name("conditions.yaml").read_text(encoding="utf-8"), yaml.CBaseLoader)
 WORD = re.compile(r"[^\W_]+(?:['&][^\W_]+)*|&")
 CUES = {kind: f"<{kind}>" for kind in ("strong", "weak", "next")}  # how a negation begins, as a word of a request
 MUSIC = frozenset(DATA["music"])
@@ -67,7 +67,7 @@ def inflections(mood: str) -> list[str]:
 
 
 class Vocabulary:
-    """The phrases that name conditions: those of understanding.yaml, the catalogue's genres and its moods."""
+    """The phrases that name conditions: those of conditions.yaml, the catalogue's genres and its moods."""
 
     def __init__(self, genres: Iterable[str] = (), moods: Iterable[str] = ()):
         """Read the table; `genres` and `moods` are the catalogue's distinct values."""

@@ -10,8 +10,8 @@ from pyarrow import feather
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
-from lib.search.name_index import ARRAYS, END, FOLDER, SHORTER, SPAN, START, expand
-from lib.search.name_words import LONG, deletions, hashes, join_hash
+from lib.search.names.index import ARRAYS, END, FOLDER, SHORTER, SPAN, START, expand
+from lib.search.names.words import LONG, deletions, hashes, join_hash
 
 NEAR = 12  # words of a name at most, unless the request ends with it
 EDITS = 2  # letters that may be wrong in a name

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.search.understanding import Facts
-from lib.search.vocabulary import DATA, Vocabulary, words_of
+from lib.search.conditions.facts import Facts
+from lib.search.conditions.vocabulary import DATA, Vocabulary, words_of
 from lib.tracks.known_artists import ARTISTS
 from lib.tracks.moods import GENRES, LANGUAGES, MOODS
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from lib.search.vocabulary import CUES, DATA, MUSIC, WORD, Item, Vocabulary, broken, fold
+from lib.search.conditions.vocabulary import CUES, DATA, MUSIC, WORD, Item, Vocabulary, broken, fold
 
 FALLBACK = "music"  # the text to encode where a request only excludes
 MOST_WORDS = {"strong": 3, "weak": 1}  # that name no condition, in a negation

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from lib.search.reading import Understood, read
-from lib.search.vocabulary import DATA, Vocabulary, words_of
+from lib.search.conditions.reading import Understood, read
+from lib.search.conditions.vocabulary import DATA, Vocabulary, words_of
 
 __all__ = ["Facts", "Understood"]
 FAMILY, RELATED = 0.8, 0.6  # the fit of a genre in the family that a request names; of another genre of the same family
