@@ -54,12 +54,12 @@ def read(names: Names, facts: Facts, text: str, history=()) -> Reading:
         for condition, values in turn.unwanted.items():
             _drop(wanted, condition, values)
             unwanted[condition] = [*dict.fromkeys([*unwanted.get(condition, []), *values])]
-    rejected = [mention for turn in readings for mention in turn.rejected]
-    gone = {(m.kind, m.name) for m in rejected} - {(m.kind, m.name) for m in readings[-1].named}
-    named, alike = (
-        [m for turn in readings for m in getattr(turn, kind) if (m.kind, m.name) not in gone]
-        for kind in ("named", "alike")
-    )
+    last = {}  # the latest use of each name counts
+    for turn in readings:
+        for use in ("named", "alike", "rejected"):
+            for mention in getattr(turn, use):
+                last[mention.kind, mention.name] = use, mention
+    named, alike, rejected = ([m for use, m in last.values() if use == kind] for kind in ("named", "alike", "rejected"))
     texts = [turn.texts[0] for turn in reversed(readings)][:ENCODED]
     negated = [phrase for turn in readings for phrase in turn.negated]
     faded = frozenset(wanted) - frozenset(readings[-1].wanted)

@@ -70,6 +70,8 @@ def test_a_later_turn_overrides_an_earlier_one(catalogue):
     assert reading.wanted["decade"] == ["1980s"] and reading.wanted["genre"] == ["hip hop"]
     again = query.read(catalogue.names, catalogue.facts, "rock after all", ["not rock"])
     assert again.wanted["genre"] == ["rock"] and not again.unwanted
+    back = query.read(catalogue.names, catalogue.facts, "something by The Lanterns", ["no more Lanterns, please"])
+    assert [m.name for m in back.named] == ["The Lanterns"] and not back.rejected
     assert len(reading.texts) == 2 and reading.weights[0] == 1 > reading.weights[1]
 
 

@@ -51,6 +51,7 @@ def test_words_are_read_without_case_accents_and_blanks_between_words(index):
 def test_words_of_every_request_count_for_nothing(index):
     words = index([*TEXTS, "Play Some Music"])
     assert len(words.find(["please play some music for me"])) == 0
+    assert {"no", "on", "yes"} <= FILLERS and all(isinstance(word, str) for word in FILLERS)
     assert not FILLERS & {"rock", "love", "slow", "dance", "sad", "old", "new", "piano"}
 
 
