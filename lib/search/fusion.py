@@ -14,11 +14,11 @@ from lib.search.query import BEFORE, Reading
 from lib.search.words import Words
 
 WORDS = 0.37  # the weight of BM25, in units of the logarithm of the catalogue's size, which bounds a word's score
-NAMED = {"artist": 0.4, "title": 0.2, "album": 0.4}  # what a name that is asked for leaves of the distance to 1
-MISSED = {"": 0.5, "mood": 0.25}  # what a condition that is not met takes of the score; the encoder knows moods, too
-UNWANTED = 0.2  # what an unwanted condition that is met leaves of the score
+NAMED = {"artist": 0.4, "title": 0.2, "album": 0.4}  # the share of the distance to 1 that remains if a name matches
+MISSED = {"": 0.5, "mood": 0.25}  # the share of the score that an unmet condition removes; the encoder knows moods, too
+UNWANTED = 0.2  # the share of the score that remains if an unwanted condition is met
 CLOSE = 0.28  # the best score, below which nothing comes close: 2 % of typed requests, a third of texts on other things
-FITTING = 0.5  # how well a track must fit a condition at least
+FITTING = 0.5  # the lowest fit that meets a condition
 CANDIDATES = 2000  # tracks that meaning and words each propose, in an index with lists
 
 
@@ -33,7 +33,7 @@ class Query(NamedTuple):
 
 @dataclass
 class Fusion:
-    """What is known of a catalogue's tracks, by row."""
+    """A catalogue's vectors, words, names and facts, by row."""
 
     index: Index  # vectors
     words: Words
@@ -48,7 +48,7 @@ class Fusion:
         for condition, values in query.reading.wanted.items():
             fits = [fit for value in values if (fit := self._fits(condition, value, False, rows)) is not None]
             if fits and (n := int((np.max(fits, axis=0) < FITTING).sum())):
-                missed.append(f"{n} of {len(rows)} tracks are not {' or '.join(values)}: too few fit better")
+                missed.append(f"{n} of {len(rows)} do not match {' or '.join(values)}, but fit the rest better")
         sentence = "; ".join(missed)
         return f"{sentence[0].upper()}{sentence[1:]}." if missed else None
 
@@ -70,7 +70,8 @@ class Fusion:
             distance[own] *= NAMED[mention.kind]
             named |= own
         scores = (1 - distance) * np.exp(-scale * self.words.score(query.unwanted, rows))
-        for mention in reading.rejected:
+        titles = [mention for mention in reading.alike if mention.kind == "title"]  # "songs like X" are not X
+        for mention in (*reading.rejected, *titles):
             scores[np.isin(rows, self.names.rows(mention))] *= UNWANTED
         for condition, values in reading.wanted.items():
             fits = [self._fits(condition, value, False, rows) for value in values]

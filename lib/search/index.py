@@ -17,7 +17,8 @@ from lib.core.progress import Progress
 # The files of a run's index/, beside index.json.
 VECTORS, LISTS, TRACKS = "vectors.npy", "lists.faiss", "tracks.feather"
 SHOWN = ["id", "title", "artist", "mood", "genre", "year", "language"]  # of a track, in results
-FACTS = ["mood2", "tempo", "energy", "instrumentalness", "explicit"]  # which conditions read; both are in `TRACKS`
+# The columns of a track that conditions read. They are in `TRACKS`, as those of SHOWN are.
+FACTS = ["mood2", "tempo", "energy", "instrumentalness", "acousticness", "explicit"]
 
 KINDS = ("auto", "exact", "lists")
 EXACT = 300_000  # vectors, up to which auto compares all of them

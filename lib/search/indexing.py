@@ -67,7 +67,7 @@ def _write_tracks(folder: Path, tracks: pd.DataFrame) -> None:
     years = tracks["release_date"].astype("str").str[:4]
     table = tracks.assign(title=titles(tracks), year=years)[[*SHOWN, *FACTS, "text"]].reset_index(drop=True)
     types = dict.fromkeys(("mood", "mood2", "artist", "genre", "year", "language"), "category")
-    types |= dict.fromkeys(("tempo", "energy", "instrumentalness"), "float32")
+    types |= dict.fromkeys(("tempo", "energy", "instrumentalness", "acousticness"), "float32")
     table.astype(types).to_feather(folder / TRACKS, compression="uncompressed", chunksize=max(len(table), 1))
 
 

@@ -8,14 +8,19 @@ import numpy as np
 
 from lib.search.conditions.facts import Facts, Understood
 from lib.search.names.mentions import Mention, Names
+from lib.search.words import FILLERS, split
 
 # The weight of the turn before the request, and of each turn before that one by the next. On conversations of real
 # listeners 0.3 to 0.5 were equally good; 1 was worse.
 BEFORE, FADING = 0.4, 0.7
 ENCODED = 6  # texts of a conversation that are encoded: earlier ones weigh less than a tenth of the request
-LIKE = re.compile(r"\b(like|similar to|sounds? like|style of|vein of|reminds? me of|influenced by|fans of)\W*$", re.I)
+LIKE = re.compile(
+    r"\b((?<!i )(?<!would )(?<!['’]d )like|similar to|sounds? like|style of|vein of|reminds? me of|fans of)\W*$", re.I
+)
 # The artist in "by Kraftwerk" or "something by kraftwerk", but not in "by the sea".
-BY = re.compile(r"\b(?:(?:something|anything) by|by(?= [^\W\da-z]))\s+(\w[\w'&.-]*(?: [^\W\da-z][\w'&.-]*)*)")
+BY = re.compile(
+    r"\b(?:(?i:something|anything) by|by(?! \w+day\b)(?= [^\W\da-z]))\s+(\w[\w'&.-]*(?: [^\W\da-z][\w'&.-]*)*)"
+)
 ALSO = re.compile(r"^\W*(and|or|&|,)*\W*(the\s+)?$", re.I)
 
 
@@ -82,7 +87,8 @@ def _read_turn(names: Names, facts: Facts, text: str) -> Reading:
         side = unwanted if mention in groups["rejected"] else wanted
         side.setdefault(mention.kind, []).append(mention.name)
     spans = [(m.start, m.end) for m in mentions]
-    artists = [m[1] for m in BY.finditer(text) if not any(start < m.end() and m.start(1) < end for start, end in spans)]
+    free = (m for m in BY.finditer(text) if not any(start < m.end() and m.start(1) < end for start, end in spans))
+    artists = [m[1] for m in free if set(split(m[1])) - FILLERS]
     return Reading([known.text], wanted, unwanted, known.negated, **groups, missing=artists)
 
 

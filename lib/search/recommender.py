@@ -99,8 +99,9 @@ class Recommender:
             raise WorkbookError("the index holds vectors that are not numbers: make index again")
         if not moved.any():
             raise ValueError("the text has no letter, digit or sign that the encoder knows")
-        words, unwanted = self.fusion.words.find(reading.texts), self.fusion.words.find(reading.negated)
-        return Query(moved / np.linalg.norm(moved), reading, words, np.setdiff1d(unwanted, words))
+        words, now = self.fusion.words.find(reading.texts), self.fusion.words.find(reading.texts[:1])
+        unwanted = np.setdiff1d(self.fusion.words.find(reading.negated), now)
+        return Query(moved / np.linalg.norm(moved), reading, np.setdiff1d(words, unwanted), unwanted)
 
     def search(
         self, query: Query, top_k: int = 5, mood: str | None = None, without=(), diversity: float = DIVERSITY
@@ -124,7 +125,10 @@ class Recommender:
         scores, named = self.fusion.score(query, rows)
         best = np.lexsort((rows, -scores))[: POOL * top_k]
         rows, scores, named = rows[best], scores[best], named[best]
-        chosen = self._diversify(rows, scores, np.where(named, -1, self.artist[rows]), top_k, diversity)
+        artist = self.artist[rows]
+        if len(query.reading.named) < 2:  # of "X or Y" both are shown
+            artist = np.where(named, -1, artist)
+        chosen = self._diversify(rows, scores, artist, top_k, diversity)
         # Column by column: a table of five rows takes pandas as long as the encoder takes for a query.
         columns = [column.take(rows[chosen]) for column in self.columns]
         columns.append(np.clip(scores[chosen], 0, 1).astype(float).round(4).tolist())

@@ -137,7 +137,7 @@ class RecommendResponse(BaseModel):
     understood: dict[str, list[str] | dict[str, list[str]]] = Field(
         description='Conditions and names that were read: {"genre": ["rock"], "not": {"tempo": ["slow"]}}.'
     )
-    note: str | None = Field(None, exclude_if=not_, description="Present where the tracks fit in part, or hardly.")
+    note: str | None = Field(None, exclude_if=not_, description="Present if tracks miss a condition or none is close.")
     model: str
 
 

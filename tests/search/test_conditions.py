@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from lib.search.conditions.facts import Facts
+from lib.search.conditions.reading import read
 from lib.search.conditions.vocabulary import DATA, Vocabulary, words_of
 from lib.tracks.known_artists import ARTISTS
 from lib.tracks.moods import GENRES, LANGUAGES, MOODS
@@ -251,3 +252,16 @@ def test_no_phrase_is_a_held_out_word():
     phrases = Vocabulary(moods=MOODS).phrases
     held_out = {words_of(word) for mood in MOODS.values() for split in ("dev", "test") for word in mood.words[split]}
     assert sorted(held_out & set(phrases)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "tempo"),
+    [
+        ("more than 120 bpm", "over 120 BPM"),
+        ("less than 100 bpm", "under 100 BPM"),
+        ("faster than 140 bpm", "over 140 BPM"),
+        ("120 bpm", "120 BPM"),
+    ],
+)
+def test_a_tempo_is_compared(text, tempo):
+    assert read(text, Vocabulary()).wanted["tempo"][-1] == tempo

@@ -1,5 +1,7 @@
 """Requests and turns: conditions, names that are asked for or rejected, and the score of tracks."""
 
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -88,7 +90,7 @@ def test_a_note_says_what_the_catalogue_lacks(catalogue):
     reading = query.read(catalogue.names, catalogue.facts, "jazz")
     asked = fusion.Query(np.zeros(64, np.float32), reading, catalogue.words.find(["jazz"]), np.zeros(0, int))
     assert catalogue.note(asked, np.array([5]), [0.9]) is None
-    assert "1 of 2 tracks are not jazz" in catalogue.note(asked, np.array([5, 0]), [0.9, 0.3])
+    assert "1 of 2 do not match jazz" in catalogue.note(asked, np.array([5, 0]), [0.9, 0.3])
     absent = query.read(catalogue.names, catalogue.facts, "play Night Ferry by The Cartographers")
     assert absent.missing == ["The Cartographers"] and absent.named
     assert "There is nothing by The Cartographers" in catalogue.note(
@@ -96,3 +98,29 @@ def test_a_note_says_what_the_catalogue_lacks(catalogue):
     )
     assert query.read(catalogue.names, catalogue.facts, "a song by the lanterns, by the sea").missing == []
     assert "Nothing here comes close" in catalogue.note(asked, np.array([5]), [0.01])
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ("something by the sea", []),
+        ("anything by them", []),
+        ("music for the party by Monday", []),
+        ("Something by kraftwerk", ["kraftwerk"]),
+        ("a ballad by Nina Nobody", ["Nina Nobody"]),
+    ],
+)
+def test_an_artist_that_is_not_there_is_recognised_by_the_words_around(catalogue, text, missing):
+    assert query.read(catalogue.names, catalogue.facts, text).missing == missing
+
+
+def test_to_like_an_artist_is_to_ask_for_the_artist(catalogue):
+    assert query.read(catalogue.names, catalogue.facts, "I'd like Ivo Brandt").named
+    assert query.read(catalogue.names, catalogue.facts, "something like Ivo Brandt").alike
+
+
+@pytest.mark.parametrize("text", ["abcdefghij" * 100, "a!" * 500, "by A " * 200, "not " * 250, "ﷺ" * 1000])
+def test_no_text_takes_long_to_read(catalogue, text):
+    started = time.perf_counter()
+    query.read(catalogue.names, catalogue.facts, text)
+    assert time.perf_counter() - started < 0.5

@@ -12,7 +12,7 @@ from lib.search.conditions.vocabulary import DATA, Vocabulary, words_of
 __all__ = ["Facts", "Understood"]
 FAMILY, RELATED = 0.8, 0.6  # the fit of a genre in the family that a request names; of another genre of the same family
 SOFT_YEARS = 4  # this many years from a decade, a track no longer fits
-CACHED = 50_000_000  # scores that `Facts` keeps, at most
+CACHED = 10_000_000  # scores that `Facts` keeps, at most
 TEXTS = ("genre", "language", "mood", "mood2")
 NUMBERS = {  # condition -> column
     **{"tempo": "tempo", "energy": "energy", "voice": "instrumentalness", "sound": "acousticness"},
@@ -67,6 +67,7 @@ class Facts:
                 self._cache.pop(next(iter(self._cache)), None)
             scores.flags.writeable = False
             self._cache[key] = scores
+            return scores
         return self._cache[key]
 
     def _scores(self, condition: str, value: str, exact: bool, rows) -> np.ndarray | None:

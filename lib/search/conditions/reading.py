@@ -19,7 +19,9 @@ _MARKS = {
 }
 _COMPOUND = re.compile(r"(?:-\w+)*")  # the rest of a word like "rock-ish"
 _QUOTED = re.compile(r"\"[^\"]+\"|“[^”]+”")
-_DANGLING = re.compile(r"(?i)[\s,;]*\b(and|but|or|with|w|that's|thats|that is|that are|which is)\s*(?=[,.;!?]|$)")
+_DANGLING = re.compile(
+    r"(?i)[\s,;]*\b(and|but|or|with|w|that|that'?s|(that|which|who) (is|are)|which|who)\s*(?=[,.;!?]|$)"
+)
 _SPACES = re.compile(r"[\s,;]+([,.;:!?])|(?<=\s)\s+|^(?:[\s,.;:!?]|(?:and|but|or)\b)+|[\s,;]+$", re.IGNORECASE)
 
 
@@ -127,7 +129,7 @@ def _scope(text: str, items: list[Item], first: int, weak: bool) -> list[Item]:
 
 
 def _list_end(items: list[Item], k: int) -> int:
-    """Return the end of the list that goes on at `k`: "rock, pop or jazz", "rap, metal, country"; `k` without one."""
+    """Return the end of the list that continues at `k`: "rock, pop or jazz", "rap, metal, country"; `k` without one."""
     kind, end = items[k - 1].condition, k
     while kind and end < len(items) and items[end].condition == kind:
         end += 1

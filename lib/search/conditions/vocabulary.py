@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import yaml
 
+from lib.search.words import FILLERS
+
 # BaseLoader reads every scalar as a text: "no" and "on" are words here.
 DATA = yaml.load(Path(__file__).with_name("conditions.yaml").read_text(encoding="utf-8"), yaml.CBaseLoader)
 WORD = re.compile(r"[^\W_]+(?:['&][^\W_]+)*|&")
@@ -44,7 +46,7 @@ class Item(NamedTuple):
 def fold(text: str) -> str:
     """Return the text in lower case without accents, each character in its place."""
     if text.isascii():
-        return text.lower()
+        return text.lower().replace("`", "'")
     plain = (unicodedata.normalize("NFKD", character)[0].lower()[:1] for character in text)
     return "".join(plain).replace("’", "'").replace("`", "'")
 
@@ -79,6 +81,8 @@ class Vocabulary:
                 self._add(condition, value, phrases)
         for mood in moods:
             for key in map(words_of, inflections(mood)):
+                if set(key.split()) <= FILLERS:
+                    continue
                 self.phrases.setdefault(key, ("mood", mood))
         for word in map(words_of, DATA["common"]):
             self.adjectives[word] = self.phrases.pop(word)
@@ -87,7 +91,9 @@ class Vocabulary:
                 self.adjectives |= dict.fromkeys(map(words_of, words), (condition, value))
         for genre in genres:
             key = words_of(genre)
-            if key and key not in self.phrases and key not in self.adjectives and len(key.split()) <= 4:
+            if set(key.split()) <= FILLERS:  # a genre "Other" would be in every request
+                continue
+            if key not in self.phrases and key not in self.adjectives and len(key.split()) <= 4:
                 (self.phrases if " " in key else self.adjectives)[key] = ("genre", genre)
         self.longest = max(len(key.split()) for key in (*self.phrases, *self.adjectives))
 
@@ -157,11 +163,16 @@ def _doubtful(text: str, words: list[Item], start: int, end: int, key: str) -> b
     return end < len(words) and words[end].word in after and not broken(text, words[end - 1], words[end])
 
 
+_THAN = re.compile(r"(?:(less|lower|slower|no more|not more|not faster)|more|faster|higher) than $")
+
+
 def _figures(text: str, marks: list[Item]) -> list[Item]:
     """Return the decades, years and tempos in figures outside the marks: "since the 90s", "1985-1992", "120 bpm"."""
     items = []
     for m in _BPM.finditer(text):
-        side = "over " if m["over"] or m["more"] or m["or_more"] else "under " if m["under"] else ""
+        than = _THAN.search(text, 0, m.start())
+        over, under = (m["over"] or m["more"] or m["or_more"], m["under"]) if not than else (not than[1], than[1])
+        side = "over " if over else "under " if under else ""
         items.append(Item(*m.span(), m.group(), "tempo", f"{side}{m['bpm']} BPM"))
     for m in _DATE.finditer(text):
         if not _AGE.search(text, max(0, m.start() - 25), m.end()):
@@ -173,10 +184,10 @@ def _dates(m: re.Match) -> str:
     """Return the dates that a match of `_DATE` names: 1980s, 1975, 1985–1992, before 1980, since 1990."""
     year = m["year"] or m["decade"] or m["short"] or ""
     if len(year) == 2:
-        year = ("20" if int(year) <= 10 else "19") + year
+        year = ("20" if int(year) <= (29 if m["short"] else 10) else "19") + year
     if m["cue"] and m["cue"].startswith(_EARLIER):
         return f"before {m['last'] or year}"
     if m["cue"] or m["later"] or m["last"] in ("today", "now"):
         beyond = 10 if m["decade"] and m["cue"] not in (None, "since") else 0  # after the 90s: since 2000
         return f"since {m['first'] or int(year) + beyond}"
-    return f"{m['first']}–{m['last']}" if m["first"] else year + "s" * bool(m["decade"])
+    return "–".join(sorted((m["first"], m["last"]))) if m["first"] else year + "s" * bool(m["decade"])

@@ -67,7 +67,7 @@ class Request:
         self.quoted = [m.span(1 if m[1] else 2) for m in QUOTED.finditer(text)]
         rest = [i for i, word in enumerate(self.words) if word not in AROUND]
         self.core = (rest[0], rest[-1] + 1) if rest else (0, len(self.words))
-        joints = [i for i in range(*self.core) if self.words[i] in ("and", "or")]
+        joints = [i for i in range(*self.core) if self.words[i] in ("and", "or", "but")]
         self.parts = {(a + 1, b) for a, b in pairwise([self.core[0] - 1, *joints, self.core[1]])}
 
     def place(self, first: int, last: int, word: str = "") -> tuple[int, int]:

@@ -7,14 +7,14 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import feather
 
-from lib.search.names.words import SEED, artists_of, deletions, frequency, hashes, join_hash, titles_of, words
+from lib.search.names.words import MIXER, artists_of, deletions, frequency, hashes, join_hash, titles_of, words
 
 FOLDER = "names"  # in a run's index/
 KINDS = ("artist", "title", "album")
 WHOLE, SHORTER, PART, INITIALS = range(4)  # forms of a name: as written, without "The", one of its words, its initials
 SPAN = 24  # words of a name at most whose misspelt words are corrected
-DOMINANT = 0.8  # the share of the tracks that the artist needs to whom a word or initials refer
-LEAST = 3e-6  # and the share of all mentions of names that this artist has at least
+DOMINANT = 0.8  # a word or initials name an artist only with this share of the tracks of all whom they may name
+LEAST = 3e-6  # and with this share of all mentions of names
 RARE = 4.0  # frequency on the Zipf scale: rarer words can name an artist
 BITS = 16  # bits of the sequences' set for each sequence in it
 START, END = np.uint64(0x243F6A8885A308D3), np.uint64(0x13198A2E03707344)  # of a sequence
@@ -43,7 +43,7 @@ def expand(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def _salted(keys: np.ndarray, kinds: np.ndarray) -> np.ndarray:
-    return keys ^ (kinds.astype(np.uint64) * SEED)
+    return keys ^ (kinds.astype(np.uint64) * MIXER)
 
 
 def _shorter(kind: int, name: list[str]) -> list[str]:

@@ -29,7 +29,8 @@ DASH = re.compile(rf"\s[-–—]\s(?=.*\b(?:{WORDING['version']})\b).*$", re.I)
 SEPARATORS = re.compile(r"\s*;\s*|\s+/\s+|\s*\|\s*|\s+(?:feat\.?|ft\.?|featuring|vs\.?)\s+", re.I)
 
 LONG = 8  # letters from which two edits of a word are corrected, not one
-SEED = np.uint64(0x9E3779B97F4A7C15)
+LONGEST = 32  # letters beyond which no edit of a word is corrected: their number is that of the letters, squared
+MIXER = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Token(NamedTuple):
@@ -50,7 +51,7 @@ def words(name: str) -> list[str]:
     return [_fold(token) for token in TOKEN.findall(LONE_N.sub("&", name))]
 
 
-@lru_cache(maxsize=1 << 20)
+@lru_cache(maxsize=1 << 16)
 def _fold(token: str) -> str:
     """Return a word in lower case, without accents and apostrophes."""
     token = token.casefold()
@@ -98,6 +99,8 @@ def titles_of(cell: str) -> list[str]:
 
 def deletions(word: str) -> set[str]:
     """Return the word and the words that lack one letter of it, of long words two (SymSpell, Garbe 2012)."""
+    if len(word) > LONGEST:
+        return {word}
     once = {word[:i] + word[i + 1 :] for i in range(len(word))}
     if len(word) < LONG:
         return once | {word}
@@ -112,5 +115,5 @@ def hashes(texts: list[str]) -> np.ndarray:
 
 def join_hash(before: np.ndarray, word: np.ndarray) -> np.ndarray:
     """Return the hash of a sequence of words that continues another one. (n,) and (n,) of uint64 -> (n,)."""
-    mixed = (before ^ word) * SEED
+    mixed = (before ^ word) * MIXER
     return mixed ^ (mixed >> np.uint64(29))
