@@ -66,7 +66,7 @@ def test_an_answer_names_the_conditions_and_the_artist_that_were_read(songs):
     ("text", "close", "note"),
     [
         ("piano", 1.1, "Nothing here comes close."),
-        ("songs from the 1920s", 0, "5 of 5 tracks are not 1920s: too few fit better."),
+        ("songs from the 1920s", 0, "5 of 5 do not match 1920s, but fit the rest better."),
         ("songs by Somebody Unheard", 0, "There is nothing by Somebody Unheard."),
         ("piano", 0, None),
     ],
