@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pandas as pd
 import papermill
 import pytest
@@ -456,10 +457,13 @@ def test_descriptions_that_people_wrote_are_imported_and_searched(shared, tmp_pa
 @pytest.mark.slow
 def test_a_catalogue_of_names_is_imported_and_searched(shared, tmp_path):
     """01 on titles, artists and albums; requests name them, and an artist's name finds the artist's songs."""
-    songs = imported(tmp_path, shared / "data/cpcd-dev/catalogue.csv", max_tracks=0)
+    songs = imported(tmp_path, shared / "data/cpcd-dev/catalogue.csv")
     requests = pd.read_parquet(tmp_path / "run/requests.parquet")
-    assert (requests[["artist", "album", "title"]] != "").any(axis=1).mean() > 0.5
-    assert "Daft Punk" in " ".join(songs.recommend("something by Daft Punk", 10)["artist"])
+    moodless = requests[requests["mood"] == ""]  # an artist's genres and a title's words give moods to some tracks
+    assert len(moodless) > 50 and (moodless[["artist", "album", "title"]] != "").any(axis=1).mean() > 0.5
+    artists = songs.tracks["artist"].astype("str").value_counts().index[:10]
+    firsts = [songs.recommend(f"something by {artist.lower()}", 1)["artist"][0] for artist in artists]
+    assert np.mean([artist == first for artist, first in zip(artists, firsts, strict=True)]) >= 0.9, firsts
 
 
 def test_a_machine_without_git_has_no_revision(monkeypatch):
