@@ -60,8 +60,7 @@ def _names(tracks: pd.DataFrame) -> tuple[np.ndarray, list[str], np.ndarray, np.
             continue
         codes, cells = pd.factorize(tracks[column])
         cells = [str(cell) for cell in cells]
-        whole = set(cells) if kind == 0 else set()
-        parts = [artists_of(cell, whole) if kind == 0 else titles_of(cell) for cell in cells]
+        parts = [artists_of(cell) if kind == 0 else titles_of(cell) for cell in cells]
         sizes = np.array([len(p) for p in parts], int)
         of_part, distinct = pd.factorize(np.array([name for p in parts for name in p], dtype=object))
         of_row = np.flatnonzero(codes >= 0)

@@ -73,21 +73,14 @@ def frequency(word: str) -> float:
     return _frequencies().get(word, 0.0)
 
 
-def artists_of(cell: str, cells: set[str]) -> list[str]:
+def artists_of(cell: str) -> list[str]:
     """Return the artists that an artist's cell names: the whole cell and its parts.
 
-    A comma separates artists, unless a part is a lone word that is no cell itself ("Earth, Wind & Fire").
+    A comma may separate artists or stand in a name ("Tyler, The Creator"), so a part with commas is a name, too.
     """
-    parts = [part.strip() for part in SEPARATORS.split(cell)] if SEPARATORS.search(cell) else [cell]
-    if "," in cell:
-        parts = [piece for part in parts for piece in _at_commas(part, cells)]
-    return list(dict.fromkeys(part for part in (*parts, cell) if part))
-
-
-def _at_commas(part: str, cells: set[str]) -> list[str]:
-    pieces = [piece.strip() for piece in part.split(",")]
-    names = all(piece in cells or (" " in piece and not piece.startswith(("The ", "& "))) for piece in pieces)
-    return pieces if names else [part]
+    parts = SEPARATORS.split(cell)
+    pieces = [piece for part in parts for piece in part.split(",") if not piece.startswith((" The ", " & "))]
+    return list(dict.fromkeys(part.strip() for part in (*parts, *pieces, cell) if part.strip()))
 
 
 def titles_of(cell: str) -> list[str]:
