@@ -22,7 +22,7 @@ _CUE = "before|until|till|pre|(?:older|earlier) than|after|since|post|(?:newer|l
 _DATE = re.compile(
     rf"(?<!\w)(?:(?P<cue>{_CUE})(?: the)?[ -])?"
     rf"(?:(?P<first>{_YEAR})(?:'?s)? ?(?:-|–|to|and|until|till|through) ?(?P<last>{_YEAR}|today|now)"
-    rf"|(?:(?P<decade>(?:19|20)?\d0)(?: ?'?s|t?ies)|(?P<year>{_YEAR})|'(?P<short>\d\d))"
+    rf"|(?:(?:(?P<part>early|mid|late)[ -])?(?P<decade>(?:19|20)?\d0)(?: ?'?s|t?ies)|(?P<year>{_YEAR})|'(?P<short>\d\d))"
     r"(?P<later>,? (?:upwards?|onwards?|(?:or|and) (?:later|newer|up|onwards?)|(?:to|through|till) (?:today|now)))?)\b"
 )
 _BPM = re.compile(
@@ -30,6 +30,7 @@ _BPM = re.compile(
     r"(?P<bpm>\d{2,3}) ?(?P<more>\+)? ?(?:bpm|beats per minute)\b(?P<or_more> or (?:more|faster))?"
 )
 _EARLIER = ("before", "until", "till", "pre", "older", "earlier")
+_PARTS = {"early": (0, 4), "mid": (3, 6), "late": (5, 9)}  # of a decade: years from its first
 _AGE = re.compile(r"\b(in|into|turning|hit) (my|your|his|her|our|their) (early |late |mid )?[\w']+$")
 
 
@@ -185,6 +186,8 @@ def _dates(m: re.Match) -> str:
     year = m["year"] or m["decade"] or m["short"] or ""
     if len(year) == 2:
         year = ("20" if int(year) <= (29 if m["short"] else 10) else "19") + year
+    if m["part"] and not m["cue"]:
+        return "–".join(str(int(year) + offset) for offset in _PARTS[m["part"]])
     if m["cue"] and m["cue"].startswith(_EARLIER):
         return f"before {m['last'] or year}"
     if m["cue"] or m["later"] or m["last"] in ("today", "now"):
