@@ -22,7 +22,8 @@ _CUE = "before|until|till|pre|(?:older|earlier) than|after|since|post|(?:newer|l
 _DATE = re.compile(
     rf"(?<!\w)(?:(?P<cue>{_CUE})(?: the)?[ -])?"
     rf"(?:(?P<first>{_YEAR})(?:'?s)? ?(?:-|–|to|and|until|till|through) ?(?P<last>{_YEAR}|today|now)"
-    rf"|(?:(?:(?P<part>early|mid|late)[ -])?(?P<decade>(?:19|20)?\d0)(?: ?'?s|t?ies)|(?P<year>{_YEAR})|'(?P<short>\d\d))"
+    r"|(?:(?:(?P<part>early|mid|late)[ -])?(?P<decade>(?:19|20)?\d0)(?: ?'?s|t?ies)"
+    rf"|(?P<year>{_YEAR})|'(?P<short>\d\d))"
     r"(?P<later>,? (?:upwards?|onwards?|(?:or|and) (?:later|newer|up|onwards?)|(?:to|through|till) (?:today|now)))?)\b"
 )
 _BPM = re.compile(
