@@ -381,6 +381,12 @@ def test_outputs_that_cannot_be_written(tiny, capsys):
     assert "cannot write to" in said and "Choose a folder you may write to" in said
 
 
+@pytest.mark.parametrize("place", [".", "notebooks", "lib/core", "/"])
+def test_a_run_does_not_overwrite_the_workbook(tiny, capsys, place):
+    assert run(tiny, f"run_dir={place}") == 1
+    assert "is the workbook's own" in capsys.readouterr().err
+
+
 def test_a_full_disk(tiny, capsys):
     disk = tiny.parent / "disk"
     disk.mkdir()

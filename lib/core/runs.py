@@ -26,6 +26,7 @@ class Stage(NamedTuple):
         return [file for file in files if file.suffix in (".py", ".yaml", ".csv") and file.name not in drawing]
 
 
+SOURCES = ("benchmarks", "deploy", "docs", "lib", "notebooks", "params", "tests")  # no run may write into them
 _stages = yaml.safe_load(Path(__file__).with_name("stages.yaml").read_text(encoding="utf-8"))
 STAGES = {notebook: Stage(**stage) for notebook, stage in _stages.items()}  # in order
 
@@ -33,6 +34,8 @@ STAGES = {notebook: Stage(**stage) for notebook, stage in _stages.items()}  # in
 def folder(run_dir: str | Path) -> Path:
     """Return the run's folder, made if it is missing; raise WorkbookError if it cannot be made or written."""
     path = resolve(run_dir)
+    if ROOT.is_relative_to(path) or any(path.is_relative_to(ROOT / name) for name in SOURCES):
+        raise WorkbookError(f"{path} is the workbook's own. Name another folder for the run: run_dir=outputs/mine")
     try:
         path.mkdir(parents=True, exist_ok=True)
         (path / ".write-test").touch()

@@ -7,6 +7,7 @@ from lib.search.conditions.vocabulary import DATA
 from lib.search.fusion import NAMED
 from lib.search.query import Reading
 from lib.search.recommender import Recommender
+from lib.serve.contract import MOST_TRACKS
 
 NEUTRAL = "music"  # the text of a request that has only likes
 EARLIER = 20  # turns before the request that count: as many as the service takes
@@ -31,7 +32,10 @@ class Conversation:
 
     def body(self) -> dict:
         """Return the conversation as fields of POST /recommend. The text is "" if nothing was said or liked."""
-        rated = {kind: [i for i, (k, _) in self.ratings.items() if k == kind] for kind in ("liked", "disliked")}
+        rated = {
+            kind: [i for i, (k, _) in self.ratings.items() if k == kind][-MOST_TRACKS:]
+            for kind in ("liked", "disliked")
+        }
         *history, text = self.turns or [NEUTRAL if rated["liked"] else ""]
         fields = {"history": history[-EARLIER:]} | rated
         return {"text": text} | {name: values for name, values in fields.items() if values}

@@ -31,6 +31,7 @@ CANARY = "Jazzy lo-fi beats for studying"  # the text that a run and a kernel mu
 DEFAULT_TOP_K = 5
 BODY_LIMIT = 64 * 1024  # bytes
 QUOTE_LIMIT = 1000  # characters of an error message
+MOST_TRACKS = 200  # liked, and disliked: they bound the time that a request takes
 # JSON Schema's maxLength counts the spaces that trimming removes. So a pattern states the rule, with Unicode's spaces.
 SPACE = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 TRIMMED = rf"^[{SPACE}]*[^{SPACE}]([\s\S]{{0,998}}[^{SPACE}])?[{SPACE}]*$"
@@ -76,8 +77,12 @@ class RecommendRequest(BaseModel):
         [], max_length=20, description="The listener's earlier texts in this conversation, oldest first."
     )
     mood: str | None = Field(None, description="Return only tracks of this mood.")
-    liked: list[TrackId] = Field([], description="Ids of tracks that pull the request towards them.")
-    disliked: list[TrackId] = Field([], description="Ids of tracks that push the request away from them.")
+    liked: list[TrackId] = Field(
+        [], max_length=MOST_TRACKS, description="Ids of tracks that pull the request towards them."
+    )
+    disliked: list[TrackId] = Field(
+        [], max_length=MOST_TRACKS, description="Ids of tracks that push the request away from them."
+    )
     diversity: float | None = Field(None, ge=0, le=1, description="0: the nearest tracks; 1: the most varied ones.")
     explain: bool = Field(False, description="Explain why each track fits.")
 
@@ -221,7 +226,10 @@ def answer(recommender: Recommender, request: RecommendRequest, vectors: dict[st
         moods = f"there are {', '.join(recommender.moods)}" if recommender.moods else "this catalogue has no moods"
         return failure(400, f"No track has the mood {request.mood!r}; {moods}.", "mood", "unknown_mood")
     for name in ("liked", "disliked"):
-        if unknown := [track for track in getattr(request, name) if track not in recommender.ids]:
+        try:
+            recommender.rows(getattr(request, name))
+        except KeyError as error:
+            unknown = error.args[0]
             more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
             return failure(400, f"No such track: {', '.join(unknown[:10])}{more}.", name, "unknown_track")
     reading = recommender.read(request.text, request.history)

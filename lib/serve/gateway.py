@@ -3,6 +3,7 @@
 import ipaddress
 import logging.config
 import os
+import resource
 import signal
 import socket
 import time
@@ -14,6 +15,8 @@ from kernel_gateway.gatewayapp import KernelGatewayApp
 from kernel_gateway.notebook_http import NotebookHTTPPersonality
 from kernel_gateway.notebook_http.request_utils import parameterize_path
 from pythonjsonlogger.json import JsonFormatter
+from tornado.httpserver import HTTPServer
+from tornado.iostream import IOStream
 from traitlets import Instance
 from traitlets.config import Config
 
@@ -26,13 +29,36 @@ from lib.serve.limits import Limits
 from lib.serve.pool import Pool
 from lib.serve.service import Service
 
+IDLE, BODY = 30.0, 10.0  # seconds to wait for a request and its headers, and for its body
 OWN = {"/health": HealthHandler, "/metrics": MetricsHandler}  # addresses that need no kernel
+
+
+class Server(HTTPServer):
+    """Tornado's server, with a bound on open connections: each holds a file, and accepting needs free ones."""
+
+    connections = 0
+
+    def handle_stream(self, stream: IOStream, address: tuple) -> None:
+        if self.connections >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2:
+            stream.close()
+            return
+        self.connections += 1
+        super().handle_stream(stream, address)
+
+    def on_close(self, server_conn: object) -> None:
+        self.connections -= 1
+        super().on_close(server_conn)
 
 
 class Gateway(KernelGatewayApp):
     """Kernel Gateway with a service of its own."""
 
     service = Instance(Service)
+
+    def init_http_server(self) -> None:
+        """Listen. Kernel Gateway's own server waits an hour for a header, and takes any number of connections."""
+        self.http_server = Server(self.web_app, idle_connection_timeout=IDLE, body_timeout=BODY)
+        self.http_server.listen(self.port, self.ip)
 
     def _load_notebook(self, uri: str) -> nbformat.NotebookNode:
         """Return the notebook without a look at kernelspecs: the pool starts kernels of this Python."""

@@ -23,6 +23,7 @@ OPEN = ("/health", "/ready")  # the probes of a load balancer have no token
 REQUEST_ID = re.compile(r"[\w.:-]{1,100}")
 REQUESTS = Counter("recommend_requests", "Requests by path and status.", ["path", "status"])
 SECONDS = Histogram("recommend_request_seconds", "Seconds from request to answer.", ["path"])
+DIGITS = 20  # of a Content-Length that are read: Python refuses to convert thousands of digits
 RETRY, CLOSE = {"Retry-After": "1"}, {"Connection": "close"}
 log = logging.getLogger(__name__)
 
@@ -71,8 +72,8 @@ class Handler(RequestHandler):
             raise Refusal(415, f"The body is encoded with {encoding}: send it plain.", {"Accept-Encoding": "identity"})
         length = headers.get("Content-Length", "0")
         if not length.isdecimal():  # for example two lengths
-            raise Refusal(400, f"The header Content-Length is {length!r}.", CLOSE)
-        self._check_size(int(length))
+            raise Refusal(400, f"The header Content-Length is {length[:50]!r}.", CLOSE)
+        self._check_size(int(length[:DIGITS]))
         kind = headers.get("Content-Type", "").split(";")[0].strip().lower()
         if method in ("POST", "PUT") and kind != "application/json":
             raise Refusal(415, "Send JSON, with the header Content-Type: application/json.")
@@ -136,7 +137,8 @@ class Handler(RequestHandler):
     def _authorized(self) -> bool:
         token = os.environ.get(TOKEN, "")
         scheme, _, sent = self.request.headers.get("Authorization", "").partition(" ")
-        same = hmac.compare_digest(sent.encode("latin-1"), token.encode())  # tornado decodes headers as latin-1
+        # tornado decodes headers as latin-1; the variable may hold bytes that are not UTF-8.
+        same = hmac.compare_digest(sent.encode("latin-1"), os.fsencode(token))
         return not token or (scheme.lower() == "bearer" and same)
 
     def _check_size(self, length: int) -> None:
@@ -185,24 +187,26 @@ class CellHandler(Handler):
         """Return the address and the cell's REQUEST: Kernel Gateway's, without the token."""
         try:
             body = self.body.decode()
+            arguments = parse_args(self.request.query_arguments)
         except UnicodeDecodeError as error:
-            raise Refusal(400, f"The body is not UTF-8: {error.reason} at byte {error.start}.") from error
+            part = "body" if error.object == self.body else "query string"
+            raise Refusal(400, f"The {part} is not UTF-8: {error.reason} at byte {error.start}.") from error
         method = "GET" if self.request.method == "HEAD" else self.request.method
         headers = {k: v for k, v in headers_to_dict(self.request.headers).items() if k != "Authorization"}
-        request = {"body": body, "args": parse_args(self.request.query_arguments), "path": path, "headers": headers}
+        request = {"body": body, "args": arguments, "path": path, "headers": headers}
         return f"{method} {self.name}", json.dumps(request)
 
 
 class ReadyHandler(CellHandler):
-    """GET /ready: every kernel runs the cell. The service is ready if one succeeds."""
+    """GET /ready: every kernel runs the cell. The service is ready if one succeeds. Checks of a second share one."""
 
     async def answer(self, **path: str) -> None:
-        pool = self.service.pool
-        replies = await pool.ask_all(*self._job(path)) if self.service.ready else []
+        replies = await self.service.check(*self._job(path)) if self.service.ready else []
         good = [reply for reply in replies if reply.status == 200]
         if not good:
             raise Refusal(503, "No kernel is ready.", {"Retry-After": "5"})
-        body = json.loads(good[0].body) | {"kernels": len(pool.slots), "kernels_ready": len(good)}
+        kernels = len(self.service.pool.slots)
+        body = json.loads(good[0].body) | {"kernels": kernels, "kernels_ready": len(good)}
         self._send(good[0]._replace(body=json.dumps(body)))
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from lib.core.paths import shown
 from lib.core.runs import need
+from lib.serve.cells import Reply
 from lib.serve.kernels import Broken
 from lib.serve.pool import Pool, Target
 
 DRAIN = 8.0  # seconds that requests under way have to finish after SIGTERM
 TRIES = 3  # attempts to load a run while kernels are lost
 LOOK = 0.5  # seconds between two looks at the folder
+CHECKED = 1.0  # seconds for which a check of all kernels holds: probes need no token, and must not occupy the kernels
 log = logging.getLogger(__name__)
 
 
@@ -27,6 +29,8 @@ class Service:
         self.stopping = False  # True from SIGTERM on
         self.under_way: set[object] = set()  # the handlers of unfinished requests
         self.task: asyncio.Task | None = None  # starts the kernels, then follows the folder
+        self.checking: asyncio.Task | None = None  # the latest check of all kernels
+        self.next_check = 0.0
 
     async def start(self) -> None:
         """Start the kernels, then follow the folder."""
@@ -45,6 +49,13 @@ class Service:
             self.task.cancel()
             await asyncio.wait({self.task})
         await self.pool.stop()
+
+    async def check(self, address: str, request: str) -> list[Reply]:
+        """Send a request to every kernel, and return their answers. Calls within `CHECKED` seconds share them."""
+        if self.checking is None or (self.checking.done() and time.monotonic() >= self.next_check):
+            self.next_check = time.monotonic() + CHECKED
+            self.checking = asyncio.create_task(self.pool.ask_all(address, request))
+        return await asyncio.shield(self.checking)
 
     def _target(self) -> Target:
         run = self.folder.resolve()

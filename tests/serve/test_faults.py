@@ -8,11 +8,14 @@ import http.client
 import json
 import os
 import re
+import resource
 import signal
+import socket
 import subprocess
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import nbformat
 import psutil
@@ -258,6 +261,7 @@ def test_head_and_options(ask):
         ({"headers": {"Content-Encoding": "gzip"}, "body": b"\x1f\x8b"}, 415),
         ({"body": b" " * 5_000_000}, 413),
         ({"headers": {"Content-Length": "5, 6"}, "body": b"12345"}, 400),
+        ({"headers": {"Content-Length": "9" * 5000}}, 413),
         ({"body": iter([b" " * 50_000] * 4)}, 413),  # in chunks, without a length
     ],
 )
@@ -265,6 +269,37 @@ def test_a_body_is_refused_by_its_headers(ask, sent, status):
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the server need not read a refused body
         actual, body, _ = ask.raw("/recommend", method="POST", **sent)
         assert actual == status and json.loads(body)["error"]["code"]
+
+
+def test_a_query_string_that_is_not_utf8_is_400(ask):
+    status, answer, _ = ask("/ready?x=%ff")
+    assert status == 400 and "query string" in answer["error"]["message"]
+
+
+def test_many_checks_do_not_occupy_the_kernels(service, ask):
+    working = threading.Thread(target=answers, args=(service, "slow", 8))  # two seconds of work for two kernels
+    working.start()
+    started = time.monotonic()
+    with ThreadPoolExecutor(100) as pool:
+        checks = list(pool.map(lambda _: ask("/ready")[0], range(300)))
+    working.join()
+    assert set(checks) == {200} and time.monotonic() - started < 10
+    assert ask(body={"text": "a"})[0] == 200
+
+
+def test_half_sent_headers_do_not_use_up_all_files(notebook, tmp_path):
+    def few_files():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
+
+    with gateway(tiny(tmp_path / "run"), notebook=notebook, preexec_fn=few_files) as running:
+        with contextlib.ExitStack() as stack:
+            for _ in range(200):
+                client = stack.enter_context(socket.create_connection(running.client.address.split(":")))
+                with contextlib.suppress(OSError):  # one too many is closed at once
+                    client.sendall(b"GET /health HTTP/1.1\r\nHost:")
+            time.sleep(1)
+            assert len(running.lines) < 50  # no line for each failure to accept
+        wait_for(lambda: running.client(body={"text": "a"})[0] == 200)
 
 
 def test_kernels_share_the_queue(service):

@@ -137,6 +137,7 @@ def test_the_history_counts(ask):
         ({"text": "a", "top_k": 3, "num_recommendations": 4}, "invalid_value", "top_k"),
         ({"text": "a", "mood": "polka"}, "unknown_mood", "mood"),
         ({"text": "a", "liked": ["nobody"]}, "unknown_track", "liked"),
+        ({"text": "a", "liked": ["nobody"] * 5900}, "invalid_value", "liked"),
         ({"text": "a", "topk": 3}, "unknown_field", "topk"),
         ({"text": "a", "history": "b"}, "invalid_value", "history"),
         ({"text": "a", "history": None}, "invalid_value", "history"),
