@@ -36,7 +36,7 @@ def loop(n: int) -> pd.DataFrame:
         mood, genre = fake.random_element(moods), fake.random_element(genres)
         word, instrument = fake.random_element(mood.words["train"]), fake.random_element(genre.instruments)
         sound, vocals = fake.random_element(mood.sound), fake.random_element(mood.vocals)
-        title, artist, album = fake.random_element(mood.titles), fake.name(), f"Live in {fake.city()}"
+        title, artist, album = fake.catch_phrase(), fake.name(), f"Live in {fake.city()}"
         description = f"A {word} {genre.name} song with {instrument}, {sound} and {vocals}. {fake.sentence()}"
         near = {"energy": 0.5 + 0.4 * mood.arousal, "valence": 0.5 + 0.4 * mood.valence, "acousticness": genre.acoustic}
         rows.append(

@@ -22,10 +22,10 @@ NEAR = 0.45  # moods within this distance on the plane are near: a listener may 
 Mood = namedtuple(
     "Mood",
     "name valence arousal tempo words phrases activities "
-    "critics listeners playlists times instruments vocals sound titles",
+    "critics listeners playlists times instruments vocals sound",
 )
 Genre = namedtuple(
-    "Genre", "name family tempo minutes years language acoustic danceable vocal instruments moods artists"
+    "Genre", "name family tempo minutes years peak languages acoustic danceable vocal instruments moods rare artists"
 )
 
 

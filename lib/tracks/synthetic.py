@@ -7,14 +7,17 @@ from scipy.stats import wasserstein_distance
 from lib.core.progress import Progress
 from lib.tracks import artists as artist_table
 from lib.tracks import features as audio
+from lib.tracks import plausibility, titles
 from lib.tracks.columns import FEATURES, KEYS, decades, finish
-from lib.tracks.moods import DISTANCES, GENRES, LANGUAGES, MOODS, PLANE, row_of
-from lib.tracks.wording import PHRASES, describe, pick, pick_two, with_article, worded
+from lib.tracks.moods import GENRES, LANGUAGES, MOODS, PLANE, row_of
+from lib.tracks.wording import PHRASES, counted, describe, pick, pick_two, with_article, worded
 
 BLOCK = 50_000  # tracks generated together: bounds the memory, and advances the progress bar
 SILENT = 0.15  # share of descriptions that do not name a mood, as many real ones do not
 BLENDED = 0.35  # share of tracks with two moods
 VERSIONS = 0.06  # share of titles with " - Live" and the like
+OTHER_GENRE = 0.15  # share of tracks in another genre of the artist's family
+RARE = 0.2  # share of tracks with a mood that is rare in the genre
 FIELDS = {
     "critic": "critics",
     "listener": "listeners",
@@ -23,6 +26,7 @@ FIELDS = {
     "mood_instrument": "instruments",
     "vocals": "vocals",
 }  # slot -> field of a mood
+MOODS_OF = [[g.moods for g in GENRES.values()], [g.rare for g in GENRES.values()]]
 NAMES = {"moods": np.array(list(MOODS), dtype=object), "genres": np.array(list(GENRES), dtype=object)}
 
 
@@ -30,9 +34,9 @@ def generate(n: int, seed: int) -> pd.DataFrame:
     """Generate `n` synthetic tracks with the columns `COLUMNS`. The same `n` and `seed` give the same tracks.
 
     An artist has a genre, a language, a town and a career, and the artist's tracks follow them. Mood follows genre. A
-    third of the tracks blend two near moods. Audio features are drawn around the track's point on the plane. Title,
-    description and tags use the vocabulary of the mood and the genre. Popularity, duration and tracks per artist have
-    long tails.
+    third of the tracks blend two near moods. Audio features are drawn around the track's point on the plane.
+    Description and tags use phrases of the mood that fit the genre; the title does not depend on the mood. Popularity,
+    duration and tracks per artist have long tails.
     """
     rng = np.random.default_rng(seed)
     artists = artist_table.draw(int(np.clip(n // 4, 12, 20_000)), seed, rng)
@@ -74,19 +78,19 @@ def distances_to(tracks: pd.DataFrame, real: pd.DataFrame) -> pd.DataFrame:
 
 def _block(first: int, n: int, artists: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     artist = rng.choice(len(artists), n, p=artists["fame"] / artists["fame"].sum())
-    genre = np.where(rng.random(n) < 0.85, artists["genre"].to_numpy()[artist], rng.integers(0, len(GENRES), n))
+    sung, since = artists["language"].to_numpy(dtype=object)[artist], artists["since"].to_numpy()[artist]
+    genre = _genres(rng, artists["genre"].to_numpy()[artist], sung, since)
     mood, mood2, weight = _moods(rng, genre)
     plane = PLANE[mood] * weight[:, None] + PLANE[mood2] * (1 - weight[:, None])
     features = audio.draw(rng, mood, plane, genre) | audio.draw_release(rng, artists, artist, genre)
-    language = np.where(features["instrumentalness"] > 0.5, "", artists["language"].to_numpy()[artist])
+    language = np.where(features["instrumentalness"] > 0.5, "", sung)
     slots = _slots(rng, mood, mood2, genre, language, features)
     slots["artist"] = artists["name"].to_numpy(dtype=object)[artist]
     slots["place"] = artists["place"].to_numpy(dtype=object)[artist]
-    rows = np.arange(n)
-    slots["album"] = worded(rng, PHRASES["albums"], slots, rows)
-    silent = rng.random(n) < SILENT
+    title, slots["album"] = titles.draw(rng, slots, genre, sung)
+    silent, rows = rng.random(n) < SILENT, np.arange(n)
     texts = {
-        "title": _titles(rng, slots, language),
+        "title": title,
         "artist": slots["artist"],
         "album": slots["album"],
         "genre": slots["genre"],
@@ -109,38 +113,42 @@ def _block(first: int, n: int, artists: pd.DataFrame, rng: np.random.Generator) 
     )
 
 
+def _genres(rng: np.random.Generator, own: np.ndarray, language: np.ndarray, since: np.ndarray) -> np.ndarray:
+    """Draw the genre of each track: the artist's own, or another that fits the artist's language and years."""
+    other = pick(rng, plausibility.kin(), own * len(LANGUAGES) + row_of(LANGUAGES, language)).astype(int)
+    first, last = np.array([g.years for g in GENRES.values()])[other].T
+    return np.where((rng.random(len(own)) < OTHER_GENRE) & (first <= since) & (since < last), other, own)
+
+
 def _moods(rng: np.random.Generator, genre: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw the main mood, the second mood (the same for most tracks) and the main mood's weight. -> three of (n,)."""
-    usual = pick(rng, [row_of(MOODS, g.moods) for g in GENRES.values()], genre).astype(int)
-    mood = np.where(rng.random(len(genre)) < 0.75, usual, rng.integers(0, len(MOODS), len(genre)))
-    nearest = np.argsort(DISTANCES.to_numpy(), axis=1)[:, 1:4]  # the three nearest other moods of each mood
+    usual, rare = (pick(rng, [row_of(MOODS, some) for some in lists], genre).astype(int) for lists in MOODS_OF)
+    mood = np.where(rng.random(len(genre)) < RARE, rare, usual)
     blended = rng.random(len(genre)) < BLENDED
-    mood2 = np.where(blended, nearest[mood, rng.integers(0, 3, len(genre))], mood)
+    mood2 = np.where(blended, plausibility.second_moods()[genre, mood, rng.integers(0, 3, len(genre))], mood)
     return mood, mood2, np.where(blended, rng.uniform(0.55, 0.85, len(genre)), 1.0)
 
 
 def _slots(rng, mood, mood2, genre, language, features) -> dict[str, np.ndarray]:
     """Draw the phrases that fill the templates of phrases.yaml: a column for each slot."""
-    n, moods, genres = len(mood), list(MOODS.values()), list(GENRES.values())
-    words = [m.words["train"] for m in moods]
-    titles = [v["titles"] or [""] for v in LANGUAGES.values()]
+    n, genres = len(mood), list(GENRES.values())
+    words = [m.words["train"] for m in MOODS.values()]
+    both, wordless = mood * len(genres) + genre, features["instrumentalness"] >= 0.5
     slots = {}
     for slot, choices, group in (
         ("word", words, mood),
-        ("title", [m.titles for m in moods], mood),
-        ("sound", [m.sound for m in moods], mood),
+        ("sound", plausibility.phrases("sound") + plausibility.phrases("sound", wordless=True), both),
         ("instrument", [g.instruments for g in genres], genre),
-        ("foreign", titles, row_of(LANGUAGES, language)),
     ):
+        group = group + wordless * len(genres) * len(MOODS) if slot == "sound" else group
         slots[slot], slots[f"{slot}2"] = pick_two(rng, choices, group)
     for slot, field in FIELDS.items():
-        slots[slot] = pick(rng, [getattr(m, field) for m in moods], mood)
+        slots[slot] = pick(rng, plausibility.phrases(field), both)
     no_vocals = rng.choice(np.array(PHRASES["no_vocals"], dtype=object), n)
     second = pick(rng, words, mood2)
     slots["word2"] = np.where(mood2 == mood, slots["word2"], second)
-    slots["activity"] = pick(rng, [m.activities["train"] for m in moods], mood)
+    slots["activity"] = pick(rng, plausibility.phrases("activities", "train"), both)
     slots["instrument2"] = np.where(rng.random(n) < 0.3, slots["mood_instrument"], slots["instrument2"])
-    slots["noun"] = rng.choice(np.array(PHRASES["nouns"], dtype=object), n)
     slots["like"] = pick(rng, [g.artists for g in genres], genre)
     abroad = {code: f", sung in {v['name']}" for code, v in LANGUAGES.items() if code != "en"}
     tongue = np.array([abroad.get(code, "") for code in language], dtype=object)
@@ -153,15 +161,10 @@ def _slots(rng, mood, mood2, genre, language, features) -> dict[str, np.ndarray]
         "a_word": with_article(slots["word"]),
         "tempo_word": tempo,
         "a_tempo": with_article(tempo),
+        "a_genre": with_article(NAMES["genres"][genre]),
+        **{f"an_{slot}": counted(slots[slot]) for slot in ("instrument", "instrument2")},
         "bpm": features["tempo"].round().astype(int).astype(str).astype(object),
         "keyname": keys[2 * features["key"] + features["mode"]],
         "year": dates.str[:4].to_numpy(dtype=object),
         "decade": decades(dates),
     }
-
-
-def _titles(rng: np.random.Generator, slots: dict, language: np.ndarray) -> np.ndarray:
-    title = worded(rng, PHRASES["titles"], slots, np.arange(len(language)))
-    foreign = np.flatnonzero((slots["foreign"] != "") & (rng.random(len(language)) < 0.8))
-    title[foreign] = worded(rng, PHRASES["foreign_titles"], slots, foreign)
-    return title

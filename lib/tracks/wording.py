@@ -4,6 +4,7 @@ A template's `{slot}` is a column of phrases with a row for each track. A descri
 of its register, so a few dozen templates give thousands of forms, and a model cannot rely on one.
 """
 
+import re
 from string import Formatter
 
 import numpy as np
@@ -12,6 +13,8 @@ from lib.tracks.moods import load
 
 PHRASES = load("phrases.yaml")
 REGISTERS: dict[str, dict] = PHRASES["registers"]
+_VOWEL = re.compile(r"[aeio8]|u(?!k|ni)|R&B|808", re.IGNORECASE)
+_UNCOUNTED = re.compile(rf"(?<![sb]s|as)(?<!bus)s$|(?:{'|'.join(PHRASES['uncounted'])})$")
 TYPOS = 0.25  # share of listeners' descriptions with a typo
 
 
@@ -73,9 +76,15 @@ def pick_two(rng: np.random.Generator, choices: list[list], group: np.ndarray) -
 
 
 def with_article(words: np.ndarray) -> np.ndarray:
-    """Put "a" or "an" before each phrase, by its first letter."""
-    phrases = {word: ("an " if word[:1].lower() in "aeiou" else "a ") + word for word in set(words)}
+    """Put "a" or "an" before each phrase, by its first sound."""
+    phrases = {word: ("an " if _VOWEL.match(word) else "a ") + word for word in set(words)}
     return np.array([phrases[word] for word in words], dtype=object)
+
+
+def counted(instruments: np.ndarray) -> np.ndarray:
+    """Put "a" or "an" before each instrument that is one thing: a piano, but congas and feedback."""
+    articles = dict(zip(one := sorted(set(instruments)), with_article(np.array(one, dtype=object)), strict=True))
+    return np.array([word if _UNCOUNTED.search(word) else articles[word] for word in instruments], dtype=object)
 
 
 def _capitalised(words: np.ndarray) -> np.ndarray:

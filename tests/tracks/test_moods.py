@@ -17,8 +17,9 @@ def test_moods_have_their_shape():
 def test_genres_have_their_shape():
     assert len(moods.GENRES) >= 60
     for genre in moods.GENRES.values():
-        assert set(genre.moods) <= set(moods.MOODS) and len(genre.instruments) >= 2
-        assert genre.language in {*moods.LANGUAGES, "instrumental"} and genre.years[0] < genre.years[1]
+        assert set(genre.moods) | set(genre.rare) <= set(moods.MOODS) and len(genre.instruments) >= 2
+        assert set(genre.languages) <= set(moods.LANGUAGES)
+        assert genre.years[0] <= genre.peak <= genre.years[1] and not set(genre.moods) & set(genre.rare)
         assert all(0 <= share <= 1 for share in (genre.acoustic, genre.danceable, genre.vocal))
         assert all(isinstance(name, str) for name in (*genre.artists, *genre.instruments))
 

@@ -6,9 +6,13 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.model_selection import cross_val_score
+from sklearn.naive_bayes import MultinomialNB
+from sklearn.pipeline import make_pipeline
 
 from lib.core import files
-from lib.tracks import artists, moods, synthetic, wording
+from lib.tracks import artists, moods, plausibility, synthetic, wording
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +31,7 @@ def test_the_same_seed_gives_the_same_bytes(tracks, tmp_path):
 def test_the_same_seed_gives_the_same_bytes_on_any_machine():
     """A change of moods.yaml, phrases.yaml or a pinned version changes the checksum; update it then."""
     digest = hashlib.sha256(synthetic.generate(500, seed=1).to_csv(index=False).encode()).hexdigest()
-    assert digest == "a00507dd43d925f93121d29028942a4932ea789aa64d6252f04b3bb6acd7ecdf"
+    assert digest == "b39832f485c33a5f608c0146036ad0ff468b3c876816323950811e664b7534eb"
 
 
 def test_features_follow_moods(tracks):
@@ -91,3 +95,53 @@ def test_a_typo_swaps_two_letters():
 
 def test_no_two_artists_share_a_name():
     assert artists.draw(3000, 1, np.random.default_rng(1))["name"].is_unique
+
+
+def test_titles_are_distinct_and_do_not_reveal_the_mood():
+    table = synthetic.generate(6000, seed=7)
+    titles = table["title"].str.replace(r" No\. \d+(?=$| - | \()", "", regex=True)
+    assert titles.nunique() > 5600 and table["album"].nunique() > 3500
+    assert titles.str.split().str[:2].str.join(" ").value_counts(normalize=True).iloc[0] < 0.01
+    guesser = make_pipeline(CountVectorizer(min_df=2), MultinomialNB())
+    for column in ("title", "album"):
+        accuracy = cross_val_score(guesser, table[column], table["mood"], cv=5).mean()
+        assert accuracy < table["mood"].value_counts(normalize=True).iloc[0] + 0.03
+    words = titles[table["language"].isin(["", "en"])]
+    assert moods.words_of(words, list(moods.MOODS)).any(axis=1).mean() < 0.005
+
+
+def test_moods_and_languages_are_plausible_in_their_genres():
+    table = synthetic.generate(10_000, seed=5)
+    pairs = set(zip(table["genre"], table["mood"], strict=True))
+    assert not {("gamelan", "angry"), ("new age", "angry"), ("bossa nova", "triumphant")} & pairs
+    for row in table.itertuples():
+        genre = moods.GENRES[row.genre]
+        assert {row.mood, row.mood2} <= {*genre.moods, *genre.rare, ""}
+        assert row.language in {*genre.languages, ""}
+    usual = np.mean(
+        [mood in moods.GENRES[genre].moods for genre, mood in zip(table["genre"], table["mood"], strict=True)]
+    )
+    assert 0.75 < usual < 0.9
+    home = table["language"] == table["genre"].map(lambda genre: moods.GENRES[genre].languages[0])
+    assert home[table["language"] != ""].mean() > 0.8
+
+
+def test_instrumental_tracks_have_no_voices(tracks):
+    wordless = tracks[tracks["language"] == ""]
+    sung = wordless["tags"].str.replace("no vocals|no singing|no voice at all", "", regex=True)
+    assert not sung.str.contains(r"\b(?:vocals|sung|lyrics|rapping)\b", regex=True).any()
+
+
+def test_phrases_fit_their_genre():
+    at = list(moods.MOODS).index("energetic") * len(moods.GENRES)
+    activities = {genre: plausibility.phrases("activities", "train")[at + i] for i, genre in enumerate(moods.GENRES)}
+    assert "a rave" in activities["techno"] and "a rave" not in activities["bluegrass"]
+    assert "palm-muted riffs" not in plausibility.phrases("sound")[list(moods.GENRES).index("bossa nova")]
+    for field in ("activities", "sound", "vocals", "times", "playlists"):
+        assert min(map(len, plausibility.phrases(field, "train" if field == "activities" else ""))) >= 1
+
+
+def test_instruments_agree_with_their_article():
+    words = np.array(["congas", "piano", "808 bass", "ukulele", "brass", "EDM synth", "bass"], dtype=object)
+    expected = ["congas", "a piano", "an 808 bass", "a ukulele", "brass", "an EDM synth", "a bass"]
+    assert list(wording.counted(words)) == expected
