@@ -5,11 +5,16 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
+from lib.tracks import plausibility
 from lib.tracks.columns import decades
-from lib.tracks.moods import GENRES, MOODS, SPLITS, load, near, opposite, row_of
-from lib.tracks.wording import fill, pick, slots_of, with_article
+from lib.tracks.moods import GENRES, LANGUAGES, MOODS, SPLITS, load, near, opposite, row_of
+from lib.tracks.wording import fill, pick, slots_of, with_article, with_typo
 
-TEMPLATES: dict[str, dict[str, list[str]]] = load("listener_requests.yaml")  # split -> condition -> templates
+_DATA = load("listener_requests.yaml")
+TEMPLATES: dict[str, dict[str, list[str]]] = {
+    split: _DATA[split] for split in SPLITS
+}  # split -> condition -> templates
+LOWER_CASE, TYPOS = 0.4, 0.1  # shares of requests
 # Conditions on a track's columns that no slot of a template states. A request has at most one, in the column wants.
 CONDITIONS = {
     "instrumental": lambda t: t["instrumentalness"] >= 0.5,
@@ -17,8 +22,20 @@ CONDITIONS = {
     "quiet": lambda t: t["energy"] < 0.5,
     "loud": lambda t: t["energy"] >= 0.6,
     "clean": lambda t: ~t["explicit"].astype(bool),
+    "slow": lambda t: t["tempo"] < 95,
+    "fast": lambda t: t["tempo"] >= 120,
 }
-BY_MOOD = ["word", "a_word", "word2", "phrase", "activity", "time", "playlist", "listener"]  # slots that state a mood
+BY_MOOD = [
+    "word",
+    "a_word",
+    "word2",
+    "need",
+    "phrase",
+    "activity",
+    "time",
+    "playlist",
+    "listener",
+]  # slots that state a mood
 NAMES = ("artist", "album", "title")  # slots that name a track, for requests about tracks without a mood
 EXACT, SAME_MOOD, NEAR_MOOD = 3, 2, 1  # grades
 
@@ -30,8 +47,9 @@ def generate(tracks: pd.DataFrame, n: int, seed: int) -> pd.DataFrame:
 
     Returns:
         A row for each request: request_id, text, split, template; what it asks for ("" where it does not): mood, genre,
-        genre2, decade, instrument, artist, album, title, wants; target (the track it is worded from); track_ids and
-        grades (the relevant tracks of its split, best first; for training only the target).
+        genre2, decade, instrument, language, artist, album, title, wants; unwanted (a genre or family that it refuses);
+        target (the track it is worded from); track_ids and grades (the relevant tracks of its split, best first; for
+        training only the target).
     """
     rng = np.random.default_rng(seed + 1)
     parts = [
@@ -49,14 +67,16 @@ class Judge:
     3: the mood, in a genre that the request names if it names any. 2: the mood in another genre. 1: a near mood, or the
     mood as the track's second one, in a genre that the request names. A request without a mood: 3 for its genre, or
     for the artist, the album and the title that it names.
-    A track loses one grade for each of the request's decade, instrument (in its text or tags) and condition that it
-    does not meet. The track that the request is worded from always has grade 3.
+    A track loses one grade for each of the request's decade, language, instrument (in its text or tags) and condition
+    that it does not meet, and all of them if the request refuses its genre or family. The track that the request is
+    worded from always has grade 3.
     """
 
     def __init__(self, tracks: pd.DataFrame):
         self.ids, self.decade = tracks["id"].to_numpy(), decades(tracks["release_date"])
         self.meets = {name: condition(tracks).to_numpy(dtype=bool) for name, condition in CONDITIONS.items()}
-        columns = {name: tracks[name].to_numpy(dtype=object) for name in ("mood", "mood2", "genre", *NAMES)}
+        columns = {name: tracks[name].to_numpy(dtype=object) for name in ("mood", "mood2", "genre", "language", *NAMES)}
+        columns["family"] = _families(tracks["genre"])
         self.has = cache(lambda column, value: columns[column] == value)
         words = (tracks["text"] + " " + tracks["tags"]).str.casefold()
         self.plays = cache(lambda name: words.str.contains(name.casefold(), regex=False).to_numpy(dtype=bool))
@@ -79,10 +99,14 @@ class Judge:
             grades[np.all(names, axis=0)] = EXACT
         if request.decade:
             grades -= self.decade != request.decade
+        if request.language:
+            grades -= ~self.has("language", request.language)
         if request.instrument:
             grades -= ~self.plays(request.instrument)
         if request.wants:
             grades -= ~self.meets[request.wants]
+        if request.unwanted:
+            grades[self.has("genre", request.unwanted) | self.has("family", request.unwanted)] = 0
         grades = np.maximum(grades, 0)
         grades[self.ids == request.target] = EXACT
         return grades
@@ -111,17 +135,35 @@ def _of_split(tracks: pd.DataFrame, split: str, n: int, rng: np.random.Generator
     text = np.empty(n, dtype=object)
     for i, template in enumerate(templates):
         text[draws == i] = fill(template, slots, np.flatnonzero(draws == i))
+    text = _styled(text, (by_name | fallback)[draws], rng)
     table = pd.DataFrame({"text": text, "split": split, "template": np.array(templates, dtype=object)[draws]})
     table["mood"] = np.where(uses[BY_MOOD].any(axis=1), about["mood"], "")
     table["genre"] = np.where(uses["genre"] | uses["like"], slots["genre"], "")  # a named artist stands for a genre
-    for name in ("genre2", "decade", "instrument"):
+    uses["decade"] |= uses["a_decade"]
+    for name in ("genre2", "decade", "instrument", "unwanted"):
         table[name] = np.where(uses[name], slots[name], "")
+    table["language"] = np.where(uses["language"], about["language"], "")
     for name in NAMES:
         table[name] = np.where(uses[name] & by_name[draws], slots[name], "")
     table["wants"] = np.array([group if group in CONDITIONS else "" for group in groups], dtype=object)[draws]
     table["target"] = about["id"]
     table["track_ids"], table["grades"] = _judgements(table, tracks, split)
     return table
+
+
+def _styled(text: np.ndarray, by_name: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Write some requests in lower case without a full stop, and some with a typo, but not in a name. (n,) -> (n,)."""
+    lower, typo, at = rng.random((3, len(text)))
+    text = np.array(
+        [t.lower().rstrip(".?!") if low < LOWER_CASE else t for t, low in zip(text, lower, strict=True)], object
+    )
+    typos = (typo < TYPOS) & ~by_name
+    text[typos] = [with_typo(t, where) for t, where in zip(text[typos], at[typos], strict=True)]
+    return text
+
+
+def _families(genres: pd.Series) -> np.ndarray:
+    return genres.map({g.name: g.family for g in GENRES.values()}).fillna("").to_numpy(dtype=object)
 
 
 def _slots(about: pd.DataFrame, split: str, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -132,13 +174,20 @@ def _slots(about: pd.DataFrame, split: str, rng: np.random.Generator) -> dict[st
     words = [m.words[split] for m in moods]
     slots = {
         "phrase": pick(rng, [m.phrases[split] for m in moods], mood),
-        "activity": pick(rng, [m.activities[split] for m in moods], mood),
         "opposite": pick(rng, words, row_of(MOODS, [opposite(m) for m in MOODS])[mood]),
         "word2": pick(rng, words, np.where(about["mood2"].isin(MOODS), row_of(MOODS, about["mood2"]), mood)),
-        "time": pick(rng, [m.times for m in moods], mood),
-        "playlist": pick(rng, [m.playlists for m in moods], mood),
-        "listener": pick(rng, [m.listeners for m in moods], mood),
+        "need": pick(rng, [_DATA["needs"][m][split] for m in MOODS], mood),
     }
+    both = np.where(has_genre, mood * len(genres) + genre, len(moods) * len(genres) + mood)
+    for name, field in (
+        ("activity", "activities"),
+        ("time", "times"),
+        ("playlist", "playlists"),
+        ("listener", "listeners"),
+    ):
+        in_split = split if field == "activities" else ""
+        anywhere = [getattr(m, field)[split] if in_split else getattr(m, field) for m in moods]
+        slots[name] = pick(rng, plausibility.phrases(field, in_split) + anywhere, both)
     slots = {name: np.where(has_mood, phrases, "") for name, phrases in slots.items()}
     word = np.where(has_mood, pick(rng, words, mood), about["mood"].to_numpy(dtype=object))
     families = [[g.name for g in genres if g.family == one.family and g != one] or [one.name] for one in genres]
@@ -146,6 +195,11 @@ def _slots(about: pd.DataFrame, split: str, rng: np.random.Generator) -> dict[st
     instrument = pick(rng, [g.instruments for g in genres], genre)
     texts = (about["text"] + " " + about["tags"]).str.casefold()
     named = np.array([i.casefold() in text for i, text in zip(instrument, texts, strict=True)])
+    unwanted = rng.choice(np.array(_DATA["unwanted"], dtype=object), len(about))
+    own = (unwanted == about["genre"].to_numpy(dtype=object)) | (unwanted == _families(about["genre"]))
+    decade = decades(about["release_date"])
+    languages = {"en": "", "English": ""} | {code: v["name"] for code, v in LANGUAGES.items() if code != "en"}
+    pools = {name: rng.choice(np.array(pool, dtype=object), len(about)) for name, pool in _DATA["pools"][split].items()}
     return slots | {
         "word": word,
         "a_word": np.where(word == "", "", with_article(word)),
@@ -153,7 +207,11 @@ def _slots(about: pd.DataFrame, split: str, rng: np.random.Generator) -> dict[st
         "genre2": np.where(has_genre, genre2, ""),
         "like": np.where(has_genre, like, ""),
         "instrument": np.where(has_genre & named, instrument, ""),
-        "decade": decades(about["release_date"]),
+        "unwanted": np.where(has_genre & ~own, unwanted, ""),
+        "language": about["language"].replace(languages).to_numpy(dtype=object),
+        "decade": decade,
+        "a_decade": np.where(decade == "", "", with_article(decade)),
+        **pools,
         **{name: about[name].to_numpy(dtype=object) for name in NAMES},
         "tags": about["tags"].str.split(", ").str[:3].str.join(", ").to_numpy(dtype=object),
         "opening": about["description"].str.split().str[:8].str.join(" ").to_numpy(dtype=object),

@@ -28,7 +28,7 @@ def describe(rng: np.random.Generator, slots: dict[str, np.ndarray], silent: np.
             parts = [worded(rng, bank, slots, rows) for bank in banks[kind]]
             out[rows] = [" ".join(filter(None, sentences)) for sentences in zip(*parts, strict=True)]
     typos = (register == list(REGISTERS).index("listener")) & (rng.random(len(out)) < TYPOS)
-    out[typos] = [_with_typo(text, at) for text, at in zip(out[typos], rng.random(typos.sum()), strict=True)]
+    out[typos] = [with_typo(text, at) for text, at in zip(out[typos], rng.random(typos.sum()), strict=True)]
     return out
 
 
@@ -91,9 +91,12 @@ def _capitalised(words: np.ndarray) -> np.ndarray:
     return np.array([word[:1].upper() + word[1:] for word in words], dtype=object)
 
 
-def _with_typo(text: str, at: float) -> str:
-    """Swap two neighbouring letters inside a word: the first such pair after `at`, a share of the text's length."""
+def with_typo(text: str, at: float) -> str:
+    """Misspell the first word inside which `at`, a share of the text's length, falls, or a later one.
+
+    Two neighbouring letters are swapped, or the first of them is left out (where it is at an odd place in the text).
+    """
     for i in range(max(1, int(at * len(text))), len(text) - 1):
         if text[i - 1 : i + 2].isalpha() and text[i : i + 2].islower():
-            return text[:i] + text[i + 1] + text[i] + text[i + 2 :]
+            return text[:i] + text[i + 1] + ("" if i % 2 else text[i]) + text[i + 2 :]
     return text
