@@ -85,7 +85,7 @@ def test_a_catalogue_in_place_of_a_parameter_file_is_sent_to_the_import(tmp_path
 def test_bad_parameter_files_are_refused_by_name(tmp_path):
     assert "(a tab: indent with spaces)" in refused(tmp_path, "seed: 7\n\tepochs: 3\n")
     assert 'duplicate key "seed"' in refused(tmp_path, "seed: 7\nseed: 8\n")
-    assert "'epoch'. Did you mean 'epochs'" in refused(tmp_path, "epoch: 3\n")
+    assert "'epoch' (did you mean 'epochs'?)" in refused(tmp_path, "epoch: 3\n")
     assert "epochs is 'three', but must be a whole number" in refused(tmp_path, "epochs: three\n")
     assert "epochs is True" in refused(tmp_path, "epochs: true\n")
     assert "lr is 'fast', but must be a number" in refused(tmp_path, "", "lr=fast")
@@ -96,6 +96,27 @@ def test_bad_parameter_files_are_refused_by_name(tmp_path):
     assert "write key=value" in refused(tmp_path, "", "lr")
     assert "Quote a value that has spaces" in refused(tmp_path, "", "columns={title:")
     assert "write lines of `key: value`" in refused(tmp_path, "- a\n- b\n")
+    assert "no notebook has a parameter 1" in refused(tmp_path, "1: 2\n")
+    assert "not valid YAML" in refused(tmp_path, f"seed: {'[' * 3000}{']' * 3000}\n")
+    assert "not valid YAML" in refused(tmp_path, f"seed: 1{'0' * 5000}\n")
+
+
+@pytest.mark.parametrize("path", ["~nosuchuser/x", "loop", "a\0b"])
+@pytest.mark.parametrize("command", ["serve --run", "promote", "index", "compare x", "run", "import", "playground"])
+def test_a_path_that_leads_nowhere_is_an_error_in_a_line(tmp_path, capsys, monkeypatch, command, path):
+    (tmp_path / "loop").symlink_to("pool")
+    (tmp_path / "pool").symlink_to("loop")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([*command.split(), path if path != "loop" else str(tmp_path / path)]) == 1
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"stages": 3}', '{"stages": {"01_tracks": 5}}', "{}"])
+def test_a_damaged_record_is_an_error_in_a_line(tmp_path, capsys, content):
+    (tmp_path / "run.json").write_text(content)
+    assert cli.main(["run", f"run_dir={tmp_path}"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1 and "run.json is damaged" in said
 
 
 def test_a_missing_parameter_file_names_those_there_are(tmp_path, capsys):

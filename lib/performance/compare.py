@@ -67,10 +67,10 @@ def _read(folder: str) -> Run:
     need(path, *FILES)
     try:
         contents = [read_json(path / f"{name}.json") for name in ("run", "metrics", "quality", "embedding")]
-        answers = pd.read_parquet(path / "answers.parquet")
-    except ValueError as error:
+        answers, status = pd.read_parquet(path / "answers.parquet"), contents[0]["status"]
+    except (ValueError, KeyError, TypeError) as error:
         raise WorkbookError(f"{shown(path)} is damaged: {error}. Run it again: make run FRESH=1.") from error
-    if (status := contents[0]["status"]) != "done":
+    if status != "done":
         raise WorkbookError(f"{shown(path)} is not finished: its run.json has the status {status!r}. Run it again.")
     return Run(shown(path), path, *contents, answers, fingerprint(path / FILES[0]))
 

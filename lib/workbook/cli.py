@@ -1,5 +1,6 @@
 """The command line `workbook`. Each command imports its own modules, so `--help` answers at once."""
 
+import os
 import signal
 import sys
 import traceback as tracebacks
@@ -69,11 +70,11 @@ def import_(
     """Show how a catalogue of yours is read, and write a parameter file for it."""
     from lib.tracks import importing, preview
 
-    here = Path(file).expanduser()
+    here = Path(os.path.expanduser(file))  # noqa: PTH111 - Path.expanduser fails for ~nobody
     options = {"table": table, "encoding": encoding, "separator": separator}
     reading = {key: value for key, value in options.items() if value}
     columns = dict(text.partition("=")[::2] for text in column or [])
-    path = str(here.resolve()) if here.exists() else file
+    path = os.path.realpath(here) if here.exists() else file
     try:
         catalogue = importing.import_catalogue(path, columns, {}, reading, {}, max_tracks=0, seed=7)
     except WorkbookError as error:

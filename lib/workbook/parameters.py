@@ -1,19 +1,19 @@
 """Parameter files: flat YAML, checked against the notebooks' declarations before anything runs."""
 
 import ast
-import difflib
 from pathlib import Path
 
 import papermill
 from ruamel.yaml import YAML, YAMLError
 
 from lib.core import paths, runs
-from lib.core.errors import WorkbookError
+from lib.core.errors import WorkbookError, nearest
 from lib.core.paths import ROOT, resolve, shown
 from lib.core.ranges import check_ranges
 
 KINDS = {int: "whole number", float: "number", str: "text", bool: "true/false", list: "list", dict: "mapping"}
 FILES = ("catalogue", "benchmark", "musiccaps")  # parameters that name a file
+WRONG = (YAMLError, ValueError, RecursionError)  # from a text that is no YAML, or nested thousands deep
 RANGES = YAML(typ="safe").load(Path(__file__).with_name("ranges.yaml"))
 
 
@@ -35,7 +35,7 @@ def read(file: Path, overrides: list[str]) -> dict:
         raise WorkbookError(f"{file}: no such parameter file. There are {existing}.")
     try:
         values = _load(file.read_text(encoding="utf-8")) or {}
-    except (YAMLError, UnicodeDecodeError) as error:
+    except WRONG as error:
         raise WorkbookError(f"{file}: not valid YAML: {_problem(error)}") from error
     if not isinstance(values, dict):
         raise WorkbookError(f"{file}: write lines of `key: value`, not a {type(values).__name__}.")
@@ -46,7 +46,7 @@ def read(file: Path, overrides: list[str]) -> dict:
             raise WorkbookError(f"{override}: write key=value.")
         try:
             values[key], sources[key] = _load(value), override
-        except YAMLError as error:
+        except WRONG as error:
             advice = "Quote a value that has spaces: SET=\"'columns={title: song}'\"."
             raise WorkbookError(f"{override}: not valid YAML: {_problem(error)} {advice}") from error
     defaults = {key: default for notebook in runs.STAGES for key, default in declared(notebook).items()}
@@ -72,12 +72,12 @@ def _load(text: str):
 
 def _check(key: str, value, defaults: dict, source: str) -> None:
     if key not in defaults:
-        close = difflib.get_close_matches(key, defaults, 1)
-        hint = f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(sorted(defaults))}."
-        raise WorkbookError(f"{source}: no notebook has a parameter {key!r}.{hint}")
+        hint = nearest(key, defaults) or f". Known: {', '.join(sorted(defaults))}"
+        raise WorkbookError(f"{source}: no notebook has a parameter {key!r}{hint}.")
     kind = type(defaults[key])
     if type(value) is not kind and not (kind is float and type(value) is int):
-        raise WorkbookError(f"{source}: {key} is {value!r}, but must be a {KINDS[kind]}, such as {defaults[key]!r}.")
+        value = f"{value!r:.100}"
+        raise WorkbookError(f"{source}: {key} is {value}, but must be a {KINDS[kind]}, such as {defaults[key]!r}.")
     inside = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
     if wrong := [item for item in inside if not isinstance(item, str)]:
         raise WorkbookError(f"{source}: {key} holds {wrong[0]!r}; everything in it must be text.")

@@ -201,10 +201,16 @@ def _cause(error: Exception) -> str:
 
 def _record(folder: Path, values: dict, parameter_file: str, fresh: bool) -> dict:
     """Write run.json for the start: finished stages are kept, one that was running counts as interrupted."""
-    before = read_json(folder / "run.json") if (folder / "run.json").exists() else {}
-    stages = {} if fresh else before.get("stages", {})
-    for stage in _running(stages):
-        stage["status"] = "interrupted"
+    stages, file = {}, folder / "run.json"
+    try:
+        if file.exists() and not fresh:
+            stages = read_json(file)["stages"]
+        for stage in _running(stages):
+            stage["status"] = "interrupted"
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise WorkbookError(
+            f"{shown(file)} is damaged: {error}. Make all again: --fresh, or make run FRESH=1"
+        ) from error
     record = {
         "status": "running",
         "pid": os.getpid(),

@@ -1,14 +1,13 @@
 """Notebook 06 as a page of its own, in Voilà."""
 
 import tempfile
-from pathlib import Path
 
 import papermill
 from traitlets.config import Config
 from voila.app import Voila
 
 from lib.core.kernels import OwnPython
-from lib.core.paths import NOTEBOOKS, ROOT
+from lib.core.paths import NOTEBOOKS, absolute
 from lib.core.runs import need
 
 # The page leaves out the cells that explain files and code. A kernel ends soon after its page is closed.
@@ -29,7 +28,7 @@ def open_playground(run: str, options: list[str]) -> None:
     Raises:
         WorkbookError: the run has no model or no index.
     """
-    folder = ROOT / Path(run).expanduser()  # a link stays a link, so new pages show the run that is promoted then
+    folder = absolute(run)  # a link stays a link, so new pages show the run that is promoted then
     need(folder, "model", "index")
     with tempfile.TemporaryDirectory() as temporary:
         notebook = f"{temporary}/playground.ipynb"
