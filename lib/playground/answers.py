@@ -7,7 +7,6 @@ from scipy.special import softmax
 
 from lib.playground.conversation import Condition, conditions, without
 from lib.search.fusion import Query
-from lib.search.query import Reading
 from lib.search.recommender import Recommender
 from lib.serve import contract
 from lib.tracks.moods import MOODS
@@ -33,19 +32,6 @@ class Answer(NamedTuple):
     origin: np.ndarray | None  # the query's place in the previous answer, (2,); None without one
 
 
-class _Corrected:
-    """A recommender that returns a corrected reading of the request."""
-
-    def __init__(self, recommender: Recommender, reading: Reading) -> None:
-        self.recommender, self.reading = recommender, reading
-
-    def __getattr__(self, name: str):
-        return getattr(self.recommender, name)
-
-    def read(self, *_) -> Reading:
-        return self.reading
-
-
 def ask(
     recommender: Recommender, body: dict, previous: Answer | None = None, off: frozenset[Condition] = frozenset()
 ) -> Answer:
@@ -59,7 +45,7 @@ def ask(
     reading = recommender.read(request.text, request.history)
     vectors = dict(zip(reading.texts, recommender.encode(reading.texts), strict=True))
     corrected = without(recommender, reading, off)
-    response = contract.answer(_Corrected(recommender, corrected), request, vectors).content
+    response = contract.answer(recommender, request, vectors, corrected).content
     if isinstance(response, contract.ErrorResponse):
         raise Refusal(response.error.message)
     tracks = response.model_dump()["tracks"]

@@ -100,10 +100,15 @@ class Index:
         scores = (self._matrix @ torch.from_numpy(query)[:, None])[:, 0].numpy()
         if allowed is not None:
             scores[~allowed.mask] = -np.inf
-        best = np.argpartition(-scores, k - 1)[:k] if k < len(scores) else np.arange(len(scores))
-        best = best[np.lexsort((best, -scores[best]))]
+        best = top(scores, k)
         best = best[scores[best] > -np.inf]
         return best, scores[best]
+
+
+def top(scores: np.ndarray, k: int) -> np.ndarray:
+    """Return the positions of the `k` highest scores, best first; of equal ones, the first position first."""
+    best = np.argpartition(-scores, k - 1)[:k] if k < len(scores) else np.arange(len(scores))
+    return best[np.lexsort((best, -scores[best]))]
 
 
 def open_index(folder: Path) -> Index:

@@ -1,11 +1,13 @@
 """The recommender: a run's tuned encoder and its index of the catalogue. Text in, tracks out, without HTTP."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from pyarrow.feather import read_table
 from sentence_transformers import SentenceTransformer
 
@@ -16,9 +18,10 @@ from lib.core.paths import shown
 from lib.core.runs import need
 from lib.search.forms import open_form
 from lib.search.fusion import Fusion, Query, open_fusion
-from lib.search.index import SHOWN, TRACKS, open_index
+from lib.search.index import SHOWN, TRACKS, open_index, top
 from lib.search.integrity import READ_ERRORS, forms, read_index
 from lib.search.match import band
+from lib.search.names.words import hashes
 from lib.search.query import Reading, read
 from lib.search.words import FILLERS, split
 
@@ -28,7 +31,9 @@ LIKED, DISLIKED = 1.5, 0.3
 ALIKE = 0.5  # the weight of the tracks of a name that stands for others like it: "songs like X"
 DIVERSITY = 0.05
 POOL = 10  # times top_k: the best tracks that diversity chooses from
+CHUNK = 100_000  # ids that are hashed at a time
 CENTRED = 10_000  # tracks of a mood, beyond which a sample gives its centre
+READ = 64  # readings that are kept: a request among several is read before they are encoded, and again to answer it
 REASONS = 3  # words and moods that explain a track
 
 
@@ -42,11 +47,11 @@ class Recommender:
     fingerprints: dict[str, str]  # SHA-256 of the model, of the form (encoder) and of the index
 
     def __post_init__(self) -> None:
-        self.ids = pd.Index(self.tracks["id"])
-        self.columns = [self.tracks[name].array for name in SHOWN]
+        self.shown = {name: _reader(self.tracks[name]) for name in SHOWN}
         self.index = self.fusion.index
         self.mood, self.moods = _codes(self.tracks["mood"])
         self.artist, _ = _codes(self.tracks["artist"])
+        self._read = lru_cache(READ)(partial(read, self.fusion.names, self.fusion.facts))
         self._filter = cache(lambda mood: self.index.only(self.mood == self.moods.index(mood)))
 
     @property
@@ -56,8 +61,11 @@ class Recommender:
 
     def rows(self, ids) -> np.ndarray:
         """Return the rows of tracks. (m,) of str -> (m,) of int. A KeyError lists unknown ids."""
-        rows = self.ids.get_indexer(ids := list(ids))
-        if unknown := [track for track, row in zip(ids, rows, strict=True) if row < 0]:
+        if not (ids := list(ids)):
+            return np.zeros(0, np.int64)
+        keys, order = self._ids
+        rows = order[np.minimum(np.searchsorted(keys, hashes(ids)), len(keys) - 1)]
+        if unknown := [a for a, b in zip(ids, map(self.shown["id"], rows.tolist()), strict=True) if a != b]:
             raise KeyError(unknown)
         return rows
 
@@ -72,7 +80,7 @@ class Recommender:
 
     def read(self, text: str, history=()) -> Reading:
         """Read a request by the catalogue's names and conditions; `history`: the turns before it, oldest first."""
-        return read(self.fusion.names, self.fusion.facts, text, history)
+        return self._read(text, tuple(history))
 
     def encode(self, texts: list[str]) -> np.ndarray:
         """Encode texts in one batch, unless their vectors would depend on the batch. -> (n, d) float32."""
@@ -87,21 +95,26 @@ class Recommender:
             KeyError: it lists the liked and disliked ids that are not in the catalogue.
             ValueError: the encoder reads nothing in the text, and no track is liked.
         """
-        self.rows([*liked, *disliked])  # names all unknown ids at once
+        self.rows([*liked, *disliked])  # raises an error that has all unknown ids
         if not vectors or not all(text in vectors for text in reading.texts):
             vectors = dict(zip(reading.texts, self.encode(reading.texts), strict=True))
         moved = reading.weights @ np.stack([vectors[text] for text in reading.texts])
         alike = [self.fusion.names.rows(mention)[:CENTRED] for mention in reading.alike]
         if alike and len(rows := np.unique(np.concatenate(alike))):
             moved = moved + ALIKE * self.index.at(rows).mean(axis=0)
-        moved = moved + LIKED * self._mean(liked) - DISLIKED * self._mean(disliked)
+        for ids, weight in ((liked, LIKED), (disliked, -DISLIKED)):
+            if len(ids):
+                moved = moved + weight * self.index.at(self.rows(dict.fromkeys(ids))).mean(axis=0)
         if not np.isfinite(moved).all():
             raise WorkbookError("the index holds vectors that are not numbers: make index again")
         if not moved.any():
             raise ValueError("the text has no letter, digit or sign that the encoder knows")
-        words, now = self.fusion.words.find(reading.texts), self.fusion.words.find(reading.texts[:1])
-        unwanted = np.setdiff1d(self.fusion.words.find(reading.negated), now)
-        return Query(moved / np.linalg.norm(moved), reading, np.setdiff1d(words, unwanted), unwanted)
+        find = self.fusion.words.find
+        words, unwanted = find(reading.texts), find(reading.negated)
+        if len(unwanted):
+            unwanted = np.setdiff1d(unwanted, find(reading.texts[:1]))
+            words = np.setdiff1d(words, unwanted)
+        return Query(moved / np.linalg.norm(moved), reading, words, unwanted)
 
     def search(
         self, query: Query, top_k: int = 5, mood: str | None = None, without=(), diversity: float = DIVERSITY
@@ -121,19 +134,18 @@ class Recommender:
         """
         allowed = None if mood is None else self._filter(mood)
         rows = self.fusion.candidates(query, allowed)
-        rows = rows[~np.isin(rows, self.rows(without))]
+        if len(without):
+            rows = rows[~np.isin(rows, self.rows(without))]
         scores, named = self.fusion.score(query, rows)
-        best = np.lexsort((rows, -scores))[: POOL * top_k]
+        best = top(scores, POOL * top_k)
         rows, scores, named = rows[best], scores[best], named[best]
         artist = self.artist[rows]
         if len(query.reading.named) < 2:  # of "X or Y" both are shown
             artist = np.where(named, -1, artist)
         chosen = self._diversify(rows, scores, artist, top_k, diversity)
-        # Column by column: a table of five rows takes pandas as long as the encoder takes for a query.
-        columns = [column.take(rows[chosen]) for column in self.columns]
-        columns.append(np.clip(scores[chosen], 0, 1).astype(float).round(4).tolist())
-        tracks = [dict(zip([*SHOWN, "score"], values, strict=True)) for values in zip(*columns, strict=True)]
-        return [track | {"match": band(track["score"])} for track in tracks]
+        tracks = [{name: read(row) for name, read in self.shown.items()} for row in rows[chosen].tolist()]
+        marks = np.clip(scores[chosen], 0, 1).astype(float).round(4).tolist()
+        return [track | {"score": mark, "match": band(mark)} for track, mark in zip(tracks, marks, strict=True)]
 
     def note(self, query: Query, tracks: list[dict]) -> str | None:
         """Return a sentence on an answer in which nothing comes close, or tracks miss a condition; None otherwise."""
@@ -171,20 +183,24 @@ class Recommender:
         means = [self.index.at(of[:: len(of) // CENTRED + 1]).mean(axis=0) for of in rows]
         return np.array([mean / np.linalg.norm(mean) for mean in means]).reshape(-1, self.vectors.shape[1])
 
-    def _mean(self, ids) -> np.ndarray:
-        """Return the mean vector of tracks, each counted once; zeros for no track."""
-        rows = self.rows(dict.fromkeys(ids))
-        return self.index.at(rows).mean(axis=0) if len(rows) else np.zeros(self.vectors.shape[1], np.float32)
+    @cached_property
+    def _ids(self) -> tuple[np.ndarray, np.ndarray]:
+        """The hashes of all ids in order, and their rows: a table of ten million texts would take a gigabyte."""
+        ids = self.tracks["id"]
+        keys = np.concatenate([hashes(ids.iloc[i : i + CHUNK].tolist()) for i in range(0, len(ids), CHUNK)])
+        order = np.argsort(keys).astype(np.int32)
+        return keys[order], order
 
     def _diversify(
         self, rows: np.ndarray, scores: np.ndarray, artist: np.ndarray, top_k: int, diversity: float
     ) -> list[int]:
         """Choose among `rows`, best first. -> positions, ascending; the first is always chosen."""
-        vectors = self.index.at(rows)
-        similarity, same = vectors @ vectors.T, (artist[:, None] == artist) & (artist >= 0)
-        relevance, chosen = (1 - diversity) * scores, [0][: len(rows)]
+        vectors, relevance, chosen = self.index.at(rows), (1 - diversity) * scores, [0][: len(rows)]
+        similarity, same = np.full(len(rows), -1, np.float32), np.zeros(len(rows), int)
         while len(chosen) < min(top_k, len(rows)):
-            value = relevance - diversity * (similarity[chosen].max(axis=0) + same[chosen].sum(axis=0))
+            similarity = np.maximum(similarity, vectors @ vectors[chosen[-1]])
+            same += (artist == artist[chosen[-1]]) & (artist >= 0)
+            value = relevance - diversity * (similarity + same)
             value[chosen] = -np.inf
             chosen.append(int(value.argmax()))
         return sorted(chosen)
@@ -194,6 +210,14 @@ def _codes(values: pd.Series) -> tuple[np.ndarray, list[str]]:
     """Return each value's position among the sorted values, (n,) of int32, -1 if it is empty; and these values."""
     codes, names = pd.factorize(values.where(values != ""), sort=True)
     return codes.astype(np.int32), list(names)
+
+
+def _reader(values: pd.Series) -> Callable[[int], str]:
+    """Return a function that reads one value of a column. pandas takes as long for five rows as the encoder does."""
+    array = pa.array(values)
+    if pa.types.is_dictionary(array.type):
+        return lambda row: array.dictionary[array.indices[row].as_py()].as_py()
+    return lambda row: array[row].as_py()
 
 
 def open_run(run: Path) -> Recommender:

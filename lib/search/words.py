@@ -9,6 +9,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from lib.search.names.index import expand
+from lib.search.names.words import hashes
+
 K1, B = 1.5, 0.75  # of BM25 (Robertson and Zaragoza 2009), the usual ones
 COMMON = 200_000  # tracks with a word, beyond which the word proposes no track: it only adds to the scores of others
 CHUNK = 100_000  # texts split into words at a time
@@ -22,23 +25,26 @@ FILLERS = frozenset(
 
 def split(text: str) -> list[str]:
     """Return the words of a text in lower case, without accents and apostrophes."""
-    letters = unicodedata.normalize("NFKD", text.casefold())
-    return WORD.findall("".join(c for c in letters if not unicodedata.combining(c) and c not in "'’"))
+    text = text.casefold()
+    if not text.isascii():
+        letters = unicodedata.normalize("NFKD", text)
+        text = "".join(c for c in letters if not unicodedata.combining(c) and c != "’")
+    return WORD.findall(text.replace("'", ""))
 
 
 class Words:
     """BM25 scores of a catalogue's words. `words` are sorted hashes; word w has the rows starts[w] to starts[w + 1]."""
 
     def __init__(self, folder: Path):
-        self.words, self.starts, self.rows, self.scores = (np.load(folder / file, mmap_mode="r") for file in FILES)
-        self.starts = np.array(self.starts)
+        files = (np.load(folder / file, mmap_mode="r").view(np.ndarray) for file in FILES)
+        self.words, self.starts, self.rows, self.scores = files
 
     def find(self, texts: Iterable[str]) -> np.ndarray:
         """Return the positions of the texts' distinct words that the catalogue has and that are no `FILLERS`."""
         words = {word: None for text in texts for word in split(text) if word not in FILLERS}
-        hashes = _hashes(list(words))
-        places = np.minimum(np.searchsorted(self.words, hashes), max(len(self.words) - 1, 0))
-        return places[self.words[places] == hashes] if len(self.words) else places[:0]
+        keys = hashes(list(words))
+        places = np.minimum(np.searchsorted(self.words, keys), max(len(self.words) - 1, 0))
+        return places[self.words[places] == keys] if len(self.words) else places[:0]
 
     def propose(self, found: np.ndarray, k: int) -> np.ndarray:
         """Return the rows of the `k` best tracks for words, in no order. Words in over `COMMON` tracks propose none."""
@@ -65,26 +71,33 @@ class Words:
 
 
 def write_words(folder: Path, texts: pd.Series) -> None:
-    """Write the word index of texts: BM25 as in Lucene, which bm25s calls "lucene" too."""
-    hashes, rows, lengths = [], [], []
+    """Write the word index of texts: BM25 as in Lucene, which bm25s calls "lucene" too. Memory holds 5 bytes a word."""
+    parts, lengths = [], [np.zeros(0, np.int32)]
     for start in range(0, len(texts), CHUNK):
         lists = [split(text) for text in texts.iloc[start : start + CHUNK]]
         lengths.append(np.array([len(words) for words in lists], np.int32))
-        hashes.append(_hashes([word for words in lists for word in words]))
-        rows.append(np.repeat(np.arange(start, start + len(lists), dtype=np.int32), lengths[-1]))
-    hashes, rows, lengths = (np.concatenate(part) if part else np.zeros(0, int) for part in (hashes, rows, lengths))
-    order = np.lexsort((rows, hashes))
-    hashes, rows = hashes[order], rows[order]
-    first = np.flatnonzero(np.r_[True, (hashes[1:] != hashes[:-1]) | (rows[1:] != rows[:-1])][: len(rows)])
-    times = np.diff(np.r_[first, len(rows)])
-    hashes, rows = hashes[first], rows[first]
-    words, starts, counts = np.unique(hashes, return_index=True, return_counts=True)
-    rarity = np.repeat(np.log1p((len(texts) - counts + 0.5) / (counts + 0.5)), counts)
-    length = lengths[rows] / max(lengths.mean(), 1) if len(rows) else 0
-    scores = (rarity * times / (times + K1 * (1 - B + B * length))).astype(np.float32)
-    for file, values in zip(FILES, (words, np.r_[starts, len(rows)], rows, scores), strict=True):
-        np.save(folder / file, values)
-
-
-def _hashes(words: list[str]) -> np.ndarray:
-    return pd.util.hash_array(np.array(words, dtype=object)) if words else np.zeros(0, np.uint64)
+        codes, distinct = pd.factorize(np.array([word for words in lists for word in words], dtype=object))
+        pairs = codes * CHUNK + np.repeat(np.arange(len(lists)), lengths[-1])
+        pairs, times = np.unique(pairs, return_counts=True)  # by word, then by row
+        counts = np.bincount(pairs // CHUNK, minlength=len(distinct))
+        rows = (start + pairs % CHUNK).astype(np.int32)
+        parts.append((hashes(distinct.tolist()), counts, rows, np.minimum(times, 255).astype(np.uint8)))
+    lengths = np.concatenate(lengths)
+    words, of = np.unique(np.concatenate([np.zeros(0, np.uint64), *(part[0] for part in parts)]), return_inverse=True)
+    counts = np.zeros(len(words), np.int64)
+    np.add.at(counts, of, np.concatenate([np.zeros(0, int), *(part[1] for part in parts)]))
+    starts = np.r_[0, np.cumsum(counts)]
+    rarity = np.log1p((len(texts) - counts + 0.5) / (counts + 0.5))
+    saturation = K1 * (1 - B + B * lengths / max(lengths.mean() if len(lengths) else 0, 1))
+    np.save(folder / FILES[0], words)
+    np.save(folder / FILES[1], starts)
+    lists = [
+        np.lib.format.open_memmap(folder / file, "w+", kind, (int(starts[-1]),))
+        for file, kind in zip(FILES[2:], (np.int32, np.float32), strict=True)
+    ]
+    for keys, counts, rows, times in parts:  # a word's rows of each chunk follow those of the chunk before
+        of = np.searchsorted(words, keys)
+        places = expand(starts[of], counts)
+        starts[of] += counts
+        lists[0][places] = rows
+        lists[1][places] = np.repeat(rarity[of], counts) * times / (times + saturation[rows])

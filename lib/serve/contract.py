@@ -25,6 +25,7 @@ from pydantic_core import to_json
 if TYPE_CHECKING:  # the gateway uses the contract without loading PyTorch
     import numpy as np
 
+    from lib.search.query import Reading
     from lib.search.recommender import Recommender
 
 CANARY = "Jazzy lo-fi beats for studying"  # the text that a run and a kernel must answer before they serve
@@ -220,8 +221,16 @@ def parse(body: str | bytes | dict) -> RecommendRequest | Answer:
         return _invalid(error)
 
 
-def answer(recommender: Recommender, request: RecommendRequest, vectors: dict[str, np.ndarray] | None = None) -> Answer:
-    """Answer a valid request. A caller that has encoded its texts already passes their vectors, text: (d,)."""
+def answer(
+    recommender: Recommender, request: RecommendRequest, vectors: dict[str, np.ndarray] | None = None,
+    reading: Reading | None = None,
+) -> Answer:  # fmt: skip
+    """Answer a valid request.
+
+    Args:
+        vectors: a caller that has encoded its texts already passes their vectors, text: (d,).
+        reading: what the request says, if a listener has corrected it.
+    """
     if request.mood is not None and request.mood not in recommender.moods:
         moods = f"there are {', '.join(recommender.moods)}" if recommender.moods else "this catalogue has no moods"
         return failure(400, f"No track has the mood {request.mood!r}; {moods}.", "mood", "unknown_mood")
@@ -232,7 +241,7 @@ def answer(recommender: Recommender, request: RecommendRequest, vectors: dict[st
             unknown = error.args[0]
             more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
             return failure(400, f"No such track: {', '.join(unknown[:10])}{more}.", name, "unknown_track")
-    reading = recommender.read(request.text, request.history)
+    reading = reading or recommender.read(request.text, request.history)
     try:
         query = recommender.query(reading, request.liked, request.disliked, vectors)
     except ValueError as error:
