@@ -9,6 +9,7 @@ import sqlite3
 import zipfile
 
 import audio_files
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -228,6 +229,14 @@ def test_parquet(tmp_path):
     }
     assert second == {"title": "B", "raw": "ok", "ok": "false"}
     assert rows(tmp_path / "c.parquet", ["artists.name", "title"])[1] == {"title": "B"}
+
+
+def test_a_small_parquet_file_cannot_fill_the_memory(tmp_path):
+    repeated = pa.DictionaryArray.from_arrays(pa.array(np.zeros(4096, np.int32)), pa.array(["a" * 1_000_000]))
+    pq.write_table(pa.table({"title": repeated}), tmp_path / "c.parquet", compression="zstd")
+    assert (tmp_path / "c.parquet").stat().st_size < 1000
+    with pytest.raises(WorkbookError, match=r"4,096 values of 'title' take 3\.8 GiB"):
+        list(open_source(str(tmp_path / "c.parquet"), {}).read(["title"]))
 
 
 def test_parquet_in_several_chunks(tmp_path):

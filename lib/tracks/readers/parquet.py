@@ -12,6 +12,8 @@ from lib.core.errors import WorkbookError
 from lib.tracks.readers.rows import CHUNK, flatten, strings, text
 from lib.tracks.readers.source import Chunk, Source
 
+TEXTS, LARGEST = ("string", "large_string", "binary", "large_binary"), 2**29  # bytes of a column's chunk
+
 
 def read(file: Path, reading: dict[str, str]) -> Source:
     """Open a Parquet file."""
@@ -20,19 +22,21 @@ def read(file: Path, reading: dict[str, str]) -> Source:
     except (pa.ArrowException, OSError) as error:
         raise _damaged(file, error) from error
     columns = [name for field in schema for name in _names(field.name, field.type)]
-    facts = {"rows": f"{metadata.num_rows:,}"}
+    leaves = map(metadata.schema.column, range(metadata.num_columns))
+    texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
 
     def chunks(wanted: list[str] | None) -> Iterator[Chunk]:
         wanted, first = columns if wanted is None else wanted, 1
         fields = [f.name for f in schema if wanted is columns or set(_names(f.name, f.type)) & set(wanted)]
         try:
-            for batch in pq.ParquetFile(file).iter_batches(CHUNK, columns=list(dict.fromkeys(fields))):
+            opened = pq.ParquetFile(file, read_dictionary=texts)
+            for batch in opened.iter_batches(CHUNK, columns=list(dict.fromkeys(fields))):
                 yield Chunk(np.arange(first, first + len(batch)), _table(batch, wanted), [])
                 first += len(batch)
         except (pa.ArrowException, OSError) as error:
             raise _damaged(file, error) from error
 
-    return Source(file, "Parquet", facts, columns, chunks)
+    return Source(file, "Parquet", {"rows": f"{metadata.num_rows:,}"}, columns, chunks)
 
 
 def _damaged(file: Path, error: Exception) -> WorkbookError:
@@ -74,6 +78,10 @@ def _texts(name: str, column: pa.Array) -> Iterator[tuple[str, pa.Array]]:
         for field, inner in zip(kind, column.flatten(), strict=True):
             yield from _texts(f"{name}.{field.name}", inner)
     elif pa.types.is_dictionary(kind):
+        if str(kind.value_type) in TEXTS:  # a file of a kilobyte may repeat a long value until memory is full
+            size = pc.sum(pc.binary_length(column.dictionary).take(column.indices)).as_py() or 0
+            if size > LARGEST:
+                raise pa.ArrowInvalid(f"{len(column):,} values of {name!r} take {size / 2**30:.1f} GiB")
         yield from _texts(name, column.dictionary_decode())
     elif _is_list(kind):
         flat = [flatten({name: value}) for value in column.to_pylist()]
