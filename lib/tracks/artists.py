@@ -47,11 +47,9 @@ def _homes(genre, language: str) -> list[str]:
 def _faker(language: str, seed: int) -> Faker:
     """Return a Faker with a fixed seed for artists who sing in `language`."""
     fake = Faker(LANGUAGES[language]["locale"], use_weighting=False)
-    for name in ("adjective", "noun"):
-        fake.add_provider(DynamicProvider(f"band_{name}", PHRASES[f"{name}s"], fake))
-    for provider in fake.get_providers():
-        if hasattr(provider, "cities"):  # the Italian cities are in the order of a set, which differs by process
-            provider.cities = sorted(provider.cities)
+    for name, words in (("band_adjective", "adjectives"), ("band_noun", "nouns")):
+        fake.add_provider(DynamicProvider(name, PHRASES[words], fake))
+    fake.add_provider(DynamicProvider("town", HOMES[language], fake))
     fake.seed_instance(seed)
     return fake
 
@@ -63,7 +61,7 @@ def _names(fakers: dict[str, Faker], languages: np.ndarray, families: list[str])
         for draw_number in count(1):
             name = _name(fakers[language], language, family)
             if draw_number > 6:
-                name += f" of {fakers[language].city()}"
+                name += f" of {fakers[language].town()}"
             if name not in names and not HELD_OUT & set(name.casefold().split()):
                 break
         names[name] = None
