@@ -66,15 +66,12 @@ class NameIndex:
             for i, entry, form in keyed
         ]
 
-    def misspelt(self, request: list[str], doubtful: list[int], alone: set[int]) -> list[Match]:
-        """Return the names that the request's words spell if some of the doubtful ones are corrected.
-
-        `alone`: the doubtful words that may be a name of one word.
-        """
+    def misspelt(self, request: list[str], doubtful: list[int]) -> list[Match]:
+        """Return the names that the request's words spell if some of the doubtful ones are corrected."""
         spellings = self._spellings(request, doubtful)
         if not spellings.edits.any():
             return []
-        paths = [p for p in self._paths(spellings, len(request)) if len(p[1]) > 1 or p[0] in alone]
+        paths = self._paths(spellings, len(request))
         texts = [[spellings.words[i] for i in path] for _, path, _ in paths]
         keyed = [(i, entry, form) for i, entry, form in self.entries(["".join(t) for t in texts]) if form <= SHORTER]
         least = {}  # edits of the words of a span

@@ -1,7 +1,8 @@
 """Names in a request: the catalogue's artists, titles and albums that it mentions, and their tracks.
 
-The index proposes each name that the request's words spell, exactly or nearly. An ordinary word is a mention only with
-evidence: the words around it, quotation marks, capitals, or a request that is nothing else.
+The index proposes each name that the request's words spell, exactly or nearly. It is a mention if the odds say so
+(`odds.py`): rare words need little else; ordinary ones need a cue, quotation marks, capitals, or a request that is
+nothing else.
 """
 
 from pathlib import Path
@@ -9,16 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lib.search.names.evidence import Request
-from lib.search.names.index import KINDS, PART, WHOLE, write_names
+from lib.search.names.index import KINDS, WHOLE, write_names
 from lib.search.names.lookup import Match, NameIndex
-from lib.search.names.needs import ARTIST, CERTAIN, NEVER, OWN, SOME, correctable, needed
+from lib.search.names.odds import ARTIST, WEIGHTS, Request, features, odds, plain
 from lib.search.names.words import words
 
 __all__ = ["Mention", "Names", "open_names", "write_names"]
 
 WORDS = 150  # of a request, that are read
-POPULAR = 1e-5  # the share of a catalogue's names that an artist has at least who needs less evidence
 
 
 class Mention(NamedTuple):
@@ -28,24 +27,15 @@ class Mention(NamedTuple):
     name: str  # as the catalogue writes it
     start: int
     end: int
+    sure: bool = True  # False if the words are as likely a mood or a genre: "happy"
 
 
 class Candidate(NamedTuple):
-    """A match with the evidence that it is a mention."""
+    """A match with the odds that it is a mention."""
 
     match: Match
     kind: int
-    evidence: float
-    needed: float
-    tracks: int
-
-    @property
-    def score(self) -> tuple[float, int]:
-        """The order of mentions that overlap: long ones first, then by evidence."""
-        letters = sum(map(len, self.match.words))
-        doubt = 4 * self.match.edits + 4 * (self.match.form >= PART) + 0.3 * self.kind
-        weight = 1.5 * letters + 2 * min(self.evidence, CERTAIN + OWN) - doubt
-        return weight, self.tracks
+    odds: float
 
 
 class Names:
@@ -57,11 +47,10 @@ class Names:
     def mentions(self, text: str) -> list[Mention]:
         """Return the names that a request mentions, in order; they do not overlap."""
         request = Request(text, WORDS)
-        candidates = _rather_artists(self._candidates(request))
+        candidates = self._together(self._candidates(request), request)
         chosen = []
-        for _ in range(3):  # a mention is evidence for the names beside it: "X by Y", "X, Y and Z"
-            before = chosen
-            chosen = _best([c for c in candidates if c.evidence >= c.needed])
+        for _ in range(3):  # a mention speaks for the names beside it: "X, Y and Z"
+            before, chosen = chosen, _best(candidates)
             if chosen == before:
                 break
             candidates = [_beside(c, chosen, request) for c in candidates]
@@ -76,41 +65,31 @@ class Names:
         return np.zeros(0, np.int32)
 
     def _candidates(self, request: Request) -> list[Candidate]:
-        """Return the names that the request spells, each with its evidence."""
+        """Return the names that the request spells, each with its odds."""
         matches = self.index.exact(request.words, request.owners)
         if doubtful := request.doubtful():
-            matches += self.index.misspelt(
-                request.words, doubtful, {i for i in doubtful if correctable(request.words[i])}
-            )
+            matches += self.index.misspelt(request.words, doubtful)
         entries = np.array([m.entry for m in matches], int)
         counts = self.index.offsets[entries + 1] - self.index.offsets[entries]
-        facts = zip(matches, self.index.kinds[entries].tolist(), counts.tolist(), strict=True)
-        rare = POPULAR * len(self.index.rows)
-        items = [(m, kind, needed(m, kind, *request.typed(m), n < rare), n) for m, kind, n in facts]
-        items = [item for item in items if item[2] < NEVER]
-        together = self._together(items, request)
-        return [
-            Candidate(m, kind, max(request.evidence(m.first, m.last, kind), together.get(m, 0)), need, n)
-            for m, kind, need, n in items
-        ]
+        shares = np.log10(counts / max(1, len(self.index.rows)))
+        facts = zip(matches, self.index.kinds[entries].tolist(), shares.tolist(), strict=True)
+        known = [(m, kind, features(m, kind, request, share)) for m, kind, share in facts]
+        return [Candidate(m, kind, odds(about)) for m, kind, about in known if about]
 
-    def _together(self, items: list[tuple[Match, int, float, int]], request: Request) -> dict[Match, int]:
-        """Return the evidence of titles (or albums) and artists that stand side by side and have a track in common."""
-        starts, evidence = {}, {}
-        for item in items:
-            starts.setdefault(item[0].first, []).append(item)
-        for match, kind, need, _ in items:
-            for other, other_kind, other_need, _ in starts.get(match.last, []) + starts.get(match.last + 1, []):
-                link = request.link(match.last, other.first, kind == ARTIST)
-                if (kind == ARTIST) == (other_kind == ARTIST) or link < max(need, other_need):
+    def _together(self, candidates: list[Candidate], request: Request) -> list[Candidate]:
+        """Raise the odds of titles (or albums) and artists that stand side by side and have a track in common."""
+        starts, more = {}, {}
+        for c in candidates:
+            starts.setdefault(c.match.first, []).append(c)
+        for one in candidates:
+            for two in starts.get(one.match.last, []) + starts.get(one.match.last + 1, []):
+                if (one.kind == ARTIST) == (two.kind == ARTIST):
                     continue
-                title = match if other_kind == ARTIST else other
-                if len(title.words) == 1 and match.last == other.first and max(need, other_need) > SOME:
-                    continue
-                if self._share_a_track(match.entry, other.entry):
-                    for m in (match, other):
-                        evidence[m] = max(evidence.get(m, 0), link)
-        return evidence
+                link = request.link(one.match.last, two.match.first, one.kind == ARTIST)
+                near = link and min(one.odds, two.odds) + link > 0
+                if near and self._share_a_track(one.match.entry, two.match.entry):
+                    more |= {id(c): max(more.get(id(c), 0), link) for c in (one, two)}
+        return [c._replace(odds=c.odds + more.get(id(c), 0)) for c in candidates]
 
     def _share_a_track(self, one: int, other: int) -> bool:
         few, many = sorted((self.index.rows_of(one), self.index.rows_of(other)), key=len)
@@ -120,7 +99,8 @@ class Names:
     def _mention(self, candidate: Candidate, request: Request) -> Mention:
         match = candidate.match
         name = self.index.names[match.entry].as_py()
-        return Mention(KINDS[candidate.kind], name, *request.place(match.first, match.last, match.words[-1]))
+        places = request.place(match.first, match.last, match.words[-1])
+        return Mention(KINDS[candidate.kind], name, *places, not plain(match, candidate.kind, request))
 
 
 def open_names(folder: Path) -> Names:
@@ -128,29 +108,21 @@ def open_names(folder: Path) -> Names:
     return Names(folder)
 
 
-def _rather_artists(candidates: list[Candidate]) -> list[Candidate]:
-    """Return the candidates; an artist is a mention if a title of the same spelling is one without a cue for titles."""
-    exact = [c for c in candidates if not c.match.edits]
-    titles = {c.match[:2] for c in exact if c.kind != ARTIST and c.evidence >= c.needed and not c.evidence % 1}
-    artists = {id(c) for c in exact if c.kind == ARTIST and c.match[:2] in titles}
-    return [c._replace(needed=min(c.needed, c.evidence)) if id(c) in artists else c for c in candidates]
-
-
 def _beside(candidate: Candidate, chosen: list[Candidate], request: Request) -> Candidate:
-    """Return the candidate with more evidence if it is in a list with a chosen one of its kind: "X, Y and Z"."""
+    """Return the candidate with more odds if it is in a list with a chosen one of its kind: "X, Y and Z"."""
     match = candidate.match
-    others = [c.match for c in chosen if c.kind == candidate.kind]
+    others = [c.match for c in chosen if c.kind == candidate.kind and candidate.odds <= 0]
     if any(request.listed(m.last, match.first) or request.listed(match.last, m.first) for m in others):
-        return candidate._replace(evidence=max(candidate.evidence, 2))
+        return candidate._replace(odds=candidate.odds + WEIGHTS["listed"])
     return candidate
 
 
 def _best(candidates: list[Candidate]) -> list[Candidate]:
-    """Return the candidates of the highest scores that do not overlap."""
+    """Return the candidates of the highest odds that do not overlap."""
     taken, chosen = set(), []
-    for candidate in sorted(candidates, key=lambda c: c.score, reverse=True):
+    for candidate in sorted(candidates, key=lambda c: c.odds, reverse=True):
         places = set(range(candidate.match.first, candidate.match.last))
-        if not places & taken:
+        if candidate.odds > 0 and not places & taken:
             taken |= places
             chosen.append(candidate)
     return chosen

@@ -25,7 +25,7 @@ AND = {"&", "+"}
 LONE_N = re.compile(r"(?<=[\s'’-])n(?=[\s'’-])", re.IGNORECASE)  # "Salt-N-Pepa", "Guns N' Roses"
 
 BRACKETS = re.compile(r"\s*[(\[][^()\[\]]*[)\]]")
-DASH = re.compile(rf"\s[-–—]\s(?=.*\b(?:{WORDING['version']})\b).*$", re.I)
+DASH = re.compile(r"\s[-–—]\s.*$")  # "Stay - Remastered 2011", "Symphony No. 5 - 1. Allegro"
 SEPARATORS = re.compile(r"\s*;\s*|\s+/\s+|\s*\|\s*|\s+(?:feat\.?|ft\.?|featuring|vs\.?)\s+", re.I)
 
 LONG = 8  # letters from which two edits of a word are corrected, not one
@@ -84,7 +84,7 @@ def artists_of(cell: str) -> list[str]:
 
 
 def titles_of(cell: str) -> list[str]:
-    """Return the title as written and, if it differs, without the marks of its version."""
+    """Return the title as written and, if it differs, without what follows in brackets or after a dash."""
     short = BRACKETS.sub("", cell).strip() or cell if "(" in cell or "[" in cell else cell
     short = DASH.sub("", short)
     return [cell] if short == cell or not short.strip() else [cell, short]
