@@ -12,6 +12,9 @@ BIN    := .venv/bin
 READY  := .venv/.ready
 DEV    := .venv/.dev
 
+# Quotes a value for the shell, as one word: make promote RUN="a; touch x" names a folder.
+quote = '$(subst ','\'',$(1))'
+
 .PHONY: help run import test check bench notebooks compare index serve playground promote rollback lab scale scale-test scale-bench scale-restart scale-promote scale-rollback scale-index scale-status scale-token image-test lock clean
 help:  ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' Makefile
@@ -35,10 +38,10 @@ $(DEV): requirements-dev.txt requirements.txt constraints.txt pyproject.toml
 	@touch $(READY) $@
 
 run: $(READY)  ## run notebooks 01 to 05: PARAMS=params/gpu.yaml, SET="epochs=3 batch_size=32", FRESH=1
-	@$(BIN)/workbook run $(PARAMS) $(SET) $(if $(FRESH),--fresh)
+	@$(BIN)/workbook run $(call quote,$(PARAMS)) $(SET) $(if $(FRESH),--fresh)
 
 import: $(READY)  ## show how FILE=… (a table, a library, a folder of music) is read, and write params/NAME.yaml: IMPORT="--table songs"
-	@$(BIN)/workbook import "$(or $(FILE),$(error name the file: make import FILE=...))" $(IMPORT)
+	@$(BIN)/workbook import $(call quote,$(or $(FILE),$(error name the file: make import FILE=...))) $(IMPORT)
 
 .PHONY: lint
 lint: $(DEV)
@@ -64,26 +67,26 @@ compare: $(READY)  ## runs side by side, the first as the reference: RUNS="outpu
 
 .PHONY: current
 current: $(READY)
-	@test -n "$(RUN)" || test -e outputs/current || ! test -L outputs/current || { \
+	@test -n $(call quote,$(RUN)) || test -e outputs/current || ! test -L outputs/current || { \
 	  echo "error: outputs/current leads to $$(readlink outputs/current), which is gone. Name a run: make promote RUN=outputs/..."; exit 1; }
-	@test -n "$(RUN)" || test -d outputs/current/index || { \
+	@test -n $(call quote,$(RUN)) || test -d outputs/current/index || { \
 	  test -d outputs/quick/index || $(MAKE) --no-print-directory run PARAMS=params/quick.yaml; \
 	  $(BIN)/workbook promote outputs/quick; }
 
 serve: current  ## POST /recommend from outputs/current, or RUN=…, on PORT=8080 (makes the quick run if there is none)
-	@$(BIN)/workbook serve --run $(or $(RUN),outputs/current) --ip $(IP) --port $(PORT) $(if $(NO_TOKEN),--no-token) $(SERVE)
+	@$(BIN)/workbook serve --run $(call quote,$(or $(RUN),outputs/current)) --ip $(call quote,$(IP)) --port $(call quote,$(PORT)) $(if $(NO_TOKEN),--no-token) $(SERVE)
 
 playground: current  ## type a mood, get songs, in a browser: RUN=outputs/… (VOILA="--no-browser --port 8900" for its own options)
-	@$(BIN)/workbook playground "$(or $(RUN),outputs/current)" $(VOILA)
+	@$(BIN)/workbook playground $(call quote,$(or $(RUN),outputs/current)) $(VOILA)
 
 promote: $(READY)  ## serve RUN=outputs/… from now on: a running make serve follows without a gap
-	@$(BIN)/workbook promote $(or $(RUN),$(error name the run: make promote RUN=outputs/...))
+	@$(BIN)/workbook promote $(call quote,$(or $(RUN),$(error name the run: make promote RUN=outputs/...)))
 
 rollback: $(READY)  ## serve the run before again
 	@$(BIN)/workbook rollback
 
 index: $(READY)  ## index RUN=outputs/… again with its model: only tracks that are new are embedded; a service follows (INDEX=lists)
-	@$(BIN)/workbook index "$(or $(RUN),$(error name the run: make index RUN=outputs/...))" $(if $(INDEX),--index $(INDEX))
+	@$(BIN)/workbook index $(call quote,$(or $(RUN),$(error name the run: make index RUN=outputs/...))) $(if $(INDEX),--index $(call quote,$(INDEX)))
 
 lab: $(READY)  ## JupyterLab on the notebooks (LAB="--no-browser --port 8889" for its own options)
 	@$(BIN)/jupyter lab --notebook-dir . $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB)
@@ -97,26 +100,26 @@ $(SCALE): requirements.txt constraints.txt deploy/scale/requirements.txt deploy/
 	@touch $@
 
 scale: $(SCALE)  ## the scaled-out tier on this machine: Envoy, Varnish, workers, Redis, Triton, MLflow (SCALE_UP="--replicas 3")
-	@test -n "$(RUN)" || test -d outputs/quick/index || $(MAKE) --no-print-directory run PARAMS=params/quick.yaml
-	@$(BIN)/python -m deploy.scale.tier up --port $(PORT) $(if $(RUN),--run $(RUN)) $(SCALE_UP)
+	@test -n $(call quote,$(RUN)) || test -d outputs/quick/index || $(MAKE) --no-print-directory run PARAMS=params/quick.yaml
+	@$(BIN)/python -m deploy.scale.tier up --port $(call quote,$(PORT)) $(if $(RUN),--run $(call quote,$(RUN))) $(SCALE_UP)
 
 scale-test: $(SCALE) $(DEV)  ## start all of the tier, ask it, kill its parts
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest deploy/scale
 
 scale-bench: $(SCALE) $(DEV)  ## measure the tier beside a plain server: the figures that notebook 07 stands on (half an hour, with wrk)
-	@HF_HUB_OFFLINE=1 PYTHONPATH=. $(BIN)/python benchmarks/bench.py $(or $(RUN),outputs/quick) --only tier
+	@HF_HUB_OFFLINE=1 PYTHONPATH=. $(BIN)/python benchmarks/bench.py $(call quote,$(or $(RUN),outputs/quick)) --only tier
 
 scale-restart: $(SCALE)  ## replace every process of the running tier, one after another, without a lost request
 	@$(BIN)/python -m deploy.scale.tier restart
 
 scale-promote: $(SCALE)  ## register RUN=outputs/… and have the running tier serve it
-	@$(BIN)/python -m deploy.scale.tier promote $(or $(RUN),$(error name the run: make scale-promote RUN=outputs/...))
+	@$(BIN)/python -m deploy.scale.tier promote $(call quote,$(or $(RUN),$(error name the run: make scale-promote RUN=outputs/...)))
 
 scale-rollback: $(SCALE)  ## have the running tier serve the version before again
 	@$(BIN)/python -m deploy.scale.tier rollback
 
 scale-index: $(SCALE)  ## make index by Ray, on several processes or a cluster: RUN=outputs/… BATCH="--encoders 4"
-	@$(BIN)/python -m deploy.scale.batch $(or $(RUN),$(error name the run: make scale-index RUN=outputs/...)) $(BATCH)
+	@$(BIN)/python -m deploy.scale.batch $(call quote,$(or $(RUN),$(error name the run: make scale-index RUN=outputs/...))) $(BATCH)
 
 scale-status: $(SCALE)  ## which processes of the tier run
 	@$(BIN)/python -m deploy.scale.tier status

@@ -111,6 +111,17 @@ def test_a_path_that_leads_nowhere_is_an_error_in_a_line(tmp_path, capsys, monke
     assert capsys.readouterr().err.startswith("error: ")
 
 
+@pytest.mark.parametrize("value", ["a; touch x", "my run", "it's", 'a"`touch x`"', "~/runs"])
+@pytest.mark.parametrize("command", ["run PARAMS", "promote RUN", "index RUN", "import FILE"])
+def test_make_passes_a_value_on_as_one_word(tmp_path, command, value):
+    program, (target, name) = tmp_path / "workbook", command.split()
+    program.write_text('#!/bin/sh\nprintf "%s|" "$@"\n')
+    program.chmod(0o755)
+    make = ["make", "-s", "-o", ".venv/.ready", target, f"{name}={value}", f"BIN={tmp_path}"]
+    ran = subprocess.run(make, cwd=paths.ROOT, capture_output=True, text=True, check=True)
+    assert ran.stdout == f"{target}|{value}|" and not (paths.ROOT / "x").exists()
+
+
 @pytest.mark.parametrize("content", ["[]", "{", '{"stages": 3}', '{"stages": {"01_tracks": 5}}', "{}"])
 def test_a_damaged_record_is_an_error_in_a_line(tmp_path, capsys, content):
     (tmp_path / "run.json").write_text(content)
