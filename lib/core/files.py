@@ -103,7 +103,8 @@ def write_parquet(path: Path, table: pd.DataFrame) -> None:
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Write a table atomically as UTF-8 CSV. A text that a spreadsheet would run as a formula begins with '."""
-    safe = {name: table[name].str.replace(FORMULA, r"'\1", regex=True) for name in table.select_dtypes("str")}
+    texts = table.select_dtypes(["str", "object", "category"]).astype("str")
+    safe = {name: texts[name].str.replace(FORMULA, r"'\1", regex=True) for name in texts}
     with atomic(path) as temporary:
         table.assign(**safe).to_csv(temporary, index=False)
 

@@ -35,7 +35,8 @@ def headline(metrics: dict) -> str:
     gained = sum(row["tuned"] > row["base"] for row in metrics["by_mood"].values())
     words = {"main": MAIN, "strong": BANDS["strong"], "enough": ENOUGH, "gained": gained}
     text = render("performance/findings.md", **words, **metrics)
-    return escape(text.rstrip(), quote=False)  # moods come from the user, and Markdown passes HTML on
+    # Moods come from the user: Markdown passes HTML on, and makes links of brackets.
+    return escape(text.rstrip(), quote=False).replace("\\", "\\\\").replace("[", "\\[")
 
 
 def summary(metrics: dict) -> pd.DataFrame:

@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 
+import pandas as pd
 import pytest
 
 from lib.core import files
@@ -41,3 +42,12 @@ def test_the_rest_of_a_killed_replacement_is_cleared_away(tmp_path):
     with files.atomic(path) as temporary:
         temporary.mkdir()
     assert {file.name for file in tmp_path.iterdir()} == {"index", f".index.{os.getppid()}.tmp", ".index.note.tmp"}
+
+
+@pytest.mark.parametrize("kind", ["str", "object", "category"])
+def test_a_csv_file_runs_no_formula_in_a_spreadsheet(tmp_path, kind):
+    texts = ["=cmd|' /C calc'!A0", "@SUM(A1)", "-1+cmd|x!A0", "- a dash", None]
+    files.write_csv(tmp_path / "t.csv", pd.DataFrame({"mood": pd.Series(texts, dtype=kind), "year": range(5)}))
+    written = pd.read_csv(tmp_path / "t.csv", keep_default_na=False)
+    assert written["mood"].tolist() == [f"'{text}" for text in texts[:3]] + ["- a dash", ""]
+    assert written["year"].tolist() == [*range(5)]

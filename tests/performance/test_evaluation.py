@@ -5,6 +5,7 @@ import zlib
 import numpy as np
 import pandas as pd
 import pytest
+from nbconvert.filters import markdown2html
 
 from lib.core import base_models, encoder, errors, measures
 from lib.finetune import evaluator
@@ -103,6 +104,10 @@ def test_the_headline_names_losses_and_missing_benchmarks():
     text = findings.headline(metrics)
     assert "mood 0.500 to 0.300 (**worse**), tags → caption 0.500 to 0.600." in text and "not available" not in text
     assert "hardest: &lt;script&gt;" in text
+    for mood in ("[x](javascript:alert(1))", r"\[x](javascript:alert(1))", "![x](javascript:alert(1))"):
+        metrics["by_mood"] = {mood: {"base": 0.1, "tuned": 0.2, "requests": 9}}
+        assert "href" not in (page := markdown2html(findings.headline(metrics))) and "src" not in page
+        assert "(javascript:alert(1)) (mAP" in page
     assert "Single-query check" not in text
 
 
