@@ -24,6 +24,7 @@ KINDS = ("auto", "exact", "lists")
 EXACT = 300_000  # vectors, up to which auto compares all of them
 PROBES = 48  # lists that a search reads: recall@10 of 0.99 (benchmarks/README.md)
 SPARE = 2  # times k: the candidates from the lists that are compared exactly
+MOST = 16  # times as many lists are read, at most, for tracks that meet the conditions of a request
 FILTERED = 100_000  # allowed rows that a filtered search meets at least, or all: they may be far from the query
 TRAINED_ON = 40  # vectors a list, from which k-means computes the lists' centres
 CHUNK = 100_000  # vectors in memory at a time
@@ -53,12 +54,28 @@ class Index:
         if self.lists is None:
             return self._compare_all(query, k, allowed)
         probes = PROBES if allowed is None else self._probes(query, allowed)
-        options = faiss.SearchParametersIVF(nprobe=probes, sel=allowed and allowed.bits)
-        _, rows = self.lists.search(query[None], SPARE * k, params=options)
-        rows = rows[0][rows[0] >= 0]
+        rows = self._listed(query, SPARE * k, probes, allowed and allowed.bits)
         scores = self.at(rows) @ query  # the exact order, which one byte a dimension has rounded
         best = np.argsort(-scores, kind="stable")[:k]
         return rows[best], scores[best]
+
+    def propose(self, query: np.ndarray, k: int, allowed: np.ndarray | None = None) -> np.ndarray:
+        """Return `k` rows near to a unit vector, by the lists alone: the vectors themselves are not compared.
+
+        `allowed`: the rows that may be proposed, as bits, the first row in the lowest one. The rarer they are, the more
+        lists are read, up to `MOST` times as many. All are returned if they are no more than `k`.
+        """
+        if allowed is None:
+            return self._listed(query, k, PROBES)
+        if (n := int(np.bitwise_count(allowed).sum())) <= k:
+            return np.flatnonzero(np.unpackbits(allowed, count=self.lists.ntotal, bitorder="little"))
+        probes = int(PROBES * min(MOST, self.lists.ntotal / n))
+        return self._listed(query, k, probes, faiss.IDSelectorBitmap(allowed))
+
+    def _listed(self, query: np.ndarray, k: int, probes: int, bits: faiss.IDSelector | None = None) -> np.ndarray:
+        options = faiss.SearchParametersIVF(nprobe=probes, sel=bits)
+        _, rows = self.lists.search(query[None], k, params=options)
+        return rows[0][rows[0] >= 0]
 
     def similarities(self, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Return the cosine similarities of rows, (m,) of int, to a unit vector, (d,) float32. -> (m,) float32."""
@@ -103,6 +120,13 @@ class Index:
         best = top(scores, k)
         best = best[scores[best] > -np.inf]
         return best, scores[best]
+
+
+def bits(rows: np.ndarray, n: int) -> np.ndarray:
+    """Return rows as bits, the first of `n` rows in the lowest one."""
+    mask = np.zeros(n, bool)
+    mask[rows] = True
+    return np.packbits(mask, bitorder="little")
 
 
 def top(scores: np.ndarray, k: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,8 @@ from lib.search.conditions.vocabulary import DATA, Vocabulary, words_of
 __all__ = ["Facts", "Understood"]
 FAMILY, RELATED = 0.8, 0.6  # the fit of a genre in the family that a request names; of another genre of the same family
 SOFT_YEARS = 4  # this many years from a decade, a track no longer fits
-CACHED = 10_000_000  # scores that `Facts` keeps, at most
+UNKNOWN = 0.5  # the fit of a track of which the catalogue does not know it
+MASKS = 128  # values whose fits are kept, at a bit a track
 TEXTS = ("genre", "language", "mood", "mood2")
 NUMBERS = {  # condition -> column
     **{"tempo": "tempo", "energy": "energy", "voice": "instrumentalness", "sound": "acousticness"},
@@ -36,41 +38,25 @@ class Facts:
         self._labels = [_labels(cell) for cell in genres]
         moods = {mood for name in ("mood", "mood2") if name in self._texts for mood in self._texts[name][1]}
         self.vocabulary = Vocabulary(sorted({part for cell in genres for part in _parts(cell)}), sorted(moods))
-        self._cache: dict[tuple[str, str, bool], np.ndarray] = {}
+        self._of_values = lru_cache(MASKS)(self._value_scores)
+        self.mask = lru_cache(MASKS)(self._mask)
 
     def understand(self, text: str, names: Iterable[tuple[int, int]] = ()) -> Understood:
         """Return the conditions of a request; `names` are the characters (start, end) of the names in it."""
         return read(text, self.vocabulary, names)
 
-    def fits(
-        self, condition: str, value: str, exact: bool = False, rows: np.ndarray | None = None
-    ) -> np.ndarray | None:
+    def fits(self, condition: str, value: str, exact: bool = False, rows=slice(None)) -> np.ndarray | None:
         """Return how well each track fits: 1 fits, 0 does not, 0.5 is not known.
 
         Args:
             condition: "genre", "decade", "language", "mood", "voice", "sound", "explicit", "tempo" or "energy".
             value: as `understand` returns it; of a genre, a family or any genre.
             exact: near misses (a related genre, the year after a decade) do not fit: for what is unwanted.
-            rows: only these tracks, (m,) of int. In a catalogue of millions, this saves time.
+            rows: only these tracks, (m,) of int.
 
         Returns:
-            (n,) or (m,) of float32, read only; None if the catalogue does not know the condition.
+            (n,) or (m,) of float32; None if the catalogue does not know the condition.
         """
-        if rows is not None:
-            return self._scores(condition, value, exact, rows)
-        key = (condition, value, exact)
-        if key not in self._cache:
-            scores = self._scores(condition, value, exact, slice(None))
-            if scores is None:
-                return None
-            while self._cache and (len(self._cache) + 1) * len(scores) > CACHED:
-                self._cache.pop(next(iter(self._cache)), None)
-            scores.flags.writeable = False
-            self._cache[key] = scores
-            return scores
-        return self._cache[key]
-
-    def _scores(self, condition: str, value: str, exact: bool, rows) -> np.ndarray | None:
         if condition in self._numbers:
             low, high, softness = self._range(condition, value)
             numbers = self._numbers[condition][rows].astype("float32")
@@ -83,18 +69,27 @@ class Facts:
         unknown = np.isnan(scores)
         if exact:
             scores = np.where(scores >= FAMILY, scores, 0)
-        return np.where(unknown, np.float32(0.5), scores).astype("float32")
+        return np.where(unknown, np.float32(UNKNOWN), scores).astype("float32")
+
+    def _mask(self, condition: str, value: str, exact: bool = False) -> np.ndarray | None:
+        """Return the tracks that are known to fit, or nearly, as bits, the first in the lowest one; None as `fits`."""
+        scores = self.fits(condition, value, exact)
+        return None if scores is None else np.packbits((scores > 0) & (scores != UNKNOWN), bitorder="little")
 
     def _looked_up(self, column: str, value: str, rows) -> np.ndarray:
         """Return the score of each track's text in a column; NaN where it is missing."""
-        codes, values = self._texts[column]
+        return self._of_values(column, value)[self._texts[column][0][rows]]
+
+    def _value_scores(self, column: str, value: str) -> np.ndarray:
+        """Return the score of each text of a column, and NaN. -> (texts + 1,) of float32."""
+        _, values = self._texts[column]
         if column == "genre":
             scores = [_genre_score(value, *labels) for labels in self._labels]
         else:
             same = {value.casefold(), DATA["languages"].get(value, "")}
             foreign = value == "foreign" and {"en", "english"}
             scores = [float(name.casefold() not in foreign if foreign else name.casefold() in same) for name in values]
-        return np.array([*scores, np.nan], dtype="float32")[codes[rows]]
+        return np.array([*scores, np.nan], dtype="float32")
 
     def _range(self, condition: str, value: str) -> tuple[float, float, float]:
         """Return the lowest and highest number that fit a value, and the distance at which none does."""
@@ -122,9 +117,13 @@ def _coded(column: pd.Series) -> tuple[np.ndarray, list[str]]:
 def _numbers(column: pd.Series) -> np.ndarray:
     """Return a column of numbers, of True and False, or of dates as years. (n,) -> (n,) of float16."""
     if column.name == "release_date":
-        years = pd.to_numeric(column.astype("str").str[:4], errors="coerce").to_numpy("float64", na_value=np.nan)
-        return np.where((years > 1000) & (years < 2040), years, np.nan).astype("float16")  # exact up to 2048
-    return column.astype("object").where(column.notna(), np.nan).to_numpy("float32").astype("float16")
+        codes, dates = pd.factorize(column)  # the few distinct dates of many tracks
+        years = pd.to_numeric(pd.Series(dates).astype("str").str[:4], errors="coerce").to_numpy(
+            "float64", na_value=np.nan
+        )
+        years = np.where((years > 1000) & (years < 2040), years, np.nan).astype("float16")  # exact up to 2048
+        return np.append(years, np.float16(np.nan))[codes]
+    return column.to_numpy("float32", na_value=np.nan).astype("float16")
 
 
 def _informs(condition: str, column: np.ndarray) -> bool:
