@@ -1,21 +1,23 @@
 """The fused search: meaning, words, names and conditions as one score of each track."""
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from lib.search.artists import Artists
 from lib.search.conditions.facts import Facts
-from lib.search.index import Filter, Index, bits
-from lib.search.names.mentions import Names, open_names
+from lib.search.index import Filter, Index
+from lib.search.names.mentions import Mention, Names, open_names
 from lib.search.query import BEFORE, Reading
 from lib.search.words import Words
 
 WORDS = 0.37  # the weight of BM25, in units of the logarithm of the catalogue's size, which bounds a word's score
 NAMED = {"artist": 0.4, "title": 0.2, "album": 0.4}  # the share of the distance to 1 that remains if a name matches
+NEAR = 0.85  # the same for the tracks of an artist near one who is named
+OWN = 2  # tracks of X among the songs like X: real listeners like them, too
 MISSED = {"": 0.5, "mood": 0.25}  # the share of the score that an unmet condition removes; the encoder knows moods, too
 UNWANTED = 0.2  # the share of the score that remains if an unwanted condition is met
 CLOSE = 0.28  # the best score, below which nothing comes close: 2 % of typed requests, a third of texts on other things
@@ -40,6 +42,7 @@ class Fusion:
     words: Words
     names: Names
     facts: Facts
+    artists: Artists
 
     def note(self, query: Query, rows: np.ndarray, scores: list[float]) -> str | None:
         """Return a sentence on an answer of which nothing comes close, or not all meets the conditions."""
@@ -70,10 +73,14 @@ class Fusion:
             own = np.isin(rows, self.names.rows(mention))
             distance[own] *= NAMED[mention.kind]
             named |= own
+        distance[np.isin(rows, self._near(reading)) & ~named] *= NEAR
         scores = (1 - distance) * np.exp(-scale * self.words.score(query.unwanted, rows))
-        titles = [mention for mention in reading.alike if mention.kind == "title"]  # "songs like X" are not X
-        for mention in (*reading.rejected, *titles):
+        for mention in reading.rejected:
             scores[np.isin(rows, self.names.rows(mention))] *= UNWANTED
+        for mention in reading.alike if "artist" not in reading.faded else ():  # "songs like X" are not X
+            own = np.flatnonzero(np.isin(rows, self.names.rows(mention)))
+            best = np.argsort(-scores[own], kind="stable")
+            scores[own[best[OWN if mention.kind == "artist" else 0 :]]] *= UNWANTED
         for condition, values in reading.wanted.items():
             fits = [self._fits(condition, value, False, rows) for value in values]
             if known := [fit for fit in fits if fit is not None]:
@@ -85,36 +92,31 @@ class Fusion:
                     scores *= 1 - (1 - UNWANTED) * fit
         return scores, named
 
+    def _near(self, reading: Reading) -> np.ndarray:
+        """Return the rows of the artists near those whom a request names. -> (m,) of int."""
+        names = [name for m in (*reading.alike, *reading.named) for name in self.artists.about(m, "near")]
+        rows = [self.names.rows(Mention("artist", name, 0, 0)) for name in names]
+        return np.concatenate([np.zeros(0, np.int32), *rows])
+
     def _fits(self, condition: str, value: str, exact: bool, rows: np.ndarray) -> np.ndarray | None:
         """Return how well rows fit a condition; None if it is none of the catalogue's. -> (m,) float32."""
-        return self.facts.fits(condition, value, exact, rows)
+        if self.index.lists is not None:
+            return self.facts.fits(condition, value, exact, rows)
+        fits = self.facts.fits(condition, value, exact)
+        return fits if fits is None or len(rows) == len(fits) else fits[rows]
 
     def candidates(self, query: Query, allowed: Filter | None) -> np.ndarray:
-        """Return the rows to score, sorted: all, or those that the lists, words, names and conditions propose."""
+        """Return the rows to score, sorted: all, or those that the lists, words and names propose."""
         if self.index.lists is None:
             return np.arange(len(self.index.vectors)) if allowed is None else np.flatnonzero(allowed.mask)
-        propose = partial(self.index.propose, query.vector, CANDIDATES)
-        near = propose() if allowed is None else self.index.nearest(query.vector, CANDIDATES, allowed)[0]
-        proposed = [near, self.words.propose(query.words, CANDIDATES)]
-        for rows in map(self.names.rows, query.reading.named):
-            proposed.append(rows if len(rows) <= CANDIDATES else propose(bits(rows, len(self.index.vectors))))
-        if masks := self._masks(query.reading):
-            masks += [] if allowed is None else [np.packbits(allowed.mask, bitorder="little")]
-            proposed.append(propose(np.bitwise_and.reduce(masks)))
-        rows = np.unique(np.concatenate(proposed))
+        nearest, _ = self.index.nearest(query.vector, CANDIDATES, allowed)
+        proposed = [nearest, self.words.propose(query.words, CANDIDATES)]
+        proposed += [self.names.rows(mention)[:CANDIDATES] for mention in query.reading.named]
+        rows = np.unique(np.concatenate([*proposed, self._near(query.reading)[:CANDIDATES]]))
         return rows if allowed is None else rows[allowed.mask[rows]]
-
-    def _masks(self, reading: Reading) -> list[np.ndarray]:
-        """Return the tracks that meet each condition, as bits."""
-        masks = []
-        for condition, values in reading.wanted.items():
-            if known := [mask for value in values if (mask := self.facts.mask(condition, value)) is not None]:
-                masks.append(np.bitwise_or.reduce(known))
-        unwanted = ((condition, value) for condition, values in reading.unwanted.items() for value in values)
-        return masks + [~mask for pair in unwanted if (mask := self.facts.mask(*pair, True)) is not None]
 
 
 def open_fusion(folder: Path, index: Index, tracks: pd.DataFrame) -> Fusion:
     """Open the words and names of an index/ folder beside its vectors and its tracks."""
     facts = Facts(tracks.rename(columns={"year": "release_date"}))
-    return Fusion(index, Words(folder), open_names(folder), facts)
+    return Fusion(index, Words(folder), open_names(folder), facts, Artists(folder))

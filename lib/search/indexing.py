@@ -18,11 +18,13 @@ from lib.core.paths import shown
 from lib.core.processes import only_one
 from lib.core.progress import Progress
 from lib.core.runs import need
+from lib.search.artists import write_artists
 from lib.search.index import FACTS, KINDS, SHOWN, TRACKS, VECTORS, write_lists
 from lib.search.integrity import READ_ERRORS, check_index, folder_of, read_index
 from lib.search.names.mentions import write_names
 from lib.search.words import write_words
 
+ARTISTS = "artists.parquet"  # what is known of artists
 CHUNK = 4096  # texts embedded and written at a time
 Encode = Callable[[Iterator[pd.Series]], Iterator[np.ndarray]]  # chunks of m texts -> (m, d) float32 of each
 
@@ -54,6 +56,8 @@ def build_index(
         write_lists(folder, kind, progress)
         write_words(folder, tracks["text"])
         write_names(folder, tracks)
+        if (run / ARTISTS).exists():
+            write_artists(folder, pd.read_parquet(run / ARTISTS))
         _write_tracks(folder, tracks)
         files = {file.name: fingerprint(file) for file in sorted(folder.iterdir())}
         about = {"model": model_print, "encoder": encoder, "kind": kind, "files": files, "tracks": len(tracks)}

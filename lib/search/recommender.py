@@ -51,7 +51,7 @@ class Recommender:
         self.index = self.fusion.index
         self.mood, self.moods = _codes(self.tracks["mood"])
         self.artist, _ = _codes(self.tracks["artist"])
-        self._read = lru_cache(READ)(partial(read, self.fusion.names, self.fusion.facts))
+        self._read = lru_cache(READ)(partial(read, self.fusion.names, self.fusion.facts, self.fusion.artists))
         self._filter = cache(lambda mood: self.index.only(self.mood == self.moods.index(mood)))
 
     @property
@@ -142,7 +142,8 @@ class Recommender:
         artist = self.artist[rows]
         if len(query.reading.named) < 2:  # of "X or Y" both are shown
             artist = np.where(named, -1, artist)
-        chosen = self._diversify(rows, scores, artist, top_k, diversity)
+        seen = top_k * min(query.reading.skipped, POOL - 1)  # tracks of the answers before
+        chosen = sorted(self._diversify(rows, scores, artist, seen + top_k, diversity)[-top_k:])
         tracks = [{name: read(row) for name, read in self.shown.items()} for row in rows[chosen].tolist()]
         marks = np.clip(scores[chosen], 0, 1).astype(float).round(4).tolist()
         return [track | {"score": mark, "match": band(mark)} for track, mark in zip(tracks, marks, strict=True)]
@@ -194,7 +195,7 @@ class Recommender:
     def _diversify(
         self, rows: np.ndarray, scores: np.ndarray, artist: np.ndarray, top_k: int, diversity: float
     ) -> list[int]:
-        """Choose among `rows`, best first. -> positions, ascending; the first is always chosen."""
+        """Choose among `rows`. -> positions in the order of the choice; the first is always chosen."""
         vectors, relevance, chosen = self.index.at(rows), (1 - diversity) * scores, [0][: len(rows)]
         similarity, same = np.full(len(rows), -1, np.float32), np.zeros(len(rows), int)
         while len(chosen) < min(top_k, len(rows)):
@@ -203,7 +204,7 @@ class Recommender:
             value = relevance - diversity * (similarity + same)
             value[chosen] = -np.inf
             chosen.append(int(value.argmax()))
-        return sorted(chosen)
+        return chosen
 
 
 def _codes(values: pd.Series) -> tuple[np.ndarray, list[str]]:

@@ -17,8 +17,9 @@ DESCRIBABLE = ("mood", "genre", "decade", "language", "features", "key")
 
 
 def complete(
-    table: pd.DataFrame, describe_from: list[str], infer_moods: list[str], infer_from: list[str], model, seed: int
-) -> pd.DataFrame:
+    table: pd.DataFrame, describe_from: list[str], infer_moods: list[str], infer_from: list[str], model, seed: int,
+    artists: pd.DataFrame = known_artists.ARTISTS,
+) -> pd.DataFrame:  # fmt: skip
     """Add the columns that imported tracks lack: facts of known artists, mood, description, text and split.
 
     Args:
@@ -26,13 +27,16 @@ def complete(
         describe_from: which of DESCRIBABLE to describe a track from where the file has no description. Leave out a
             column that the encoder must predict, such as mood, so that the text does not contain it.
         infer_moods, infer_from, model: as in `inference.infer`, for tracks without a mood.
+        artists: the known artists, as `known_artists.load` returns them.
 
     Returns:
         The tracks with `COLUMNS`.
     """
     inference.check_choices("describe_from", describe_from, DESCRIBABLE)
     inference.check(infer_moods, infer_from)
-    table = _with_known_artists(table, describe_from).assign(mood_weight=1.0, mood_source="given", mood_confidence=1.0)
+    table = _with_known_artists(table, describe_from, artists).assign(
+        mood_weight=1.0, mood_source="given", mood_confidence=1.0
+    )
     no_mood = table["mood"] == ""
     if no_mood.any():
         tracks = table[no_mood].assign(text=lambda t: document(t) + ". " + t["genre"])
@@ -45,17 +49,29 @@ def complete(
     return finish(table, np.random.default_rng(seed))
 
 
-def _with_known_artists(table: pd.DataFrame, describe_from: list[str]) -> pd.DataFrame:
-    """Give tracks without a genre that of their artist, where it is known.
+def _with_known_artists(table: pd.DataFrame, describe_from: list[str], artists: pd.DataFrame) -> pd.DataFrame:
+    """Give tracks without a genre or a language those of their artist, where they are known.
 
-    The artist's other genres become tags, and its decades where the file has no date.
+    The artist's other genres become tags, and its decades where the file has no date. Of its languages, the first
+    counts.
     """
-    known, bare = known_artists.facts(table["artist"]), table["genre"] == ""
+    known, bare = known_artists.facts(table["artist"], artists), table["genre"] == ""
     genre = known["genres"].where(bare, "").str.partition(", ")
     decades_too = bare & (table["release_date"] == "") & ("decade" in describe_from)
     facts = (table["tags"], genre[2], known["decades"].where(decades_too, ""))
     tags = [", ".join(filter(None, row)) for row in zip(*facts, strict=True)]
-    return table.assign(genre=table["genre"] + genre[0], tags=pd.Series(tags, table.index, dtype="str"))
+    unknown = (table["language"] == "") & ~(table["instrumentalness"] > 0.5)
+    language = table["language"].where(~unknown, known["language"].str.partition(", ")[0])
+    return table.assign(
+        genre=table["genre"] + genre[0], language=language, tags=pd.Series(tags, table.index, dtype="str")
+    )
+
+
+def borrowed(imported: pd.DataFrame, tracks: pd.DataFrame) -> str:
+    """Return a sentence on the genres and languages that tracks have from their artist; "" if none has."""
+    counts = {name: int((tracks[name] != "").sum() - (imported[name] != "").sum()) for name in ("genre", "language")}
+    parts = [f"the {name} of {count:,}" for name, count in counts.items() if count]
+    return f"Of {len(tracks):,} tracks, {' and '.join(parts)} is that of a known artist." if parts else ""
 
 
 def gaps(tracks: pd.DataFrame) -> str:

@@ -12,7 +12,7 @@ from lib.core.paths import ROOT, resolve, shown
 from lib.core.ranges import check_ranges
 
 KINDS = {int: "whole number", float: "number", str: "text", bool: "true/false", list: "list", dict: "mapping"}
-FILES = ("catalogue", "benchmark", "musiccaps")  # parameters that name a file
+FILES = ("catalogue", "artists", "benchmark", "musiccaps")  # parameters that name a file
 WRONG = (YAMLError, ValueError, RecursionError)  # from a text that is no YAML, or nested thousands deep
 RANGES = YAML(typ="safe").load(Path(__file__).with_name("ranges.yaml"))
 

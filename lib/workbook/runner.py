@@ -35,7 +35,7 @@ from lib.core.paths import ROOT, resolve, shown
 from lib.core.processes import only_one
 from lib.core.progress import LINES, MARK
 from lib.workbook import report
-from lib.workbook.parameters import declared
+from lib.workbook.parameters import FILES, declared
 
 START_LIMIT = 60  # seconds for a kernel to start
 logging.getLogger("papermill").addHandler(logging.NullHandler())  # the runner says in one line what it would log
@@ -82,7 +82,7 @@ def stage_key(folder: Path, notebook: str, values: dict) -> str:
     cells = nbformat.read(paths.NOTEBOOKS / f"{notebook}.ipynb", 4).cells
     code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
     own = {name: values[name] for name in declared(notebook)}
-    outside = [own.get(name) for name in ("catalogue", "base_model", "benchmark", "musiccaps")] + own.get("others", [])
+    outside = [own.get(name) for name in ("base_model", *FILES)] + own.get("others", [])
     given = [resolve(str(name)) for name in outside if name]
     music = [resolve(own["catalogue"])] if own.get("catalogue") and resolve(own["catalogue"]).is_dir() else []
     files = [

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.search import fusion, index, query
+from lib.search import fusion, query
+from lib.search.artists import write_artists
 from lib.search.index import Index
 from lib.search.names.mentions import write_names
 from lib.search.words import write_words
@@ -20,6 +21,12 @@ ROWS = [  # title, artist, genre, year, tempo, instrumentalness
     ("Brass Parade", "Zoë Kravetz", "jazz", "1962", 140, 0.8),
 ]
 
+KNOWN = [  # artists whom the world knows: name, genres, near
+    ("The Lanterns", "indie rock", "Zoë Kravetz"),
+    ("Harp & Anvil", "ambient;drone", "Ivo Brandt"),
+    ("Olga Venn & The Night Owls", "hip hop", ""),
+]
+
 
 @pytest.fixture(scope="module")
 def catalogue(tmp_path_factory) -> fusion.Fusion:
@@ -30,47 +37,15 @@ def catalogue(tmp_path_factory) -> fusion.Fusion:
     tracks["text"] = tracks["title"] + " — " + tracks["artist"] + ". " + tracks["genre"]
     write_words(folder, tracks["text"])
     write_names(folder, tracks)
+    write_artists(folder, pd.DataFrame(KNOWN, columns=["name", "genres", "near"]))
     vectors = np.random.default_rng(0).normal(size=(6, 64)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return fusion.open_fusion(folder, Index(vectors), tracks)
 
 
-def test_lists_propose_the_tracks_that_meet_all_conditions_and_all_of_an_artist(tmp_path, monkeypatch):
-    """Few tracks meet three conditions, and most are far from a request in meaning. The best five are those of all."""
-    monkeypatch.setattr(fusion, "CANDIDATES", 200)
-    monkeypatch.setattr(index, "PROBES", 4)
-    chance, n = np.random.default_rng(0), 20_000
-    some = {
-        "genre": ["hip hop", "jazz", "indie rock"],
-        "year": ["1965", "1994", "2015"],
-        "language": ["fr", "en", "ja"],
-    }
-    rare = {name: chance.choice(values, n, p=[0.03, 0.27, 0.7]) for name, values in some.items()}
-    artist = np.where(np.arange(n) % 40, [f"Artist {i // 7}" for i in range(n)], "The Lanterns")
-    tracks = pd.DataFrame(rare).assign(artist=artist, title="", album="", mood="calm", tempo=100, instrumentalness=0)
-    tracks["text"] = tracks["artist"] + ". " + tracks["genre"]
-    write_words(tmp_path, tracks["text"])
-    write_names(tmp_path, tracks)
-    centres = chance.normal(size=(100, 64))
-    vectors = (centres[chance.integers(0, 100, n)] + 0.5 * chance.normal(size=(n, 64))).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    np.save(tmp_path / index.VECTORS, vectors)
-    index.write_lists(tmp_path, "lists")
-    lists = fusion.open_fusion(tmp_path, index.open_index(tmp_path), tracks)
-    exact = fusion.open_fusion(tmp_path, Index(vectors), tracks)
-    for text in ("90s hip hop in French", "french jazz", "something by The Lanterns", "old hip hop, not in english"):
-        reading, words = query.read(exact.names, exact.facts, text), exact.words.find([text])
-        asked = fusion.Query(vectors[7], reading, words, words[:0])
-        best = []
-        for catalogue in (exact, lists):
-            rows = catalogue.candidates(asked, None)
-            best.append(np.sort(catalogue.score(asked, rows)[0])[-5:])
-        assert len(rows) < 1_000 and np.allclose(*best, atol=1e-5), text
-
-
 def best(catalogue, text: str, history=()) -> list[str]:
     """Return the titles by the score for a request whose vector says nothing."""
-    reading = query.read(catalogue.names, catalogue.facts, text, history)
+    reading = query.read(catalogue.names, catalogue.facts, catalogue.artists, text, history)
     vector = np.zeros(64, np.float32)
     words = catalogue.words.find(reading.texts)
     unwanted = np.setdiff1d(catalogue.words.find(reading.negated), words)
@@ -85,33 +60,36 @@ def test_an_artist_that_is_asked_for_comes_first(catalogue):
 
 
 def test_a_name_that_stands_for_others_is_not_asked_for(catalogue):
-    reading = query.read(catalogue.names, catalogue.facts, "songs like The Lanterns and Ivo Brandt")
+    reading = query.read(catalogue.names, catalogue.facts, catalogue.artists, "songs like The Lanterns and Ivo Brandt")
     assert [m.name for m in reading.alike] == ["The Lanterns", "Ivo Brandt"] and not reading.named
 
 
 def test_a_rejected_artist_is_last(catalogue):
-    reading = query.read(catalogue.names, catalogue.facts, "90s rock, but not The Lanterns")
+    reading = query.read(catalogue.names, catalogue.facts, catalogue.artists, "90s rock, but not The Lanterns")
     assert [m.name for m in reading.rejected] == ["The Lanterns"]
     assert reading.understood["not"]["artist"] == ["The Lanterns"] and reading.understood["decade"] == ["1990s"]
 
 
 def test_a_negated_word_does_not_attract(catalogue):
-    reading = query.read(catalogue.names, catalogue.facts, "not rock")
+    reading = query.read(catalogue.names, catalogue.facts, catalogue.artists, "not rock")
     assert reading.understood == {"not": {"genre": ["rock"]}} and "rock" not in reading.texts[0]
 
 
 def test_a_later_turn_overrides_an_earlier_one(catalogue):
-    reading = query.read(catalogue.names, catalogue.facts, "no, hip hop from the 80s", ["90s rock"])
+    reading = query.read(catalogue.names, catalogue.facts, catalogue.artists, "no, hip hop from the 80s", ["90s rock"])
     assert reading.wanted["decade"] == ["1980s"] and reading.wanted["genre"] == ["hip hop"]
-    again = query.read(catalogue.names, catalogue.facts, "rock after all", ["not rock"])
+    again = query.read(catalogue.names, catalogue.facts, catalogue.artists, "rock after all", ["not rock"])
     assert again.wanted["genre"] == ["rock"] and not again.unwanted
-    back = query.read(catalogue.names, catalogue.facts, "something by The Lanterns", ["no more Lanterns, please"])
+    back = query.read(
+        catalogue.names, catalogue.facts, catalogue.artists, "something by The Lanterns", ["no more Lanterns, please"]
+    )
     assert [m.name for m in back.named] == ["The Lanterns"] and not back.rejected
-    assert len(reading.texts) == 2 and reading.weights[0] == 1 > reading.weights[1]
+    kept = read(catalogue, "something from the 80s for dancing", ["90s rock"])
+    assert len(kept.texts) == 2 and kept.weights[0] == 1 > kept.weights[1]
 
 
 def test_earlier_turns_count_less(catalogue):
-    weights = query.read(catalogue.names, catalogue.facts, "c", ["a", "b"]).weights
+    weights = query.read(catalogue.names, catalogue.facts, catalogue.artists, "c", ["a", "b"]).weights
     assert weights.tolist() == sorted(weights, reverse=True) and len(weights) == 3
 
 
@@ -120,16 +98,19 @@ def test_conditions_lower_the_tracks_that_miss_them(catalogue):
 
 
 def test_a_note_says_what_the_catalogue_lacks(catalogue):
-    reading = query.read(catalogue.names, catalogue.facts, "jazz")
+    reading = query.read(catalogue.names, catalogue.facts, catalogue.artists, "jazz")
     asked = fusion.Query(np.zeros(64, np.float32), reading, catalogue.words.find(["jazz"]), np.zeros(0, int))
     assert catalogue.note(asked, np.array([5]), [0.9]) is None
     assert "1 of 2 do not match jazz" in catalogue.note(asked, np.array([5, 0]), [0.9, 0.3])
-    absent = query.read(catalogue.names, catalogue.facts, "play Night Ferry by The Cartographers")
+    absent = query.read(catalogue.names, catalogue.facts, catalogue.artists, "play Night Ferry by The Cartographers")
     assert absent.missing == ["The Cartographers"] and absent.named
     assert "There is nothing by The Cartographers" in catalogue.note(
         asked._replace(reading=absent), np.array([1]), [0.9]
     )
-    assert query.read(catalogue.names, catalogue.facts, "a song by the lanterns, by the sea").missing == []
+    assert (
+        query.read(catalogue.names, catalogue.facts, catalogue.artists, "a song by the lanterns, by the sea").missing
+        == []
+    )
     assert "Nothing here comes close" in catalogue.note(asked, np.array([5]), [0.01])
 
 
@@ -144,16 +125,67 @@ def test_a_note_says_what_the_catalogue_lacks(catalogue):
     ],
 )
 def test_an_artist_that_is_not_there_is_recognised_by_the_words_around(catalogue, text, missing):
-    assert query.read(catalogue.names, catalogue.facts, text).missing == missing
+    assert query.read(catalogue.names, catalogue.facts, catalogue.artists, text).missing == missing
 
 
 def test_to_like_an_artist_is_to_ask_for_the_artist(catalogue):
-    assert query.read(catalogue.names, catalogue.facts, "I'd like Ivo Brandt").named
-    assert query.read(catalogue.names, catalogue.facts, "something like Ivo Brandt").alike
+    assert query.read(catalogue.names, catalogue.facts, catalogue.artists, "I'd like Ivo Brandt").named
+    assert query.read(catalogue.names, catalogue.facts, catalogue.artists, "something like Ivo Brandt").alike
 
 
 @pytest.mark.parametrize("text", ["abcdefghij" * 100, "a!" * 500, "by A " * 200, "not " * 250, "ﷺ" * 1000])
 def test_no_text_takes_long_to_read(catalogue, text):
     started = time.process_time()
-    query.read(catalogue.names, catalogue.facts, text)
+    query.read(catalogue.names, catalogue.facts, catalogue.artists, text)
     assert time.process_time() - started < 1.5
+
+
+def test_songs_like_an_artist_are_those_of_artists_nearby(catalogue):
+    assert "Brass Parade" in best(catalogue, "songs like The Lanterns")  # by Zoë Kravetz
+    assert [m.name for m in read(catalogue, "Lanterns-style music").alike] == ["The Lanterns"]
+
+
+def test_few_songs_like_an_artist_are_by_the_artist(catalogue, monkeypatch):
+    monkeypatch.setattr(fusion, "OWN", 1)
+    vector, none = catalogue.index.vectors[3:5].sum(axis=0), np.zeros(0, int)
+    asked = fusion.Query(vector / np.linalg.norm(vector), read(catalogue, "songs like Ivo Brandt"), none, none)
+    scores, named = catalogue.score(asked, np.arange(6))
+    assert max(scores[3:5]) > 0.5 > 0.2 > min(scores[3:5]) and not named.any()
+
+
+def test_an_artist_whom_the_catalogue_lacks_stands_for_the_artists_genres_and_neighbours(catalogue):
+    reading = read(catalogue, "something like Harp & Anvil")
+    assert reading.texts == ["something like ambient, drone"] and not reading.missing
+    assert best(catalogue, "something like Harp & Anvil")[:2] == ["Slow Orbit", "Glass Lake"]
+    asked = read(catalogue, "play something by Olga Venn")
+    assert asked.missing == ["Olga Venn"] and asked.texts == ["play something by hip hop"]
+
+
+@pytest.mark.parametrize(
+    ("text", "history", "wanted"),
+    [
+        ("no, faster", ["90s rock"], {"tempo": ["fast"], "genre": ["rock"], "decade": ["1990s"]}),
+        ("older", ["90s rock"], {"genre": ["rock"], "decade": ["before 1990"]}),
+        ("newer stuff", ["songs from the 60s"], {"decade": ["since 1970"]}),
+        ("add some jazz", ["some rock"], {"genre": ["rock", "jazz"]}),
+        ("same but in French", ["90s rock"], {"genre": ["rock"], "decade": ["1990s"], "language": ["French"]}),
+    ],
+)
+def test_a_turn_changes_the_turns_before_it(catalogue, text, history, wanted):
+    assert read(catalogue, text, history).wanted == wanted
+
+
+def test_overridden_words_of_earlier_turns_are_gone(catalogue):
+    assert read(catalogue, "no, jazz", ["some rock"]).texts == ["no, jazz"]
+    assert "90s" not in " ".join(read(catalogue, "make it the 80s instead", ["90s rock for a party"]).texts)
+    assert "rock" in read(catalogue, "now jazz for the evening walk", ["some rock"]).texts[1]
+
+
+def test_something_else_asks_for_the_next_answer(catalogue):
+    again = read(catalogue, "something else please", ["90s rock", "more"])
+    assert again.skipped == 2 and again.texts == ["90s rock"] and again.wanted["genre"] == ["rock"]
+    assert not read(catalogue, "something else").skipped
+
+
+def read(catalogue, text: str, history=()) -> query.Reading:
+    return query.read(catalogue.names, catalogue.facts, catalogue.artists, text, history)

@@ -34,6 +34,7 @@ class Understood:
     text: str = ""  # the request without its negated parts
     negated: list[str] = field(default_factory=list)  # the negated phrases as typed: "rock", "sad songs"
     spans: list[tuple[int, int]] = field(default_factory=list)  # their characters in the request
+    items: list[Item] = field(default_factory=list)  # the phrases that name wanted conditions
 
 
 def read(text: str, vocabulary: Vocabulary, names: Iterable[tuple[int, int]] = ()) -> Understood:
@@ -64,6 +65,7 @@ def read(text: str, vocabulary: Vocabulary, names: Iterable[tuple[int, int]] = (
         feeling = item.condition == "mood" and not vocabulary.counts(folded, items, i)
         if item.condition and item not in covered and not feeling:
             _note(result.wanted, item.condition, item.value)
+            result.items.append(item)
     result.negated = [text[start:end] for start, end in result.spans]
     result.text = _rest(text, cuts)
     return result
