@@ -1,6 +1,7 @@
 """The fused search: meaning, words, names and conditions as one score of each track."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ import pandas as pd
 
 from lib.search.artists import Artists
 from lib.search.conditions.facts import Facts
-from lib.search.index import Filter, Index
+from lib.search.index import Filter, Index, bits
 from lib.search.names.mentions import Mention, Names, open_names
 from lib.search.query import BEFORE, Reading
 from lib.search.words import Words
@@ -100,20 +101,31 @@ class Fusion:
 
     def _fits(self, condition: str, value: str, exact: bool, rows: np.ndarray) -> np.ndarray | None:
         """Return how well rows fit a condition; None if it is none of the catalogue's. -> (m,) float32."""
-        if self.index.lists is not None:
-            return self.facts.fits(condition, value, exact, rows)
-        fits = self.facts.fits(condition, value, exact)
-        return fits if fits is None or len(rows) == len(fits) else fits[rows]
+        return self.facts.fits(condition, value, exact, rows)
 
     def candidates(self, query: Query, allowed: Filter | None) -> np.ndarray:
-        """Return the rows to score, sorted: all, or those that the lists, words and names propose."""
+        """Return the rows to score, sorted: all, or those that the lists, words, names and conditions propose."""
         if self.index.lists is None:
             return np.arange(len(self.index.vectors)) if allowed is None else np.flatnonzero(allowed.mask)
-        nearest, _ = self.index.nearest(query.vector, CANDIDATES, allowed)
-        proposed = [nearest, self.words.propose(query.words, CANDIDATES)]
-        proposed += [self.names.rows(mention)[:CANDIDATES] for mention in query.reading.named]
+        propose = partial(self.index.propose, query.vector, CANDIDATES)
+        near = propose() if allowed is None else self.index.nearest(query.vector, CANDIDATES, allowed)[0]
+        proposed = [near, self.words.propose(query.words, CANDIDATES)]
+        for rows in map(self.names.rows, query.reading.named):
+            proposed.append(rows if len(rows) <= CANDIDATES else propose(bits(rows, len(self.index.vectors))))
+        if masks := self._masks(query.reading):
+            masks += [] if allowed is None else [np.packbits(allowed.mask, bitorder="little")]
+            proposed.append(propose(np.bitwise_and.reduce(masks)))
         rows = np.unique(np.concatenate([*proposed, self._near(query.reading)[:CANDIDATES]]))
         return rows if allowed is None else rows[allowed.mask[rows]]
+
+    def _masks(self, reading: Reading) -> list[np.ndarray]:
+        """Return the tracks that meet each condition, as bits."""
+        masks = []
+        for condition, values in reading.wanted.items():
+            if known := [mask for value in values if (mask := self.facts.mask(condition, value)) is not None]:
+                masks.append(np.bitwise_or.reduce(known))
+        unwanted = ((condition, value) for condition, values in reading.unwanted.items() for value in values)
+        return masks + [~mask for pair in unwanted if (mask := self.facts.mask(*pair, True)) is not None]
 
 
 def open_fusion(folder: Path, index: Index, tracks: pd.DataFrame) -> Fusion:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.search import fusion, query
+from lib.search import fusion, index, query
 from lib.search.artists import write_artists
 from lib.search.index import Index
 from lib.search.names.mentions import write_names
@@ -41,6 +41,39 @@ def catalogue(tmp_path_factory) -> fusion.Fusion:
     vectors = np.random.default_rng(0).normal(size=(6, 64)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return fusion.open_fusion(folder, Index(vectors), tracks)
+
+
+def test_lists_propose_the_tracks_that_meet_all_conditions_and_all_of_an_artist(tmp_path, monkeypatch):
+    """Few tracks meet three conditions, and most are far from a request in meaning. The best five are those of all."""
+    monkeypatch.setattr(fusion, "CANDIDATES", 200)
+    monkeypatch.setattr(index, "PROBES", 4)
+    chance, n = np.random.default_rng(0), 20_000
+    some = {
+        "genre": ["hip hop", "jazz", "indie rock"],
+        "year": ["1965", "1994", "2015"],
+        "language": ["fr", "en", "ja"],
+    }
+    rare = {name: chance.choice(values, n, p=[0.03, 0.27, 0.7]) for name, values in some.items()}
+    artist = np.where(np.arange(n) % 40, [f"Artist {i // 7}" for i in range(n)], "The Lanterns")
+    tracks = pd.DataFrame(rare).assign(artist=artist, title="", album="", mood="calm", tempo=100, instrumentalness=0)
+    tracks["text"] = tracks["artist"] + ". " + tracks["genre"]
+    write_words(tmp_path, tracks["text"])
+    write_names(tmp_path, tracks)
+    centres = chance.normal(size=(100, 64))
+    vectors = (centres[chance.integers(0, 100, n)] + 0.5 * chance.normal(size=(n, 64))).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    np.save(tmp_path / index.VECTORS, vectors)
+    index.write_lists(tmp_path, "lists")
+    lists = fusion.open_fusion(tmp_path, index.open_index(tmp_path), tracks)
+    exact = fusion.open_fusion(tmp_path, Index(vectors), tracks)
+    for text in ("90s hip hop in French", "french jazz", "something by The Lanterns", "old hip hop, not in english"):
+        reading, words = query.read(exact.names, exact.facts, exact.artists, text), exact.words.find([text])
+        asked = fusion.Query(vectors[7], reading, words, words[:0])
+        best = []
+        for catalogue in (exact, lists):
+            rows = catalogue.candidates(asked, None)
+            best.append(np.sort(catalogue.score(asked, rows)[0])[-5:])
+        assert len(rows) < 1_000 and np.allclose(*best, atol=1e-5), text
 
 
 def best(catalogue, text: str, history=()) -> list[str]:
