@@ -75,7 +75,8 @@ class Request:
 
     def doubtful(self) -> list[int]:
         """Return the places of words that may be misspelt."""
-        letters = [i for i, word in enumerate(self.words) if not word.isdigit()]
+        core = [i for i, word in enumerate(self.words) if word not in AROUND] or [0, len(self.words) - 1]
+        letters = [i for i in range(core[0], core[-1] + 1) if not self.words[i].isdigit()]
         if len(self.words) <= SHORT:
             return letters
         near = {place for i in letters if self.cues(i) - {"any"} for place in range(i, i + FOLLOWING)}
