@@ -22,10 +22,10 @@ def systems(songs: Recommender, base, tracks: pd.DataFrame) -> dict[str, Ask]:
     ids, texts = tracks["id"].to_numpy(), tracks["text"]
 
     def nearest(scores) -> Ask:
-        return lambda text, k: ids[np.argsort(-scores(text), kind="stable")[:k]]
+        return lambda text, k, history=(): ids[np.argsort(-scores(" ".join((*history, text))), kind="stable")[:k]]
 
     asks = {
-        "served": lambda text, k: songs.recommend(text, k)["id"],
+        "served": lambda text, k, history=(): songs.recommend(text, k, history=history)["id"],
         "tuned": nearest(lambda text: songs.vectors @ songs.encode([text])[0]),
     }
     if len(tracks) <= LARGEST:
@@ -64,7 +64,7 @@ def by_band(songs: Recommender, tracks: pd.DataFrame) -> pd.DataFrame:
     for request in typed_requests.load().itertuples():
         fits, known = typed_requests.conditions(tracks, request.wanted, request.unwanted)
         if known.mean() >= 0.5:
-            answer = songs.recommend(request.text, 10)
+            answer = songs.recommend(request.text, 10, history=request.history)
             answers.append(answer[["match"]].assign(fit=answer["id"].isin(tracks["id"][fits])))
     if not answers:
         return pd.DataFrame(columns=["tracks", "fit"])

@@ -11,7 +11,8 @@ import yaml
 from lib.performance.evaluation import interval
 from lib.tracks.moods import GENRES
 
-Ask = Callable[[str, int], Iterable[str]]  # a request and a number of tracks -> ids of tracks, best first
+# A request, a number of tracks and, if there is one, the keyword history -> ids of tracks, best first.
+Ask = Callable[..., Iterable[str]]
 FIRST = 5  # tracks of each answer that are judged; a request that fewer tracks of the catalogue fit is left out
 INF = np.inf
 # Conditions on numbers: column, from, below. A third of the synthetic tracks are slow, and a third fast.
@@ -29,17 +30,18 @@ def load() -> pd.DataFrame:
     """Read the requests.
 
     Returns:
-        Columns kind, text, tuned (False for the requests that nobody reads while tuning), wanted and unwanted
-        (condition -> values).
+        Columns kind, text, history (the turns before it), tuned (False for the requests that nobody reads while
+        tuning), wanted and unwanted (condition -> values).
     """
     parts = yaml.load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)
     rows = []
     for part, kinds in parts.items():
         for kind, requests in kinds.items():
             for request in requests:
-                wanted = {name: values for name, values in request.items() if name not in ("text", "not")}
-                rows.append((kind, request["text"], part == "tuned", wanted, request.get("not", {})))
-    return pd.DataFrame(rows, columns=["kind", "text", "tuned", "wanted", "unwanted"])
+                wanted = {name: values for name, values in request.items() if name not in ("text", "history", "not")}
+                history = request.get("history", [])
+                rows.append((kind, request["text"], history, part == "tuned", wanted, request.get("not", {})))
+    return pd.DataFrame(rows, columns=["kind", "text", "history", "tuned", "wanted", "unwanted"])
 
 
 def conditions(tracks: pd.DataFrame, wanted: dict, unwanted: dict) -> tuple[np.ndarray, np.ndarray]:
@@ -73,7 +75,8 @@ def judge(ask: Ask, tracks: pd.DataFrame, requests: pd.DataFrame | None = None) 
         fits, known = conditions(tracks, request.wanted, request.unwanted)
         share = chance = np.nan
         if fits.sum() >= FIRST and known.mean() >= 0.5:
-            answer = list(dict.fromkeys(ask(request.text, FIRST)))[:FIRST]
+            before = {"history": request.history} if request.history else {}
+            answer = list(dict.fromkeys(ask(request.text, FIRST, **before)))[:FIRST]
             share, chance = tracks["id"][fits].isin(answer).sum() / FIRST, fits.mean()
         rows.append((request.kind, request.text, request.tuned, share, chance))
     return pd.DataFrame(rows, columns=["kind", "text", "tuned", "share", "chance"])

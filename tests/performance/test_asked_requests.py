@@ -45,8 +45,9 @@ def test_conditions_read_the_columns(wanted, unwanted, expected):
 def test_each_kind_has_enough_requests_with_known_conditions():
     """A misspelt value in the YAML file would leave its request out without a word."""
     requests, tracks = typed_requests.load(), synthetic.generate(3000, seed=1)
-    assert (requests.groupby("kind").size() == 15).all() and requests["text"].is_unique and len(requests) == 120
-    assert requests["tuned"].sum() == 60 and requests.groupby("kind")["tuned"].sum().between(7, 8).all()
+    sizes, tuned = requests["kind"].value_counts(), requests.groupby("kind")["tuned"].sum()
+    assert sizes.pop("turns") == 30 and (sizes == 15).all() and requests["text"].is_unique
+    assert tuned.pop("turns") == 15 and tuned.between(7, 8).all() and requests["tuned"].sum() == 75
     genres = {*moods.GENRES, *(genre.family for genre in moods.GENRES.values()), "punk"}
     for request in requests.itertuples():
         for conditions in (request.wanted, request.unwanted):
@@ -60,13 +61,13 @@ def test_a_perfect_and_a_useless_search_are_judged():
     tracks = synthetic.generate(3000, seed=1)
     requests = typed_requests.load().set_index("text")
 
-    def oracle(text, k):
+    def oracle(text, k, history=()):
         return tracks["id"][typed_requests.conditions(tracks, *requests.loc[text, ["wanted", "unwanted"]])[0]][:k]
 
     table = typed_requests.by_kind(typed_requests.judge(oracle, tracks))
-    assert list(table.index[[0, -1]]) == ["genre", "all"] and table.loc["all", "requests"] == 120
+    assert list(table.index[[0, -1]]) == ["genre", "all"] and table.loc["all", "requests"] == 150
     assert (table[["share", "low", "high"]] == 1).all(axis=None) and table["chance"].between(0, 0.6).all()
-    table = typed_requests.by_kind(typed_requests.judge(lambda text, k: [], tracks))
+    table = typed_requests.by_kind(typed_requests.judge(lambda text, k, history=(): [], tracks))
     assert (table["share"] == 0).all()
 
 
@@ -74,12 +75,12 @@ def test_requests_that_a_catalogue_cannot_answer_are_left_out():
     """A column that is empty for most tracks cannot judge an answer."""
     tracks = synthetic.generate(400, seed=1).assign(genre="")
     tracks.loc[tracks.index[100:], "mood"] = ""
-    judged = typed_requests.judge(lambda text, k: tracks["id"][:k], tracks)
+    judged = typed_requests.judge(lambda text, k, history=(): tracks["id"][:k], tracks)
     table = typed_requests.by_kind(judged)
     assert table.loc["genre", "left_out"] == table.loc["mood", "left_out"] == 15 and np.isnan(
         table.loc["mood", "share"]
     )
-    assert table.loc["era", "requests"] > 0 and table.loc["all", ["requests", "left_out"]].sum() == 120
+    assert table.loc["era", "requests"] > 0 and table.loc["all", ["requests", "left_out"]].sum() == 150
 
 
 NAMES = pd.DataFrame(
@@ -118,5 +119,5 @@ def test_the_first_track_of_an_answer_must_have_the_name():
     answers = dict(zip(requests["text"], requests["name"].map(right), strict=True))
     table = named_requests.by_kind(named_requests.judge(lambda text, k: [answers[text]], NAMES, requests))
     assert list(table.index) == ["artist", "artist misspelt", "title", "title misspelt"] and (table["share"] == 1).all()
-    judged = named_requests.judge(lambda text, k: [], NAMES, requests)
+    judged = named_requests.judge(lambda text, k, history=(): [], NAMES, requests)
     assert named_requests.by_kind(judged)["share"].eq(0).all() and named_requests.by_kind(judged[:0]).empty
