@@ -3,12 +3,15 @@
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
+# Each notebook continues from the one before; the tests of the debugger compile UMAP once.
+TOGETHER = ("notebooks/", "tests/debug/")
+
 
 class FileByFile(LoadFileScheduling):
-    """A file's tests run in one process. So do all notebooks: each continues from the one before."""
+    """A file's tests run in one process. So do all tests of a folder of `TOGETHER`."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "notebooks" if nodeid.startswith("notebooks/") else super()._split_scope(nodeid)
+        return next(filter(nodeid.startswith, TOGETHER), super()._split_scope(nodeid))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log) -> FileByFile:

@@ -1,4 +1,7 @@
-"""Fixtures that all tests share: one small real run, a browser, the real data beside a checkout."""
+"""Fixtures that all tests share: one small real run, a browser, the real data beside a checkout.
+
+Fixtures import what they need: the process that deals the tests to the others loads this file, too.
+"""
 
 import shutil
 import socket
@@ -8,24 +11,29 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from filelock import FileLock
-from playwright.sync_api import sync_playwright
 
-from lib.core import base_models, encoder, paths
-from lib.search import forms, indexing
-from lib.workbook import cli
+from lib.core import paths
 
-SMALL = ["n_tracks=400", "n_requests=300", "n_pairs=128", "debug_tracks=200", "min_per_mood=5", "static_texts=0"]
-
+SMALL = [
+    "n_tracks=400", "n_requests=300", "n_pairs=128", "debug_tracks=200", "min_per_mood=5",
+    "static_texts=0",
+]  # fmt: skip
+# The files that take longest start first, so that the processes of `make test` end together. The first of them makes
+# the small run; other files that need it come last, when it is there.
+FIRST = ["test_playground.py", "test_finetune.py", "test_workbook.py"]
 
 # `make check` leaves out the tests that use these fixtures. Other tests of over four seconds have the mark themselves.
 SLOW = {"small_run", "service", "chromium", "shared"}
 
 
 def pytest_collection_modifyitems(items):
-    """Mark the tests that need a trained model, a server, a browser or the real data as slow."""
+    """Mark the tests that need a trained model, a server, a browser or the real data as slow; order the files."""
     for item in items:
         if SLOW & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
+    last = {item.path for item in items if "small_run" in getattr(item, "fixturenames", ())}
+    place = dict(zip(FIRST, range(len(FIRST)), strict=True))
+    items.sort(key=lambda item: (item.path.suffix == ".py", place.get(item.path.name, len(FIRST)), item.path in last))
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +41,8 @@ def small_run() -> Path:
     """Run notebooks 01 to 05 with quick.yaml made small. The runner skips the notebooks that are up to date."""
     folder = paths.ROOT / "outputs" / "test" / "small"
     folder.mkdir(parents=True, exist_ok=True)
+    from lib.workbook import cli
+
     with FileLock(folder.with_suffix(".lock")):  # tests run in several processes
         assert cli.main(["run", "params/quick.yaml", f"run_dir={folder}", *SMALL]) == 0
     return folder
@@ -47,6 +57,9 @@ def free_port() -> int:
 
 def untuned(run: Path, where: Path) -> Path:
     """Write a run of the base encoder on the same catalogue, with all that serving it needs, if it is not there."""
+    from lib.core import base_models, encoder
+    from lib.search import forms, indexing
+
     if not (where / "index").exists():
         where.mkdir(parents=True, exist_ok=True)
         tracks, requests = (pd.read_parquet(run / f"{name}.parquet") for name in ("tracks", "requests"))
@@ -59,6 +72,8 @@ def untuned(run: Path, where: Path) -> Path:
 @pytest.fixture(scope="module")
 def chromium():
     """A headless browser."""
+    from playwright.sync_api import sync_playwright
+
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if not found:
         pytest.skip("no Chromium is installed here")
