@@ -6,7 +6,6 @@ import os
 import resource
 import signal
 import socket
-import time
 from pathlib import Path
 
 import nbformat
@@ -14,39 +13,61 @@ import yaml
 from kernel_gateway.gatewayapp import KernelGatewayApp
 from kernel_gateway.notebook_http import NotebookHTTPPersonality
 from kernel_gateway.notebook_http.request_utils import parameterize_path
-from pythonjsonlogger.json import JsonFormatter
+from tornado.http1connection import HTTP1ServerConnection
 from tornado.httpserver import HTTPServer
+from tornado.httputil import HTTPMessageDelegate
 from tornado.iostream import IOStream
 from traitlets import Instance
 from traitlets.config import Config
 
 from lib.core.errors import WorkbookError
-from lib.core.paths import ROOT, shown
+from lib.core.paths import absolute, shown
 from lib.core.runs import need
-from lib.serve import notebook
+from lib.serve import contract, notebook
 from lib.serve.handlers import TOKEN, CellHandler, HealthHandler, MetricsHandler, NotFoundHandler, ReadyHandler
 from lib.serve.limits import Limits
 from lib.serve.pool import Pool
 from lib.serve.service import Service
 
-IDLE, BODY = 30.0, 10.0  # seconds to wait for a request and its headers, and for its body
+IDLE, BODY = 75.0, 10.0  # seconds to wait for a request and its headers (load balancers keep 60), and for its body
+CONNECTIONS = 1000  # open at most, or half of the files that the process may open
+BARE = b"HTTP/1.1 400 Bad Request\r\n\r\n"  # tornado's whole answer to what is not HTTP
+ERROR = contract.failure(400, "This is not valid HTTP/1.1.", code="not_http").body.encode()
+MALFORMED = BARE[:-2] + (
+    b"Content-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(ERROR), ERROR)
+)
 OWN = {"/health": HealthHandler, "/metrics": MetricsHandler}  # addresses that need no kernel
 
 
 class Server(HTTPServer):
-    """Tornado's server, with a bound on open connections: each holds a file, and accepting needs free ones."""
+    """Tornado's server with a bound on open connections: each holds a file, and a new one needs a free file.
 
-    connections = 0
+    At the bound, the connection that has waited longest for its client makes room for the new one.
+    """
+
+    def initialize(self, *args, service: Service, **settings) -> None:
+        """Construct the server: tornado calls this method in the place of `__init__`."""
+        super().initialize(*args, **settings)
+        self.service = service
+        self.since: dict[IOStream, None] = {}  # open connections, by the time from which they wait for a request
 
     def handle_stream(self, stream: IOStream, address: tuple) -> None:
-        if self.connections >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2:
-            stream.close()
-            return
-        self.connections += 1
+        if len(self.since) >= min(CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2):
+            busy = {handler.request.connection.stream for handler in self.service.under_way if handler.reply}
+            oldest = next((waiting for waiting in self.since if waiting not in busy), stream)
+            self.since.pop(oldest, None)
+            oldest.close()
+        self.since[stream], write = None, stream.write
+        stream.write = lambda data: write(MALFORMED if data == BARE else data)
         super().handle_stream(stream, address)
 
-    def on_close(self, server_conn: object) -> None:
-        self.connections -= 1
+    def start_request(self, server_conn: HTTP1ServerConnection, request_conn: object) -> HTTPMessageDelegate:
+        if self.since.pop(server_conn.stream, self) is None:
+            self.since[server_conn.stream] = None
+        return super().start_request(server_conn, request_conn)
+
+    def on_close(self, server_conn: HTTP1ServerConnection) -> None:
+        self.since.pop(server_conn.stream, None)
         super().on_close(server_conn)
 
 
@@ -57,7 +78,8 @@ class Gateway(KernelGatewayApp):
 
     def init_http_server(self) -> None:
         """Listen. Kernel Gateway's own server waits an hour for a header, and takes any number of connections."""
-        self.http_server = Server(self.web_app, idle_connection_timeout=IDLE, body_timeout=BODY)
+        limits = {"idle_connection_timeout": IDLE, "body_timeout": BODY}
+        self.http_server = Server(self.web_app, service=self.service, **limits)
         self.http_server.listen(self.port, self.ip)
 
     def _load_notebook(self, uri: str) -> nbformat.NotebookNode:
@@ -95,16 +117,6 @@ class Personality(NotebookHTTPPersonality):
 create_personality = Personality  # Kernel Gateway calls this name in the module `KernelGatewayApp.api`
 
 
-class JSONLines(JsonFormatter):
-    """A JSON object a line: time, level, event, and the record's extra fields."""
-
-    converter = time.gmtime
-    default_time_format, default_msec_format = "%Y-%m-%dT%H:%M:%S", "%s.%03dZ"
-
-    def process_log_record(self, log_data: dict) -> dict:
-        return log_data | {"level": log_data["level"].lower()}
-
-
 def serve(folder: str, ip: str, port: int, limits: Limits, no_token: bool = False, log_text: bool = False) -> None:
     """Serve a run until SIGTERM or Ctrl-C.
 
@@ -114,13 +126,14 @@ def serve(folder: str, ip: str, port: int, limits: Limits, no_token: bool = Fals
     Raises:
         WorkbookError: the run is not complete, the address is taken or open to everybody, or the notebook fails.
     """
-    path = ROOT / Path(folder).expanduser()  # not resolved, because the service follows a link
+    path = absolute(folder)  # not resolved, because the service follows a link
     if not path.exists():
         raise WorkbookError(f"there is no {shown(path)}. Name a run: make promote RUN=…, or make serve RUN=…")
     need(path, "model", "index")
     _check_address(ip, port, no_token)
     print(f"Loading {shown(path.resolve())} …", flush=True)
-    service = Service(path, Pool(limits), log_text)
+    hosts = None if os.environ.get(TOKEN) or no_token else {"localhost", ip.lower()}
+    service = Service(path, Pool(limits), log_text, hosts)
     app = Gateway.instance(
         config=Config(), api=__name__, service=service, ip=ip, port=port, port_retries=0,
         seed_uri=str(notebook.NOTEBOOK), log_level="WARN",

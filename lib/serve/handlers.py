@@ -10,6 +10,7 @@ import uuid
 
 from kernel_gateway.notebook_http.request_utils import headers_to_dict, parse_args
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
+from tornado.netutil import is_valid_ip
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from lib.serve import contract
@@ -64,6 +65,8 @@ class Handler(RequestHandler):
             raise Refusal(503, "The service is stopping.", RETRY | CLOSE)
         if self.request.path not in OPEN and not self._authorized():
             raise Refusal(401, f"Send the header Authorization: Bearer <{TOKEN}>.", {"WWW-Authenticate": "Bearer"})
+        if self.request.path not in OPEN and not self._known_host():
+            raise Refusal(403, f"This is not {self.request.host_name[:100]}: set {TOKEN}, or serve with --no-token.")
         if method == "OPTIONS":
             return
         if method not in self.allowed:
@@ -140,6 +143,11 @@ class Handler(RequestHandler):
         # tornado decodes headers as latin-1; the variable may hold bytes that are not UTF-8.
         same = hmac.compare_digest(sent.encode("latin-1"), os.fsencode(token))
         return not token or (scheme.lower() == "bearer" and same)
+
+    def _known_host(self) -> bool:
+        """Return False for the name of a site whose owner has it lead to this machine (DNS rebinding)."""
+        host = self.request.host_name
+        return self.service.hosts is None or host in self.service.hosts or is_valid_ip(host.strip("[]"))
 
     def _check_size(self, length: int) -> None:
         if length > contract.BODY_LIMIT:

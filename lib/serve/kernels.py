@@ -8,7 +8,6 @@ import socket
 import sys
 import threading
 from concurrent.futures import Future
-from contextlib import suppress
 from multiprocessing import get_context, resource_tracker
 
 from lib.core.processes import threads
@@ -65,8 +64,10 @@ class Kernel:
             ours.close()
             reason = f"not within {limit:.3g} s" if isinstance(error, TimeoutError) else error
             raise Lost(f"it could not be forked: {reason}") from error
+        # multiprocessing's own sentinel ends with the fork server, too, and kernels outlive that.
+        self.end = os.pidfd_open(self.process.pid) if sys.platform == "linux" else os.dup(self.process.sentinel)
         self.gone = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().add_reader(self.process.sentinel, self._died)
+        asyncio.get_running_loop().add_reader(self.end, self._died)
         self.reader, self.writer = await asyncio.open_connection(sock=ours, limit=cells.LIMIT)
         if error := await self._ask({"startup": startup, "endpoints": endpoints}, limit):
             raise Broken(error)
@@ -128,8 +129,6 @@ class Kernel:
                 self.kill()  # a late reply would be taken for the next one
 
     def _died(self) -> None:
-        asyncio.get_running_loop().remove_reader(self.process.sentinel)
-        if self.process.exitcode == 255:  # perhaps only the fork server died, and this process still runs
-            with suppress(ProcessLookupError):
-                os.kill(self.process.pid, signal.SIGKILL)
+        asyncio.get_running_loop().remove_reader(self.end)
+        os.close(self.end)
         self.gone.set_result(None)

@@ -49,7 +49,7 @@ class Slot:
 
 
 class Pool:
-    """Kernels that share one queue. A kernel must answer the canary with status 200 before it serves."""
+    """Kernels that share one queue. A kernel must answer the canary with songs before it serves."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -208,6 +208,9 @@ class Pool:
             [reply] = await kernel.answer(*CANARY, self.limits.start)
             if reply.status != 200:
                 raise Broken(reply.error or f"the canary request was answered {reply.status}: {reply.body}")
+            tracks = json.loads(reply.body)["tracks"]
+            if not tracks or not (tracks[0]["score"] or 0) > 0:  # NaN is neither
+                raise Broken(f"the canary request was answered without songs: {reply.body[:200]}")
             async with slot.lock:
                 old, slot.kernel = slot.kernel, kernel
         except BaseException:
