@@ -126,8 +126,8 @@ def embed_catalogue(
                 chunk[copied] = vectors[reused[rows][copied]]
             if mask.any():
                 chunk[mask] = next(embedded)
-            if not np.isfinite(chunk).all():
-                raise WorkbookError("the tuned encoder gives vectors that are not finite: training diverged; lower lr.")
+            if not (np.isfinite(chunk).all() and chunk.any()):
+                raise WorkbookError("the tuned encoder gives vectors of zeros or NaN: training diverged; lower lr.")
             out.write(chunk)
             out.flush()
             bar.update(len(chunk))

@@ -5,6 +5,7 @@ The checks read files and compute nothing, so a caller need not load PyTorch. Ea
 
 from pathlib import Path
 
+import numpy as np
 from safetensors import SafetensorError
 
 from lib.core.errors import WorkbookError
@@ -36,9 +37,13 @@ def folder_of(run: Path, form: str) -> Path:
 
 
 def read_index(run: Path, model: str) -> dict:
-    """Return the content of index.json. Check that the model with this fingerprint made the index."""
+    """Return the content of index.json. Check that the model with this fingerprint made it, and a thousand vectors."""
     about = read_json(run / "index" / "index.json")
     _check_maker(run, "index", about["model"], model)
+    vectors = np.load(run / "index" / "vectors.npy", mmap_mode="r")
+    lengths = np.linalg.norm(vectors[:: 1 + len(vectors) // 1000], axis=1)
+    if np.isclose(lengths, 1, atol=1e-3).mean() < 0.9:  # zeros, NaN; a text without a known word may give zeros
+        raise WorkbookError(f"{shown(run)} is damaged: index/vectors.npy holds no unit vectors. Run 03_finetune again.")
     return about
 
 
