@@ -26,6 +26,7 @@ from lib.core.errors import WorkbookError
 from lib.core.measures import MAIN, Encoded, held_out, rank_by_similarity, score_ranking
 from lib.core.paths import resolve
 from lib.core.runs import need
+from lib.performance import typed_requests
 from lib.performance.evaluation import interval
 from lib.search.fusion import Query, open_fusion
 from lib.search.index import Index
@@ -46,6 +47,7 @@ DIVERSITIES = (0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 COST = 0.01  # of nDCG@10, the most that diversity may cost
 SERVED = 400  # texts searched in the whole catalogue
 COUNTS = (1, 5, 10)
+ROUNDS = 4  # of all typed requests; the first is not counted
 PAIRS = 30  # pairs of answers, with and without an explanation, for each count
 
 
@@ -313,6 +315,29 @@ def measure_explain(run: Path) -> None:
     print(table.to_string(float_format="{:.1f}".format))
 
 
+def measure_request(run: Path) -> None:
+    """Print the median milliseconds of an answer as JSON beside encoding and the nearest tracks alone, on one thread.
+
+    The two take turns for each typed request. The time is the processor's, so that other programs count little.
+    """
+    print("\n4. One request: milliseconds of the processor, medians\n")
+    songs, spent = open_run(run), {"answer": [], "encode and search by cosine": []}
+    texts = typed_requests.load()["text"]
+    ways = (
+        lambda text: answer(songs, text, COUNTS[1], False).body,
+        lambda text: songs.index.nearest(songs.encode([text])[0], COUNTS[1]),
+    )
+    for turn in range(ROUNDS):
+        for text in tqdm(texts, f"round {turn}", leave=False):
+            for name, way in zip(spent, ways, strict=True):
+                started = time.thread_time()
+                way(text)
+                spent[name] += [1000 * (time.thread_time() - started)] if turn else []
+    medians = {name: np.median(values) for name, values in spent.items()}
+    print("; ".join(f"{name} {ms:.2f}" for name, ms in medians.items()), end="; ")
+    print(f"ratio {np.divide(*medians.values()):.2f}")
+
+
 def parts(songs: Recommender, texts, count: int) -> dict[str, float]:
     """Return the milliseconds of each step of an answer, for the next text."""
     reading_ms, reading = milliseconds(songs.read, next(texts))
@@ -350,7 +375,7 @@ def mean_and_max(counts: np.ndarray) -> str:
 
 
 def main() -> None:
-    """Print the three tables."""
+    """Print the three tables, and the time of one request."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", nargs="?", default="outputs/quick", help="the run to measure (default: %(default)s)")
     run = resolve(parser.parse_args().run)
@@ -363,6 +388,7 @@ def main() -> None:
     measure_likes(songs, splits)
     measure_diversity(songs, splits)
     measure_explain(run)
+    measure_request(run)  # on the one thread that measure_explain has set
 
 
 if __name__ == "__main__":
