@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 from concurrent.futures import Future
+from contextlib import suppress
 from multiprocessing import get_context, resource_tracker
 
 from lib.core.processes import threads
@@ -85,7 +86,8 @@ class Kernel:
         """End the process at once."""
         self.killed = True
         if self.gone and not self.gone.done():
-            self.process.kill()
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGKILL)  # process.kill() does nothing after the fork server's death
 
     async def stop(self) -> None:
         """End the process, wait for its end, and close the connection."""

@@ -30,24 +30,25 @@ class Stderr(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.lines: queue.Queue[str] = queue.Queue(LINES)
+        self.lines: queue.SimpleQueue[str] = queue.SimpleQueue()  # a signal's handler may log while a line is put
+        self.line = ""  # that is being written
         threading.Thread(target=self._write, daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        try:
-            self.lines.put_nowait(self.format(record))
-        except queue.Full:
+        if self.lines.qsize() < LINES:
+            self.lines.put(self.format(record))
+        else:
             DROPPED.inc()
 
     def flush(self) -> None:
         """Wait a moment for the lines. Python calls this method at the end."""
         end = time.monotonic() + LAST
-        while self.lines.unfinished_tasks and time.monotonic() < end:
+        while (self.line or not self.lines.empty()) and time.monotonic() < end:
             time.sleep(0.01)
 
     def _write(self) -> None:
         while True:
-            line = self.lines.get()
+            self.line = self.lines.get()
             with suppress(OSError):  # the reader may have gone
-                os.write(2, f"{line}\n".encode())  # not sys.stderr, whose lock Python needs at the end
-            self.lines.task_done()
+                os.write(2, f"{self.line}\n".encode())  # not sys.stderr, whose lock Python needs at the end
+            self.line = ""
