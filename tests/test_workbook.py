@@ -122,6 +122,15 @@ def test_make_passes_a_value_on_as_one_word(tmp_path, command, value):
     assert ran.stdout == f"{target}|{value}|" and not (paths.ROOT / "x").exists()
 
 
+@pytest.mark.parametrize("closed", ["", "<&- >&- 2>&-"])
+def test_the_command_line_runs_in_any_locale_and_without_a_terminal(tmp_path, closed):
+    shell = f"{sys.executable} -m lib.workbook serve --run '…' {closed}; echo $? > {tmp_path}/status"
+    own = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+    ran = subprocess.run(shell, shell=True, cwd=paths.ROOT, env=os.environ | own, capture_output=True, text=True)
+    assert (tmp_path / "status").read_text() == "1\n" and "Traceback" not in ran.stderr
+    assert closed or ran.stderr.startswith("error: there is no ")
+
+
 @pytest.mark.parametrize("content", ["[]", "{", '{"stages": 3}', '{"stages": {"01_tracks": 5}}', "{}"])
 def test_a_damaged_record_is_an_error_in_a_line(tmp_path, capsys, content):
     (tmp_path / "run.json").write_text(content)

@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
@@ -96,7 +97,8 @@ class Personality(NotebookHTTPPersonality):
         """Start the kernels. Kernel Gateway calls this method when the server listens."""
         try:
             await self.parent.service.start()
-            print(f"Ready on http://{self.parent.ip}:{self.parent.port} — POST /recommend", flush=True)
+            with suppress(BrokenPipeError):  # `| head -1` reads no more
+                print(f"Ready on http://{self.parent.ip}:{self.parent.port} — POST /recommend", flush=True)
         except Exception as error:  # a service that cannot start must end
             self.error = error
             self.parent.io_loop.stop()

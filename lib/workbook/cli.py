@@ -156,6 +156,11 @@ def playground(context: typer.Context, run: Run = CURRENT) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit status: 0, 1 after an error in one line, 2 after a wrong usage."""
+    while (free := os.open(os.devnull, os.O_RDWR)) < 3:  # stands for a closed stdin, stdout or stderr
+        pass
+    os.close(free)
+    for stream in filter(None, (sys.__stdout__, sys.__stderr__)):
+        stream.reconfigure(errors="replace")  # a terminal may lack "…"
     try:
         app(arguments, prog_name="workbook")
     except SystemExit as stop:
