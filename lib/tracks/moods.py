@@ -21,8 +21,7 @@ NEAR = 0.45  # moods within this distance on the plane are near: a listener may 
 # moods.yaml describes the fields.
 Mood = namedtuple(
     "Mood",
-    "name valence arousal tempo words phrases activities "
-    "critics listeners playlists times instruments vocals sound",
+    "name valence arousal tempo words phrases activities critics listeners playlists times instruments vocals sound",
 )
 Genre = namedtuple(
     "Genre", "name family tempo minutes years peak languages acoustic danceable vocal instruments moods rare artists"

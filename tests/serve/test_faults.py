@@ -362,8 +362,8 @@ def test_a_reader_of_the_log_that_stalls_stops_nothing(notebook, tmp_path):
 
 
 def test_kernels_share_the_queue(service):
-    counts = Counter(answer["pid"] for answer in answers(service, "slow"))
-    assert sorted(counts.values()) == [2, 2]
+    counts = Counter(answer["pid"] for answer in answers(service, "slow", 6))
+    assert sorted(counts.values()) == [3, 3]
 
 
 def test_a_run_that_cannot_be_served_leaves_the_old_one(service, ask, current, first):
