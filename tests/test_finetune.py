@@ -1,6 +1,7 @@
 """Fine-tuning: pairs, training, interrupts and resumes, a full memory, several workers, the record."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ from tokenizers import Tokenizer
 
 from deploy.scale import workers
 from lib.core import base_models, encoder, errors, files, measures, paths
-from lib.finetune import checkpoints, estimate, evaluator, pairs, record, training
+from lib.finetune import checkpoints, estimate, evaluator, moods, pairs, record, training
 from lib.tracks import listener_requests
 from lib.tracks import synthetic as catalogue
 from lib.tracks.moods import GENRES, MOODS, words_of
@@ -78,10 +79,10 @@ def test_no_text_is_twice_in_a_batch_and_batches_have_one_size(table):
 
 
 def test_a_batch_of_moods_has_one_pair_for_each_and_positives_that_name_none(table):
-    moods = table[table["kind"] == "mood"]
-    assert len(moods) >= 5 * len(MOODS)
-    assert (moods.groupby("batch").size() == len(MOODS)).all()
-    assert not words_of(moods["positive"], list(MOODS)).any()
+    batches = table[table["kind"] == "mood"]
+    assert len(batches) >= 5 * len(MOODS)
+    assert (batches.groupby("batch").size() == len(MOODS)).all()
+    assert not words_of(batches["positive"], list(MOODS)).any()
 
 
 def test_three_tags_are_those_that_the_prose_has():
@@ -104,6 +105,40 @@ def test_too_few_tracks_and_shares_above_one_are_errors(data):
     message = r"request_share 0.7, mood_share 0.3 and artist_share 0.2 sum to more than 1"
     with pytest.raises(errors.WorkbookError, match=message):
         pairs.make_pairs(tracks, requests, 10, **SHARES | {"request_share": 0.7})
+
+
+# moods
+
+
+def test_terms_and_requests_for_moods_share_no_word_with_the_test_split():
+    rng = np.random.default_rng(0)
+    texts = [*moods.TERMS.index, *(text for _ in range(60) for text in moods.requests(rng))]
+    for mood in MOODS.values():
+        for word in [*mood.words["dev"], *mood.words["test"]]:
+            assert not [text for text in texts if re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text.casefold())]
+    assert not words_of(pd.Series(moods.TERMS.index), list(MOODS)).any()  # a term says how it sounds, not the mood
+
+
+def test_most_terms_of_a_description_suit_one_mood():
+    texts, sums = moods.describe(200, np.random.default_rng(0))
+    assert sums.shape == (200, moods.TERMS.shape[1]) and all(2 <= text.count(", ") + 1 <= 7 for text in texts)
+    assert np.median(sums.max(axis=1)) > 2 and abs(np.median(sums)) < 0.5
+
+
+@pytest.mark.slow
+def test_teaching_moods_moves_requests_and_holds_descriptions(data):
+    model, prose = small_model(), data[0]["description"].tolist()
+    texts, sums = moods.describe(200, np.random.default_rng(5))
+    names = [f"{mood} music" for mood in moods.TERMS]
+    before = [encoder.embed(model, part) for part in (texts, names, prose)]
+    losses = moods.refine(model, prose, 60, seed=1)
+    after = [encoder.embed(model, part) for part in (texts, names, prose)]
+    assert len(losses) == 60 and np.mean(losses[-10:]) < 0.9 * np.mean(losses[:10])
+    agree = [np.corrcoef((described @ asked.T).ravel(), sums.ravel())[0, 1] for described, asked, _ in (before, after)]
+    assert agree[1] > agree[0] + 0.1
+    moved = [1 - (old * new).sum(axis=1).mean() for old, new in zip(before, after, strict=True)]
+    assert moved[1] > 3 * moved[2]
+    assert moods.refine(model, prose, 0, seed=1) == []
 
 
 # training

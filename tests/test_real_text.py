@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from lib.core import base_models, encoder, measures, paths
-from lib.finetune import evaluator, pairs, training
+from lib.finetune import evaluator, moods, pairs, training
 from lib.tracks import listener_requests
 from lib.tracks import synthetic as catalogue
 from lib.workbook import parameters
@@ -50,6 +50,7 @@ def tuned(folder):
     model = encoder.load(base_models.find(values["base_model"]), values["max_length"])
     dev = evaluator.RequestEvaluator(*measures.held_out(tracks, requests, "dev"), most=200)
     training.train(model, table, dev, recipe, folder)
+    moods.refine(model, tracks["description"].tolist(), values["mood_steps"] // 4, values["seed"])
     return model
 
 
