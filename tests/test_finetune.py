@@ -126,7 +126,7 @@ def test_most_terms_of_a_description_suit_one_mood():
 
 
 @pytest.mark.slow
-def test_teaching_moods_moves_requests_and_holds_descriptions(data):
+def test_refining_moods_moves_requests_and_holds_descriptions(data):
     model, prose = small_model(), data[0]["description"].tolist()
     texts, sums = moods.describe(200, np.random.default_rng(5))
     names = [f"{mood} music" for mood in moods.TERMS]
