@@ -59,8 +59,8 @@ def check_run(run: Path) -> str:
     """Check all files that serve a run. -> the model's fingerprint."""
     need(run, "model", "encoders", "index")
     fingerprints = forms(run)
-    read_index(run, fingerprints["torch"])
     check_index(run)
+    read_index(run, fingerprints["torch"])
     for form in fingerprints:
         folder_of(run, form)
     return fingerprints["torch"]

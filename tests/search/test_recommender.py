@@ -103,7 +103,7 @@ def test_an_explanation_has_words_and_moods(songs):
 
 def test_an_index_of_another_dimension_is_refused(small_run, tmp_path):
     run = shutil.copytree(small_run, tmp_path / "run")
-    np.save(run / "index" / "vectors.npy", np.zeros((400, 7), np.float32))
+    np.save(run / "index" / "vectors.npy", np.full((400, 4), 0.5, np.float32))
     with pytest.raises(errors.WorkbookError, match="does not fit its tracks and its model"):
         recommender.open_run(run)
 

@@ -134,7 +134,7 @@ class Request:
     def capitals(self, first: int, last: int) -> bool:
         """Return True if the words are in capitals in a request that is in lower case otherwise."""
         large = [i for i in range(first, last) if self.words[i] not in SMALL]
-        if not large or not all(self.capital[i] or self.words[i][0].isdigit() for i in large):
+        if not large or not all(self.capital[i] or self.words[i][:1].isdigit() for i in large):
             return False
         rest = [i for i, word in enumerate(self.words) if not (first <= i < last or self.starts[i] or word == "i")]
         others = [self.capital[i] for i in rest]
