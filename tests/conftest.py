@@ -14,10 +14,7 @@ from filelock import FileLock
 
 from lib.core import paths
 
-SMALL = [
-    "n_tracks=400", "n_requests=300", "n_pairs=128", "debug_tracks=200", "min_per_mood=5",
-    "static_texts=0",
-]  # fmt: skip
+SMALL = ["n_tracks=400", "n_requests=300", "n_pairs=128", "debug_tracks=200", "min_per_mood=5", "static_texts=0"]
 # The files that take longest start first, so that the processes of `make test` end together. The first of them makes
 # the small run; other files that need it come last, when it is there.
 FIRST = ["test_playground.py", "test_finetune.py", "test_workbook.py"]

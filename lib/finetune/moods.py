@@ -31,7 +31,7 @@ SHARPNESS = 2.0  # of the targets: the inverse of the softmax's temperature
 SCALE = 20.0  # of the cosines, as in the training's loss
 HOLD = 30.0  # the weight of the penalty
 LR, WARMUP = 5e-5, 0.1  # learning rate; the share of the steps in which it rises
-DESCRIPTIONS, PROSE = 3000, 3000  # texts that are encoded once, before the first step
+POOL = 3000  # descriptions, and texts of prose, at most, that are encoded once, before the first step
 BATCH, HELD = 48, 40  # descriptions in a step's loss, and texts in its penalty
 LONGEST = 120  # characters of prose: its first sentence is enough for the penalty
 
@@ -74,13 +74,15 @@ def refine(model: SentenceTransformer, prose: list[str], steps: int, seed: int) 
     Returns:
         The loss of each step, without the penalty.
     """
-    rng = np.random.default_rng(seed)
-    texts, sums = describe(DESCRIPTIONS, rng)
-    held = [*texts, *(text[:LONGEST] for text in rng.permutation(np.array(prose, dtype=object))[:PROSE])]
+    if not steps:
+        return []
+    rng, pool = np.random.default_rng(seed), min(POOL, BATCH * steps)
+    texts, sums = describe(pool, rng)
+    held = [*texts, *(text[:LONGEST] for text in rng.permutation(np.array(prose, dtype=object))[:pool])]
     before = torch.tensor(embed(model, held), device=model.device)
     targets = torch.tensor(SHARPNESS * (sums - sums.mean(axis=0)), device=model.device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1, (step + 1) / max(1, WARMUP * steps)))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1, (step + 1) / (WARMUP * steps)))
     losses = []
     with suppress(KeyboardInterrupt), Progress(range(steps), desc="moods", unit="step") as bar:
         for _ in bar:

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 from lib.search.conditions.vocabulary import DATA
 from lib.search.fusion import NAMED
-from lib.search.query import Reading
 from lib.search.recommender import Recommender
+from lib.search.turn import Reading
 from lib.serve.contract import MOST_TRACKS
 
 NEUTRAL = "music"  # the text of a request that has only likes

@@ -6,11 +6,11 @@ from pathlib import Path
 import pandas as pd
 from pyarrow.feather import read_table
 
+from lib.core.catalogue import LEADER
 from lib.search.names.mentions import Mention, Names, write_names
 from lib.search.names.words import words
 
 FOLDER, FILE = "artists", "facts.feather"  # in a run's index/
-LEADER = r"(?i)^(\S+ \S.*?) (?:&|and) (?:the|his|her) .*"  # of "Bob Marley & The Wailers"
 FACTS = ("genres", "near")
 
 

@@ -12,7 +12,7 @@ from lib.search.artists import Artists
 from lib.search.conditions.facts import Facts
 from lib.search.index import Filter, Index, bits
 from lib.search.names.mentions import Mention, Names, open_names
-from lib.search.query import BEFORE, Reading
+from lib.search.turn import BEFORE, Reading
 from lib.search.words import Words
 
 WORDS = 0.37  # the weight of BM25, in units of the logarithm of the catalogue's size, which bounds a word's score
@@ -51,7 +51,7 @@ class Fusion:
             return "Nothing here comes close."
         missed = [f"there is nothing by {artist}" for artist in query.reading.missing]
         for condition, values in query.reading.wanted.items():
-            fits = [fit for value in values if (fit := self._fits(condition, value, False, rows)) is not None]
+            fits = [fit for value in values if (fit := self.facts.fits(condition, value, False, rows)) is not None]
             if fits and (n := int((np.max(fits, axis=0) < FITTING).sum())):
                 missed.append(f"{n} of {len(rows)} do not match {' or '.join(values)}, but fit the rest better")
         sentence = "; ".join(missed)
@@ -83,13 +83,13 @@ class Fusion:
             best = np.argsort(-scores[own], kind="stable")
             scores[own[best[OWN if mention.kind == "artist" else 0 :]]] *= UNWANTED
         for condition, values in reading.wanted.items():
-            fits = [self._fits(condition, value, False, rows) for value in values]
+            fits = [self.facts.fits(condition, value, False, rows) for value in values]
             if known := [fit for fit in fits if fit is not None]:
                 cost = MISSED.get(condition, MISSED[""]) * (BEFORE if condition in reading.faded else 1)
                 scores *= 1 - cost * (1 - np.max(known, axis=0))
         for condition, values in reading.unwanted.items():
             for value in values:
-                if (fit := self._fits(condition, value, True, rows)) is not None:
+                if (fit := self.facts.fits(condition, value, True, rows)) is not None:
                     scores *= 1 - (1 - UNWANTED) * fit
         return scores, named
 
@@ -98,10 +98,6 @@ class Fusion:
         names = [name for m in (*reading.alike, *reading.named) for name in self.artists.about(m, "near")]
         rows = [self.names.rows(Mention("artist", name, 0, 0)) for name in names]
         return np.concatenate([np.zeros(0, np.int32), *rows])
-
-    def _fits(self, condition: str, value: str, exact: bool, rows: np.ndarray) -> np.ndarray | None:
-        """Return how well rows fit a condition; None if it is none of the catalogue's. -> (m,) float32."""
-        return self.facts.fits(condition, value, exact, rows)
 
     def candidates(self, query: Query, allowed: Filter | None) -> np.ndarray:
         """Return the rows to score, sorted: all, or those that the lists, words, names and conditions propose."""

@@ -6,10 +6,9 @@ import unicodedata
 from lib.search.artists import Artists
 from lib.search.conditions.facts import Facts
 from lib.search.names.mentions import Names
-from lib.search.turn import BEFORE, Phrase, Reading, read_turn
+from lib.search.turn import Phrase, Reading, read_turn
 from lib.search.words import FILLERS, split
 
-__all__ = ["BEFORE", "Reading", "read"]
 ENCODED = 6  # texts of a conversation that are encoded: earlier ones weigh less than a tenth of the request
 ADDS = re.compile(r"\b(also|add|as well|plus|mix in|throw in|along with)\b|\btoo\W*$", re.I)
 CORRECTS = re.compile(r"^\W*(no|nah|nope|not|actually|forget|scratch)\b|\b(instead|rather)\b", re.I)

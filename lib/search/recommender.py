@@ -22,7 +22,8 @@ from lib.search.index import SHOWN, TRACKS, open_index, top
 from lib.search.integrity import READ_ERRORS, forms, read_index
 from lib.search.match import band
 from lib.search.names.words import hashes
-from lib.search.query import Reading, read
+from lib.search.query import read
+from lib.search.turn import Reading
 from lib.search.words import FILLERS, split
 
 # Rocchio's weights (Manning, Raghavan, Schütze 2008, section 9.1.1) of liked and disliked tracks. Heavier weights gain

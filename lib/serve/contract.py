@@ -25,8 +25,8 @@ from pydantic_core import to_json
 if TYPE_CHECKING:  # the gateway uses the contract without loading PyTorch
     import numpy as np
 
-    from lib.search.query import Reading
     from lib.search.recommender import Recommender
+    from lib.search.turn import Reading
 
 CANARY = "Jazzy lo-fi beats for studying"  # the text that a run and a kernel must answer before they serve
 DEFAULT_TOP_K = 5

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lib.core.catalogue import LEADER
 from lib.core.errors import WorkbookError, nearest
 from lib.core.paths import resolve, shown
 from lib.tracks.songs import plain
@@ -21,7 +22,6 @@ FORMS = {  # column -> the form of one value, and an example
     "country": (re.compile("[A-Z]{2}"), "BR"),
     "language": (re.compile("[a-z]{2}"), "pt"),
 }
-LEADER = r"(?i)^(\S+ \S.*?) (?:&|and) (?:the|his|her) .*"  # "Bob Marley & The Wailers"
 
 
 def load(own: str = "") -> pd.DataFrame:

@@ -11,9 +11,8 @@ from lib.tracks.moods import GENRES, LANGUAGES, MOODS, SPLITS, load, near, oppos
 from lib.tracks.wording import fill, pick, slots_of, with_article, with_typo
 
 _DATA = load("listener_requests.yaml")
-TEMPLATES: dict[str, dict[str, list[str]]] = {
-    split: _DATA[split] for split in SPLITS
-}  # split -> condition -> templates
+# Split -> condition -> templates.
+TEMPLATES: dict[str, dict[str, list[str]]] = {split: _DATA[split] for split in SPLITS}
 LOWER_CASE, TYPOS = 0.4, 0.1  # shares of requests
 # Conditions on a track's columns that no slot of a template states. A request has at most one, in the column wants.
 CONDITIONS = {
@@ -25,17 +24,8 @@ CONDITIONS = {
     "slow": lambda t: t["tempo"] < 95,
     "fast": lambda t: t["tempo"] >= 120,
 }
-BY_MOOD = [
-    "word",
-    "a_word",
-    "word2",
-    "need",
-    "phrase",
-    "activity",
-    "time",
-    "playlist",
-    "listener",
-]  # slots that state a mood
+# Slots that state a mood.
+BY_MOOD = ["word", "a_word", "word2", "need", "phrase", "activity", "time", "playlist", "listener"]
 NAMES = ("artist", "album", "title")  # slots that name a track, for requests about tracks without a mood
 EXACT, SAME_MOOD, NEAR_MOOD = 3, 2, 1  # grades
 
