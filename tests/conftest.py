@@ -53,12 +53,14 @@ def free_port() -> int:
 
 
 def untuned(run: Path, where: Path) -> Path:
-    """Write a run of the base encoder on the same catalogue, with all that serving it needs, if it is not there."""
+    """Write a run of the base encoder on the same catalogue, ready to serve, unless one newer than `run` is there."""
     from lib.core import base_models, encoder
     from lib.search import forms, indexing
 
-    if not (where / "index").exists():
-        where.mkdir(parents=True, exist_ok=True)
+    ours, theirs = (folder / "index" / "index.json" for folder in (where, run))
+    if not ours.exists() or ours.stat().st_mtime < theirs.stat().st_mtime:
+        shutil.rmtree(where, ignore_errors=True)
+        where.mkdir(parents=True)
         tracks, requests = (pd.read_parquet(run / f"{name}.parquet") for name in ("tracks", "requests"))
         encoder.load(base_models.find("all-MiniLM-L6-v2")).save(str(where / "model"))
         forms.export(where, "onnx", tracks, requests, 0, 7)
