@@ -14,10 +14,13 @@ from filelock import FileLock
 
 from lib.core import paths
 
-SMALL = ["n_tracks=400", "n_requests=300", "n_pairs=128", "debug_tracks=200", "min_per_mood=5", "static_texts=0"]
+SMALL = [
+    "n_tracks=400", "n_requests=300", "n_pairs=128", "batch_size=16", "debug_tracks=200", "min_per_mood=5",
+    "static_texts=0",
+]  # fmt: skip
 # The files that take longest start first, so that the processes of `make test` end together. The first of them makes
 # the small run; other files that need it come last, when it is there.
-FIRST = ["test_playground.py", "test_finetune.py", "test_workbook.py"]
+FIRST = ["test_playground.py", "test_finetune.py", "test_real_catalogues.py", "test_workbook.py"]
 
 # `make check` leaves out the tests that use these fixtures. Other tests of over four seconds have the mark themselves.
 SLOW = {"small_run", "service", "chromium", "shared"}

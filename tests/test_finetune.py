@@ -1,7 +1,8 @@
 """Fine-tuning: pairs, training, interrupts and resumes, a full memory, several workers, the record."""
 
-import json
+import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -14,18 +15,19 @@ import psutil
 import pytest
 import torch
 from mlflow import MlflowClient
-from tokenizers import Tokenizer
+from small_models import small_model
+from transformers import TrainerCallback
 
 from deploy.scale import workers
-from lib.core import base_models, encoder, errors, files, measures, paths
+from lib.core import encoder, errors, files, measures, paths
 from lib.finetune import checkpoints, estimate, evaluator, moods, pairs, record, training
 from lib.tracks import listener_requests
 from lib.tracks import synthetic as catalogue
 from lib.tracks.moods import GENRES, MOODS, words_of
 
 SHARES = {"request_share": 0.25, "mood_share": 0.3, "artist_share": 0.2, "batch_size": 16, "seed": 1}
-TOKENS = 6_000  # of 30,522: the embeddings are most of so small a model, and of its checkpoints
-RECIPE = training.Recipe(epochs=1, lr=1e-4, warmup=0.1, patience=9, keep_base=0.0, max_length=32, seed=1)
+RECIPE = training.Recipe(epochs=1, lr=1e-2, warmup=0.1, patience=9, keep_base=0.0, max_length=32, seed=1)
+LONGER = RECIPE._replace(epochs=6, lr=1e-3)  # there is time to kill it between two checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -42,18 +44,6 @@ def table(data):
 @pytest.fixture(scope="module")
 def dev(data):
     return evaluator.RequestEvaluator(*measures.held_out(*data, "dev"))
-
-
-def small_model():
-    """MiniLM's first layer and its commonest tokens: enough to learn and to forget."""
-    model = encoder.load(base_models.find("all-MiniLM-L6-v2"), 32)
-    bert = model[0].model
-    bert.encoder.layer, bert.config.num_hidden_layers = bert.encoder.layer[:1], 1
-    bert.resize_token_embeddings(TOKENS)
-    settings = json.loads(model.tokenizer.backend_tokenizer.to_str())
-    settings["model"]["vocab"] = {token: i for token, i in settings["model"]["vocab"].items() if i < TOKENS}
-    model.tokenizer._tokenizer = Tokenizer.from_str(json.dumps(settings))
-    return model
 
 
 def weights(model) -> torch.Tensor:
@@ -269,7 +259,7 @@ def test_a_resumed_training_remembers_its_patience(table, tmp_path):
     assert list(history["dev nDCG@10"].dropna()) == [0.5] * 4
 
 
-def two_epochs(folder: Path) -> torch.Tensor:
+def two_epochs(folder: Path, *callbacks) -> torch.Tensor:
     """Run a short training on one thread and return its final weights.
 
     Another number of threads rounds sums in another order, which Adam enlarges to 1.4e-5 here. This process may have
@@ -281,9 +271,17 @@ def two_epochs(folder: Path) -> torch.Tensor:
     dev = evaluator.RequestEvaluator(*measures.held_out(tracks, requests, "dev"))
     model, threads = small_model(), torch.get_num_threads()
     torch.set_num_threads(1)
-    training.train(model, table, dev, RECIPE._replace(epochs=2), folder)
+    training.train(model, table, dev, RECIPE._replace(epochs=2), folder, *callbacks)
     torch.set_num_threads(threads)
     return weights(model)
+
+
+class Killer(TrainerCallback):
+    """Kill the process between the second and the third of four checkpoints."""
+
+    def on_step_end(self, args, state, control, **_):
+        if state.global_step > 0.6 * state.max_steps:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 APART = """
@@ -291,19 +289,15 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 import test_finetune
-test_finetune.two_epochs(Path(sys.argv[2]))
+test_finetune.two_epochs(Path(sys.argv[2]), test_finetune.Killer())
 """
 
 
 @pytest.mark.slow
 def test_a_killed_training_ends_like_an_uninterrupted_one(tmp_path, capsys):
     command = [sys.executable, "-c", APART, str(paths.ROOT / "tests"), str(tmp_path / "killed")]
-    killed = subprocess.Popen(command, cwd=paths.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.time() + 120
-    while len(list((tmp_path / "killed").glob("checkpoint-*/trainer_state.json"))) < 2 and time.time() < deadline:
-        time.sleep(0.02)
-    killed.kill()
-    assert killed.wait() == -9
+    assert subprocess.run(command, cwd=paths.ROOT, capture_output=True).returncode == -signal.SIGKILL
+    assert len(checkpoints.complete_ones(tmp_path / "killed")) == 2
     again = two_epochs(tmp_path / "killed")
     message = capsys.readouterr().out
     assert "Resuming from checkpoint-" in message
@@ -374,7 +368,7 @@ def alone(even, dev, tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
     model = small_model()
     model.save_pretrained(str(folder / "base"))
-    history = training.train(model, even, dev, RECIPE._replace(epochs=2), folder / "checkpoints")
+    history = training.train(model, even, dev, LONGER, folder / "checkpoints")
     return folder / "base", history, weights(model)
 
 
@@ -391,20 +385,8 @@ def assert_same(history: pd.DataFrame, result: torch.Tensor, alone) -> None:
 
 def together(base, even, dev, folder) -> tuple[pd.DataFrame, torch.Tensor]:
     model = encoder.load(base, 32)
-    history = workers.train(2, model, even, dev, RECIPE._replace(epochs=2), folder)
+    history = workers.train(2, model, even, dev, LONGER, folder)
     return history, weights(model)
-
-
-@pytest.mark.slow
-def test_two_workers_reach_the_result_of_one_process(even, dev, alone, tmp_path, capsys):
-    assert_same(*together(alone[0], even, dev, tmp_path / "checkpoints"), alone)
-    output = capsys.readouterr().out
-    assert "24/24" in output and "Traceback" not in output
-    assert [p.name for p in tmp_path.iterdir()] == ["checkpoints"]
-    one = encoder.load(alone[0], 32)  # one process resumes at the workers' last checkpoint, with no step left
-    history = training.train(one, even, dev, RECIPE._replace(epochs=2), tmp_path / "checkpoints")
-    assert "Resuming from checkpoint-24" in capsys.readouterr().out
-    assert_same(history, weights(one), alone)
 
 
 TOGETHER = """
@@ -420,7 +402,9 @@ t.together(base, pd.read_parquet(folder / "even"), dev, folder / "checkpoints")
 
 
 @pytest.mark.slow
-def test_workers_end_with_their_parent_and_the_next_ones_resume(even, dev, alone, tmp_path, capsys):
+def test_two_workers_end_with_their_parent_resume_and_reach_the_result_of_one_process(
+    even, dev, alone, tmp_path, capsys
+):
     for name, part in (("even", even), ("tracks", dev.tracks), ("requests", dev.requests)):
         part.to_parquet(tmp_path / name)
     script = TOGETHER.format(tests=str(paths.ROOT / "tests"))
@@ -434,9 +418,16 @@ def test_workers_end_with_their_parent_and_the_next_ones_resume(even, dev, alone
     assert killed.wait() == -9
     assert len(children) >= 3 and not psutil.wait_procs(children, timeout=30)[1]
     assert not (tmp_path / "workers" / "weights.pt").exists()
-    result = together(alone[0], even, dev, tmp_path / "checkpoints")
-    assert "Resuming from checkpoint-" in capsys.readouterr().out
+    folder = tmp_path / "checkpoints"
+    result = together(alone[0], even, dev, folder)
+    output = capsys.readouterr().out
+    assert "Resuming from checkpoint-" in output and "72/72" in output and "Traceback" not in output
     assert_same(*result, alone)
+    assert not (tmp_path / "workers").exists()
+    one = encoder.load(alone[0], 32)  # one process resumes at the workers' last checkpoint, with no step left
+    history = training.train(one, even, dev, LONGER, folder)
+    assert "Resuming from checkpoint-72" in capsys.readouterr().out
+    assert_same(history, weights(one), alone)
 
 
 def test_a_batch_is_split_in_equal_parts_and_leaves_out_other_pairs_each_turn():

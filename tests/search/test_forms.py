@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from small_models import shorten, small_model
 
-from lib.core import base_models, encoder, errors, measures
+from lib.core import encoder, errors, measures
 from lib.search import forms, integrity, recommender, static, tradeoff
 from lib.serve import contract
 
@@ -35,10 +36,10 @@ def test_sentence_transformers_alone_opens_a_form(small_run, reference):
 
 @pytest.mark.slow
 def test_a_prompt_and_a_cut_dimension_survive_the_export(tmp_path):
-    model = encoder.load(base_models.find("all-MiniLM-L6-v2"))
-    model.truncate_dim, model.prompts, model.default_prompt_name = 64, {"song": "a song: "}, "song"
+    model = small_model()
+    model.truncate_dim, model.prompts, model.default_prompt_name = 16, {"song": "a song: "}, "song"
     expected = model.encode(TEXTS, normalize_embeddings=True)
-    assert expected.shape == (3, 64) and np.abs(encoder.embed(model, TEXTS) - expected).max() < 1e-5
+    assert expected.shape == (3, 16) and np.abs(encoder.embed(model, TEXTS) - expected).max() < 1e-5
     assert np.abs(encoder.embed(forms.to_onnx(model, tmp_path / "onnx"), TEXTS) - expected).max() < 1e-5
     assert encoder.contributions(model, TEXTS, expected[0])[0]
 
@@ -102,6 +103,7 @@ def test_a_static_encoder_learns_to_rank_as_its_teacher(small_run, tmp_path, mon
     monkeypatch.setattr(static, "WORDS", 500)
     texts = pd.read_parquet(small_run / "requests.parquet")["text"].tolist()
     teacher = forms.open_form(small_run, "onnx-int8")
+    shorten(teacher.tokenizer)  # it encodes each of its tokens
     static.distil(teacher, texts[:200], 1500, 7).save(str(tmp_path / "static"))
     pupil = SentenceTransformer(str(tmp_path / "static"), device="cpu")
     assert isinstance(pupil[0], StaticEmbedding)
