@@ -108,7 +108,7 @@ def test_a_static_encoder_learns_to_rank_as_its_teacher(small_run, tmp_path, mon
     pupil = SentenceTransformer(str(tmp_path / "static"), device="cpu")
     assert isinstance(pupil[0], StaticEmbedding)
     songs = recommender.open_run(small_run)
-    for some, least in ((texts[:200], 0.66), (texts[200:], 0.59)):  # 0.55 and 0.52 before training
+    for some, least in ((texts[:200], 0.55), (texts[200:], 0.46)):  # 0.46 and 0.41 before training
         scores = [encoder.embed(model, some) @ songs.vectors.T for model in (pupil, teacher)]
         assert np.mean([np.corrcoef(*pair)[0, 1] for pair in zip(*scores, strict=True)]) > least
     songs.model = pupil
