@@ -62,8 +62,6 @@ class Reading(NamedTuple):
 def read_turn(names: Names, facts: Facts, artists: Artists, text: str) -> tuple[Reading, list[Phrase]]:
     """Read one turn. -> the reading, and the phrases by which it names what is wanted."""
     mentions = names.mentions(text)
-    mentions += [m for m in artists.mentions(text) if not any(m.start < o.end and o.start < m.end for o in mentions)]
-    mentions.sort(key=lambda mention: mention.start)
     spans = [(m.start, m.end) for m in mentions]
     known = facts.understand(text, [(m.start, m.end) for m in mentions if m.sure])
     uses = {"named": [], "alike": [], "rejected": []}

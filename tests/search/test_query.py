@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from lib.search import fusion, index, query
-from lib.search.artists import write_artists
+from lib.search.artists import names_of, write_artists
 from lib.search.index import Index
 from lib.search.names.mentions import write_names
 from lib.search.words import write_words
@@ -36,8 +36,9 @@ def catalogue(tmp_path_factory) -> fusion.Fusion:
     tracks = pd.DataFrame(ROWS, columns=columns).assign(album="", language="", mood="calm", explicit=False)
     tracks["text"] = tracks["title"] + " — " + tracks["artist"] + ". " + tracks["genre"]
     write_words(folder, tracks["text"])
-    write_names(folder, tracks)
-    write_artists(folder, pd.DataFrame(KNOWN, columns=["name", "genres", "near"]))
+    known = pd.DataFrame(KNOWN, columns=["name", "genres", "near"])
+    write_names(folder, tracks, names_of(known))
+    write_artists(folder, known)
     vectors = np.random.default_rng(0).normal(size=(6, 64)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return fusion.open_fusion(folder, Index(vectors), tracks)

@@ -1,5 +1,6 @@
 """The files of a catalogue's names: keys of whole names, sequences of words, and words with letters left out."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +23,19 @@ CHUNK = 1 << 30  # rows of a file that are written as one piece: one is read wit
 ARRAYS = ("kinds", "offsets", "rows", "keys", "key_entries", "key_forms", "sequences", "deletions", "deletion_words")
 
 
-def write_names(folder: Path, tracks: pd.DataFrame) -> None:
-    """Write the names of tracks, with columns artist, title and album (any may lack), into a folder."""
+def write_names(folder: Path, tracks: pd.DataFrame, artists: Sequence[str] = ()) -> None:
+    """Write the names of tracks, with columns artist, title and album (any may lack), into a folder.
+
+    `artists` are names of others, whom a request may mention too: they have no tracks.
+    """
     folder = Path(folder) / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    kinds, names, name_of, rows = _names(tracks)
+    kinds, names, name_of, rows = _names(tracks, list(artists))
     tokens = [words(name) for name in names]
     keys = ["".join(_shorter(kind, t) or t) if kind == 0 else "".join(t) for kind, t in zip(kinds, tokens, strict=True)]
     entries, _ = pd.factorize(_salted(hashes(keys), kinds))
     _write_entries(folder, kinds, names, entries, name_of, rows)
-    counts = np.bincount(entries[name_of])
+    counts = np.bincount(entries[name_of], minlength=entries.max(initial=-1) + 1)
     _write_keys(folder, _forms(kinds, tokens, entries, counts))
     _write_words(folder, [s for kind, t in zip(kinds, tokens, strict=True) for s in (t, _shorter(kind, t)) if s])
 
@@ -52,9 +56,9 @@ def _shorter(kind: int, name: list[str]) -> list[str]:
     return rest if len(rest) > (kind > 0) and rest != ["the"] and len(name) <= SPAN else []
 
 
-def _names(tracks: pd.DataFrame) -> tuple[np.ndarray, list[str], np.ndarray, np.ndarray]:
+def _names(tracks: pd.DataFrame, artists: list[str]) -> tuple[np.ndarray, list[str], np.ndarray, np.ndarray]:
     """Return the kinds and distinct names, and pairs of a name and a row that has it."""
-    kinds, names, name_of, rows = [], [], [], []
+    kinds, names, name_of, rows = [np.zeros(len(artists), np.uint8)], artists, [], []
     for kind, column in enumerate(KINDS):
         if column not in tracks:
             continue

@@ -71,7 +71,7 @@ class Names:
             matches += self.index.misspelt(request.words, doubtful)
         entries = np.array([m.entry for m in matches], int)
         counts = self.index.offsets[entries + 1] - self.index.offsets[entries]
-        shares = np.log10(counts / max(1, len(self.index.rows)))
+        shares = np.log10(np.maximum(counts, 1) / max(1, len(self.index.rows)))
         facts = zip(matches, self.index.kinds[entries].tolist(), shares.tolist(), strict=True)
         known = [(m, kind, features(m, kind, request, share)) for m, kind, share in facts]
         return [Candidate(m, kind, odds(about)) for m, kind, about in known if about]
