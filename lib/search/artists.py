@@ -14,9 +14,10 @@ FILE = "artists.feather"  # in a run's index/
 FACTS = ("genres", "near")
 
 
-def names_of(artists: pd.DataFrame) -> list[str]:
-    """Return the names of artists, and of the leaders of bands: "Olga Venn" of "Olga Venn & The Night Owls"."""
-    return [*dict.fromkeys([*artists["name"], *artists["name"].str.replace(LEADER, r"\1", regex=True)])]
+def names_of(artists: pd.DataFrame) -> dict[str, list[str]]:
+    """Return the nicknames of each artist, and the names of bands' leaders: "Olga Venn" of "Olga Venn & The Owls"."""
+    leaders: dict[str, list[str]] = {name: [] for name in artists["name"].str.replace(LEADER, r"\1", regex=True)}
+    return leaders | dict(zip(artists["name"], artists["nicknames"].str.split(";"), strict=True))
 
 
 def write_artists(folder: Path, artists: pd.DataFrame) -> None:

@@ -56,7 +56,7 @@ def build_index(
         write_lists(folder, kind, progress)
         write_words(folder, tracks["text"])
         artists = pd.read_parquet(run / ARTISTS) if (run / ARTISTS).exists() else None
-        write_names(folder, tracks, () if artists is None else names_of(artists))
+        write_names(folder, tracks, None if artists is None else names_of(artists))
         if artists is not None:
             write_artists(folder, artists)
         _write_tracks(folder, tracks)

@@ -21,10 +21,10 @@ ROWS = [  # title, artist, genre, year, tempo, instrumentalness
     ("Brass Parade", "Zoë Kravetz", "jazz", "1962", 140, 0.8),
 ]
 
-KNOWN = [  # artists whom the world knows: name, genres, near
-    ("The Lanterns", "indie rock", "Zoë Kravetz"),
-    ("Harp & Anvil", "ambient;drone", "Ivo Brandt"),
-    ("Olga Venn & The Night Owls", "hip hop", ""),
+KNOWN = [  # artists whom the world knows: name, genres, near, nicknames
+    ("The Lanterns", "indie rock", "Zoë Kravetz", "lantern boys;lantz"),
+    ("Harp & Anvil", "ambient;drone", "Ivo Brandt", "ivo brandt"),
+    ("Olga Venn & The Night Owls", "hip hop", "", ""),
 ]
 
 
@@ -36,7 +36,7 @@ def catalogue(tmp_path_factory) -> fusion.Fusion:
     tracks = pd.DataFrame(ROWS, columns=columns).assign(album="", language="", mood="calm", explicit=False)
     tracks["text"] = tracks["title"] + " — " + tracks["artist"] + ". " + tracks["genre"]
     write_words(folder, tracks["text"])
-    known = pd.DataFrame(KNOWN, columns=["name", "genres", "near"])
+    known = pd.DataFrame(KNOWN, columns=["name", "genres", "near", "nicknames"])
     write_names(folder, tracks, names_of(known))
     write_artists(folder, known)
     vectors = np.random.default_rng(0).normal(size=(6, 64)).astype(np.float32)
@@ -193,6 +193,12 @@ def test_an_artist_whom_the_catalogue_lacks_stands_for_the_artists_genres_and_ne
     assert best(catalogue, "something like Harp & Anvil")[:2] == ["Slow Orbit", "Glass Lake"]
     asked = read(catalogue, "play something by Olga Venn")
     assert asked.missing == ["Olga Venn"] and asked.texts == ["play something by hip hop"]
+
+
+def test_a_nickname_is_its_artist_unless_another_artist_has_that_name(catalogue):
+    for text in ("play lantern boys", "play something by lantz", "songs by the lanternboys"):
+        assert [m.name for m in read(catalogue, text).named] == ["The Lanterns"], text
+    assert [m.name for m in read(catalogue, "something by ivo brandt").named] == ["Ivo Brandt"]
 
 
 @pytest.mark.parametrize(

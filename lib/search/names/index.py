@@ -1,6 +1,5 @@
 """The files of a catalogue's names: keys of whole names, sequences of words, and words with letters left out."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +22,12 @@ CHUNK = 1 << 30  # rows of a file that are written as one piece: one is read wit
 ARRAYS = ("kinds", "offsets", "rows", "keys", "key_entries", "key_forms", "sequences", "deletions", "deletion_words")
 
 
-def write_names(folder: Path, tracks: pd.DataFrame, artists: Sequence[str] = ()) -> None:
+def write_names(folder: Path, tracks: pd.DataFrame, artists: dict[str, list[str]] | None = None) -> None:
     """Write the names of tracks, with columns artist, title and album (any may lack), into a folder.
 
-    `artists` are names of others, whom a request may mention too: they have no tracks.
+    `artists` are the nicknames of known artists. A request may mention those who have no tracks, too.
     """
+    artists = artists or {}
     folder = Path(folder) / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     kinds, names, name_of, rows = _names(tracks, list(artists))
@@ -36,8 +36,13 @@ def write_names(folder: Path, tracks: pd.DataFrame, artists: Sequence[str] = ())
     entries, _ = pd.factorize(_salted(hashes(keys), kinds))
     _write_entries(folder, kinds, names, entries, name_of, rows)
     counts = np.bincount(entries[name_of], minlength=entries.max(initial=-1) + 1)
-    _write_keys(folder, _forms(kinds, tokens, entries, counts))
-    _write_words(folder, [s for kind, t in zip(kinds, tokens, strict=True) for s in (t, _shorter(kind, t)) if s])
+    forms, nicknames = (
+        _forms(kinds, tokens, entries, counts),
+        [[words(name) for name in own if name] for own in artists.values()],
+    )
+    _write_keys(folder, forms, _nicknames(nicknames, entries, kinds, forms))
+    spelled = [s for kind, t in zip(kinds, tokens, strict=True) for s in (t, _shorter(kind, t)) if s]
+    _write_words(folder, spelled + [name for own in nicknames for name in own])
 
 
 def expand(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -131,9 +136,19 @@ def _dominant(keys: np.ndarray, counts: np.ndarray, entries: np.ndarray) -> np.n
     ).to_numpy()
 
 
-def _write_keys(folder: Path, forms: tuple) -> None:
-    """Write the forms in the order of their hashes."""
-    keys, entries, form = forms
+def _nicknames(nicknames: list[list[list[str]]], entries: np.ndarray, kinds: np.ndarray, forms: tuple) -> tuple:
+    """Return the forms of the nicknames of the first entries' artists, but for those that are another artist's name."""
+    pairs = [(name, entry) for own, entry in zip(nicknames, entries.tolist(), strict=False) for name in own]
+    keys = hashes(["".join(name) for name, _ in pairs])
+    artists = np.isin(forms[1], entries[kinds == 0]) & (forms[2] <= SHORTER)
+    free = ~np.isin(keys, forms[0][artists])
+    form = np.array([SHORTER if len(name) > 1 else PART for name, _ in pairs], np.uint8)
+    return keys[free], np.array([entry for _, entry in pairs], np.int64)[free], form[free]
+
+
+def _write_keys(folder: Path, *forms: tuple) -> None:
+    """Write forms in the order of their hashes."""
+    keys, entries, form = (np.concatenate(column) for column in zip(*forms, strict=True))
     order = np.lexsort((form, entries, keys))
     same = np.zeros(len(keys), bool)
     same[1:] = (keys[order][1:] == keys[order][:-1]) & (entries[order][1:] == entries[order][:-1])
