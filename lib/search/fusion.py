@@ -49,7 +49,7 @@ class Fusion:
         """Return a sentence on an answer of which nothing comes close, or not all meets the conditions."""
         if not scores or scores[0] < CLOSE:
             return "Nothing here comes close."
-        missed = [f"there is nothing by {artist}" for artist in query.reading.missing]
+        missed = [f"there is nothing {described}" for described in query.reading.missing]
         for condition, values in query.reading.wanted.items():
             fits = [fit for value in values if (fit := self.facts.fits(condition, value, False, rows)) is not None]
             if fits and (n := int((np.max(fits, axis=0) < FITTING).sum())):

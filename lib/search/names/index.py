@@ -22,18 +22,27 @@ CHUNK = 1 << 30  # rows of a file that are written as one piece: one is read wit
 ARRAYS = ("kinds", "offsets", "rows", "keys", "key_entries", "key_forms", "sequences", "deletions", "deletion_words")
 
 
-def write_names(folder: Path, tracks: pd.DataFrame) -> None:
-    """Write the names of tracks, with columns artist, title and album (any may lack), into a folder."""
+def write_names(folder: Path, tracks: pd.DataFrame, artists: dict[str, list[str]] | None = None) -> None:
+    """Write the names of tracks, with columns artist, title and album (any may lack), into a folder.
+
+    `artists` are the nicknames of known artists. A request may mention those who have no tracks, too.
+    """
+    artists = artists or {}
     folder = Path(folder) / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    kinds, names, name_of, rows = _names(tracks)
+    kinds, names, name_of, rows = _names(tracks, list(artists))
     tokens = [words(name) for name in names]
     keys = ["".join(_shorter(kind, t) or t) if kind == 0 else "".join(t) for kind, t in zip(kinds, tokens, strict=True)]
     entries, _ = pd.factorize(_salted(hashes(keys), kinds))
     _write_entries(folder, kinds, names, entries, name_of, rows)
-    counts = np.bincount(entries[name_of])
-    _write_keys(folder, _forms(kinds, tokens, entries, counts))
-    _write_words(folder, [s for kind, t in zip(kinds, tokens, strict=True) for s in (t, _shorter(kind, t)) if s])
+    counts = np.bincount(entries[name_of], minlength=entries.max(initial=-1) + 1)
+    forms, nicknames = (
+        _forms(kinds, tokens, entries, counts),
+        [[words(name) for name in own if name] for own in artists.values()],
+    )
+    _write_keys(folder, forms, _nicknames(nicknames, entries, kinds, forms))
+    spelled = [s for kind, t in zip(kinds, tokens, strict=True) for s in (t, _shorter(kind, t)) if s]
+    _write_words(folder, spelled + [name for own in nicknames for name in own])
 
 
 def expand(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -52,9 +61,9 @@ def _shorter(kind: int, name: list[str]) -> list[str]:
     return rest if len(rest) > (kind > 0) and rest != ["the"] and len(name) <= SPAN else []
 
 
-def _names(tracks: pd.DataFrame) -> tuple[np.ndarray, list[str], np.ndarray, np.ndarray]:
+def _names(tracks: pd.DataFrame, artists: list[str]) -> tuple[np.ndarray, list[str], np.ndarray, np.ndarray]:
     """Return the kinds and distinct names, and pairs of a name and a row that has it."""
-    kinds, names, name_of, rows = [], [], [], []
+    kinds, names, name_of, rows = [np.zeros(len(artists), np.uint8)], artists, [], []
     for kind, column in enumerate(KINDS):
         if column not in tracks:
             continue
@@ -127,9 +136,19 @@ def _dominant(keys: np.ndarray, counts: np.ndarray, entries: np.ndarray) -> np.n
     ).to_numpy()
 
 
-def _write_keys(folder: Path, forms: tuple) -> None:
-    """Write the forms in the order of their hashes."""
-    keys, entries, form = forms
+def _nicknames(nicknames: list[list[list[str]]], entries: np.ndarray, kinds: np.ndarray, forms: tuple) -> tuple:
+    """Return the forms of the nicknames of the first entries' artists, but for those that are another artist's name."""
+    pairs = [(name, entry) for own, entry in zip(nicknames, entries.tolist(), strict=False) for name in own]
+    keys = hashes(["".join(name) for name, _ in pairs])
+    artists = np.isin(forms[1], entries[kinds == 0]) & (forms[2] <= SHORTER)
+    free = ~np.isin(keys, forms[0][artists])
+    form = np.array([SHORTER if len(name) > 1 else PART for name, _ in pairs], np.uint8)
+    return keys[free], np.array([entry for _, entry in pairs], np.int64)[free], form[free]
+
+
+def _write_keys(folder: Path, *forms: tuple) -> None:
+    """Write forms in the order of their hashes."""
+    keys, entries, form = (np.concatenate(column) for column in zip(*forms, strict=True))
     order = np.lexsort((form, entries, keys))
     same = np.zeros(len(keys), bool)
     same[1:] = (keys[order][1:] == keys[order][:-1]) & (entries[order][1:] == entries[order][:-1])

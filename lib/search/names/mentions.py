@@ -68,10 +68,12 @@ class Names:
         """Return the names that the request spells, each with its odds."""
         matches = self.index.exact(request.words, request.owners)
         if doubtful := request.doubtful():
-            matches += self.index.misspelt(request.words, doubtful)
+            exact = {(m.first, m.last) for m in matches if self.index.kinds[m.entry] == ARTIST}  # "floyd": not Lloyd
+            misspelt = self.index.misspelt(request.words, doubtful)
+            matches += [m for m in misspelt if (m.first, m.last) not in exact]
         entries = np.array([m.entry for m in matches], int)
         counts = self.index.offsets[entries + 1] - self.index.offsets[entries]
-        shares = np.log10(counts / max(1, len(self.index.rows)))
+        shares = np.log10(np.maximum(counts, 1) / max(1, len(self.index.rows)))
         facts = zip(matches, self.index.kinds[entries].tolist(), shares.tolist(), strict=True)
         known = [(m, kind, features(m, kind, request, share)) for m, kind, share in facts]
         return [Candidate(m, kind, odds(about)) for m, kind, about in known if about]
