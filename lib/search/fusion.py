@@ -11,7 +11,7 @@ import pandas as pd
 from lib.search.artists import Artists
 from lib.search.conditions.facts import Facts
 from lib.search.index import Filter, Index, bits
-from lib.search.names.mentions import Mention, Names, open_names
+from lib.search.names.mentions import Mention, Names
 from lib.search.turn import BEFORE, Reading
 from lib.search.words import Words
 
@@ -127,4 +127,4 @@ class Fusion:
 def open_fusion(folder: Path, index: Index, tracks: pd.DataFrame) -> Fusion:
     """Open the words and names of an index/ folder beside its vectors and its tracks."""
     facts = Facts(tracks.rename(columns={"year": "release_date"}))
-    return Fusion(index, Words(folder), open_names(folder), facts, Artists(folder))
+    return Fusion(index, Words(folder), Names(folder), facts, Artists(folder))

@@ -33,7 +33,7 @@ def write_names(folder: Path, tracks: pd.DataFrame, artists: dict[str, list[str]
     kinds, names, name_of, rows = _names(tracks, list(artists))
     tokens = [words(name) for name in names]
     keys = ["".join(_shorter(kind, t) or t) if kind == 0 else "".join(t) for kind, t in zip(kinds, tokens, strict=True)]
-    entries, _ = pd.factorize(_salted(hashes(keys), kinds))
+    entries, _ = pd.factorize(hashes(keys) ^ (kinds.astype(np.uint64) * MIXER))
     _write_entries(folder, kinds, names, entries, name_of, rows)
     counts = np.bincount(entries[name_of], minlength=entries.max(initial=-1) + 1)
     forms, nicknames = (
@@ -49,10 +49,6 @@ def expand(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Return the positions start, start + 1, … of each range, one range after the other."""
     before = np.cumsum(counts) - counts
     return np.repeat(starts - before, counts) + np.arange(counts.sum())
-
-
-def _salted(keys: np.ndarray, kinds: np.ndarray) -> np.ndarray:
-    return keys ^ (kinds.astype(np.uint64) * MIXER)
 
 
 def _shorter(kind: int, name: list[str]) -> list[str]:
@@ -86,11 +82,7 @@ def _write_entries(folder: Path, kinds: np.ndarray, names: list[str], entries, n
     n = entries.max(initial=-1) + 1
     order = np.lexsort((-np.bincount(name_of, minlength=len(names)), entries))
     best = order[np.unique(entries[order], return_index=True)[1]]
-    feather.write_feather(
-        pa.table({"name": pa.array([names[i] for i in best], pa.large_string())}),
-        folder / "names.feather",
-        "uncompressed",
-    )
+    _write_texts(folder / "names.feather", [names[i] for i in best])
     pairs = np.unique(entries[name_of] * (rows.max(initial=0) + 1) + rows)
     entry, row = np.divmod(pairs, rows.max(initial=0) + 1)
     np.save(folder / "kinds.npy", kinds[best])
@@ -131,9 +123,8 @@ def _dominant(keys: np.ndarray, counts: np.ndarray, entries: np.ndarray) -> np.n
     """Return True for the keys of an entry that has nearly all the tracks of all entries with this key."""
     pairs = pd.DataFrame({"key": keys, "entry": entries, "n": counts})
     alone = ~pairs.duplicated(["key", "entry"])
-    return (
-        alone & (pairs["n"] >= DOMINANT * pairs["n"].where(alone, 0).groupby(pairs["key"]).transform("sum"))
-    ).to_numpy()
+    total = pairs["n"].where(alone, 0).groupby(pairs["key"]).transform("sum")
+    return (alone & (pairs["n"] >= DOMINANT * total)).to_numpy()
 
 
 def _nicknames(nicknames: list[list[list[str]]], entries: np.ndarray, kinds: np.ndarray, forms: tuple) -> tuple:
@@ -172,13 +163,12 @@ def _write_words(folder: Path, names: list[list[str]]) -> None:
     np.save(folder / "sequences.npy", _set_of(np.concatenate(states) if states else np.zeros(0, np.uint64)))
     order = np.argsort(-np.bincount(codes, minlength=len(distinct)), kind="stable")
     vocabulary = distinct[order].tolist()
-    feather.write_feather(
-        pa.table({"word": pa.array(vocabulary, pa.large_string())}),
-        folder / "words.feather",
-        "uncompressed",
-        chunksize=CHUNK,
-    )
+    _write_texts(folder / "words.feather", vocabulary)
     _write_deletions(folder, vocabulary)
+
+
+def _write_texts(file: Path, texts: list[str]) -> None:
+    feather.write_feather(pa.table({"text": pa.array(texts, pa.large_string())}), file, "uncompressed", chunksize=CHUNK)
 
 
 def _set_of(values: np.ndarray) -> np.ndarray:

@@ -37,8 +37,8 @@ class NameIndex:
         folder = Path(folder) / FOLDER
         for name in ARRAYS:
             setattr(self, name, np.load(folder / f"{name}.npy", mmap_mode="r").view(np.ndarray))
-        self.names = feather.read_table(folder / "names.feather", memory_map=True)["name"].combine_chunks()
-        self.words = feather.read_table(folder / "words.feather", memory_map=True)["word"].combine_chunks()
+        self.names = feather.read_table(folder / "names.feather", memory_map=True)["text"].combine_chunks()
+        self.words = feather.read_table(folder / "words.feather", memory_map=True)["text"].combine_chunks()
 
     def rows_of(self, entry: int) -> np.ndarray:
         """Return the rows of an entry's tracks, in order."""

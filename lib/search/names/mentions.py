@@ -15,7 +15,7 @@ from lib.search.names.lookup import Match, NameIndex
 from lib.search.names.odds import ARTIST, WEIGHTS, Request, features, odds, plain
 from lib.search.names.words import words
 
-__all__ = ["Mention", "Names", "open_names", "write_names"]
+__all__ = ["Mention", "Names", "write_names"]
 
 WORDS = 150  # of a request, that are read
 
@@ -39,7 +39,7 @@ class Candidate(NamedTuple):
 
 
 class Names:
-    """The names of a catalogue."""
+    """The names of a catalogue, as `write_names` wrote them into a folder."""
 
     def __init__(self, folder: Path):
         self.index = NameIndex(folder)
@@ -103,11 +103,6 @@ class Names:
         name = self.index.names[match.entry].as_py()
         places = request.place(match.first, match.last, match.words[-1])
         return Mention(KINDS[candidate.kind], name, *places, not plain(match, candidate.kind, request))
-
-
-def open_names(folder: Path) -> Names:
-    """Open the names that `write_names` wrote into a folder."""
-    return Names(folder)
 
 
 def _beside(candidate: Candidate, chosen: list[Candidate], request: Request) -> Candidate:
