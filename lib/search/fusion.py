@@ -13,7 +13,7 @@ from lib.search.conditions.facts import Facts
 from lib.search.index import Filter, Index, bits
 from lib.search.names.mentions import Mention, Names
 from lib.search.turn import BEFORE, Reading
-from lib.search.words import Words
+from lib.search.words import Words, shared
 
 WORDS = 0.37  # the weight of BM25, in units of the logarithm of the catalogue's size, which bounds a word's score
 NAMED = {"artist": 0.4, "title": 0.2, "album": 0.4}  # the share of the distance to 1 that remains if a name matches
@@ -67,19 +67,24 @@ class Fusion:
         -> (m,) float32, 0 to 1; and (m,) of bool, the tracks of an artist, title or album that is asked for.
         """
         reading, scale = query.reading, WORDS / np.log1p(len(self.index.vectors))
-        cosine = np.clip(self.index.similarities(query.vector, rows), 0, 1)
-        distance = (1 - cosine) * np.exp(-scale * self.words.score(query.words, rows))
+        of = lambda mention: shared(rows, self.names.rows(mention))[0]  # noqa: E731
+        distance = 1 - np.clip(self.index.similarities(query.vector, rows), 0, 1)
+        if len(query.words):
+            distance *= np.exp(-scale * self.words.score(query.words, rows))
         named = np.zeros(len(rows), bool)
         for mention in reading.named:
-            own = np.isin(rows, self.names.rows(mention))
+            own = of(mention)
             distance[own] *= NAMED[mention.kind]
-            named |= own
-        distance[np.isin(rows, self._near(reading)) & ~named] *= NEAR
-        scores = (1 - distance) * np.exp(-scale * self.words.score(query.unwanted, rows))
+            named[own] = True
+        near = shared(rows, self._near(reading))[0]
+        distance[near[~named[near]]] *= NEAR
+        scores = 1 - distance
+        if len(query.unwanted):
+            scores *= np.exp(-scale * self.words.score(query.unwanted, rows))
         for mention in reading.rejected:
-            scores[np.isin(rows, self.names.rows(mention))] *= UNWANTED
+            scores[of(mention)] *= UNWANTED
         for mention in reading.alike if "artist" not in reading.faded else ():  # "songs like X" are not X
-            own = np.flatnonzero(np.isin(rows, self.names.rows(mention)))
+            own = of(mention)
             best = np.argsort(-scores[own], kind="stable")
             scores[own[best[OWN if mention.kind == "artist" else 0 :]]] *= UNWANTED
         for condition, values in reading.wanted.items():
@@ -94,10 +99,10 @@ class Fusion:
         return scores, named
 
     def _near(self, reading: Reading) -> np.ndarray:
-        """Return the rows of the artists near those whom a request names. -> (m,) of int."""
+        """Return the rows of the artists near those whom a request names, in order. -> (m,) of int."""
         names = [name for m in (*reading.alike, *reading.named) for name in self.artists.about(m, "near")]
         rows = [self.names.rows(Mention("artist", name, 0, 0)) for name in names]
-        return np.concatenate([np.zeros(0, np.int32), *rows])
+        return np.unique(np.concatenate([np.zeros(0, np.int32), *rows]))
 
     def candidates(self, query: Query, allowed: Filter | None) -> np.ndarray:
         """Return the rows to score, sorted: all, or those that the lists, words, names and conditions propose."""
