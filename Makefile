@@ -15,7 +15,7 @@ DEV    := .venv/.dev
 # Quotes a value for the shell, as one word: make promote RUN="a; touch x" names a folder.
 quote = '$(subst ','\'',$(1))'
 
-.PHONY: help run import test check bench notebooks compare index serve playground promote rollback lab scale scale-test scale-bench scale-restart scale-promote scale-rollback scale-index scale-status scale-token image-test lock clean
+.PHONY: help run import test check bench notebooks compare index serve ask playground promote rollback lab scale scale-test scale-bench scale-restart scale-promote scale-rollback scale-index scale-status scale-token image-test lock clean
 help:  ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' Makefile
 
@@ -75,6 +75,9 @@ current: $(READY)
 
 serve: current  ## POST /recommend from outputs/current, or RUN=…, on PORT=8080 (makes the quick run if there is none)
 	@$(BIN)/workbook serve --run $(call quote,$(or $(RUN),outputs/current)) --ip $(call quote,$(IP)) --port $(call quote,$(PORT)) $(if $(NO_TOKEN),--no-token) $(SERVE)
+
+ask: current  ## ask for songs in the terminal: TEXT="sad piano from the 90s"; a service is started where none runs
+	@$(BIN)/workbook ask $(call quote,$(or $(TEXT),$(error name a text: make ask TEXT="sad piano"))) --run $(call quote,$(or $(RUN),outputs/current)) --port $(call quote,$(PORT))
 
 playground: current  ## type a mood, get songs, in a browser: RUN=outputs/… (VOILA="--no-browser --port 8900" for its own options)
 	@$(BIN)/workbook playground $(call quote,$(or $(RUN),outputs/current)) $(VOILA)
