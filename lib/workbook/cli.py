@@ -25,7 +25,7 @@ CURRENT = "outputs/current"
 DEFAULT = Limits()
 
 
-@app.command()
+@app.command(epilog="`workbook params` lists the parameters.")
 def run(
     params: Annotated[str, typer.Argument(metavar="[PARAMS]", help="Parameter file.")] = QUICK,
     values: Annotated[
@@ -55,6 +55,14 @@ def run(
             raise WorkbookError(message) from error
         raise
     print(report.summary(resolve(record["parameters"]["run_dir"])))
+
+
+@app.command()
+def params() -> None:
+    """List the parameters of all notebooks: names, defaults and meanings."""
+    from lib.workbook import parameters
+
+    print(parameters.listing())
 
 
 @app.command(name="import")
