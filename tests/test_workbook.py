@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -108,14 +109,44 @@ def test_a_path_that_leads_nowhere_is_an_error_in_a_line(tmp_path, capsys, monke
 
 
 @pytest.mark.parametrize("value", ["a; touch x", "my run", "it's", 'a"`touch x`"', "~/runs"])
-@pytest.mark.parametrize("command", ["run PARAMS", "promote RUN", "index RUN", "import FILE"])
+@pytest.mark.parametrize("command", ["run PARAMS", "promote RUN", "index RUN", "import FILE", "ask TEXT"])
 def test_make_passes_a_value_on_as_one_word(tmp_path, command, value):
     program, (target, name) = tmp_path / "workbook", command.split()
     program.write_text('#!/bin/sh\nprintf "%s|" "$@"\n')
     program.chmod(0o755)
     make = ["make", "-s", "-o", ".venv/.ready", target, f"{name}={value}", f"BIN={tmp_path}"]
     ran = subprocess.run(make, cwd=paths.ROOT, capture_output=True, text=True, check=True)
-    assert ran.stdout == f"{target}|{value}|" and not (paths.ROOT / "x").exists()
+    assert ran.stdout.startswith(f"{target}|{value}|") and not (paths.ROOT / "x").exists()
+
+
+def test_uninstall_leaves_the_runs(tmp_path):
+    where = tmp_path / "a folder with spaces"
+    cache, run = where / "home/.cache/music-workbook/model", where / "outputs/quick"
+    for folder in (where / ".venv", cache, run):
+        folder.mkdir(parents=True)
+    shutil.copy(paths.ROOT / "Makefile", where)
+    environment = os.environ | {"HOME": str(where / "home"), "XDG_CACHE_HOME": ""}
+    subprocess.run(["make", "uninstall"], cwd=where, env=environment, check=True)
+    assert run.exists() and not (where / ".venv").exists() and not cache.parent.exists()
+
+
+def test_help_has_every_command_under_a_heading():
+    shown = subprocess.run(["make", "help"], cwd=paths.ROOT, capture_output=True, text=True, check=True).stdout
+    parts = [part.splitlines() for part in shown.split("\n\n")]
+    assert all(not part[0].startswith(" ") and part[1:] for part in parts[1:])
+    targets = re.findall(r"^([a-z-]+):.*## ", (paths.ROOT / "Makefile").read_text(), re.M)
+    assert [line.split()[1] for part in parts for line in part if line.startswith("  make ")] == targets
+
+
+def test_params_lists_every_parameter_once_a_notebook(capsys):
+    """The list has all that the notebooks declare, each with its default and a meaning."""
+    assert cli.main(["params"]) == 0
+    parts = dict(part.split("\n", 1) for part in capsys.readouterr().out.strip().split("\n\n"))
+    assert [title.split()[0] for title in parts] == sorted(p.stem for p in paths.NOTEBOOKS.glob("*.ipynb"))
+    for title, lines in parts.items():
+        names = [line.split()[0] for line in lines.splitlines()]
+        assert names == [*parameters.declared(title.split()[0])]
+        assert all(len(re.split(r"  +", line.strip(), maxsplit=2)) == 3 for line in lines.splitlines())
 
 
 @pytest.mark.parametrize("closed", ["", "<&- >&- 2>&-"])

@@ -61,8 +61,22 @@ def read(file: Path, overrides: list[str]) -> dict:
 
 def declared(notebook: str) -> dict:
     """Return the parameters in a notebook's cell tagged `parameters`, with their defaults."""
-    parameters = papermill.inspect_notebook(str(paths.NOTEBOOKS / f"{notebook}.ipynb"))
-    return {name: ast.literal_eval(parameter["default"]) for name, parameter in parameters.items()}
+    return {name: ast.literal_eval(parameter["default"]) for name, parameter in _cell(notebook).items()}
+
+
+def listing() -> str:
+    """Return the parameters of all notebooks for the terminal: a line each with name, default, and its comment."""
+    lines = []
+    for notebook in sorted(path.stem for path in paths.NOTEBOOKS.glob("*.ipynb")):
+        place = "a parameter file, or SET=" if notebook in runs.STAGES else "set in the notebook"
+        lines += ["", f"{notebook} ({place})"]
+        lines += [f"  {name:17} {p['default']:22}  {p['help']}" for name, p in _cell(notebook).items()]
+    return "\n".join(lines[1:])
+
+
+def _cell(notebook: str) -> dict[str, dict]:
+    """Return the parameters in a notebook's cell tagged `parameters`, each with its default and its comment as text."""
+    return papermill.inspect_notebook(str(paths.NOTEBOOKS / f"{notebook}.ipynb"))
 
 
 def _load(text: str):
