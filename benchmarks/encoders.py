@@ -12,12 +12,11 @@ import onnxruntime
 import pandas as pd
 import torch
 from measure import Growth, Row, apart, bandwidth, figure, in_turn, multiply_adds, seconds, times
-from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tqdm import tqdm
 
 from lib.core.encoder import embed, load
 from lib.core.processes import threads
-from lib.search.forms import open_form
+from lib.search.encoders import OnnxForm, StaticForm, open_form
 from lib.search.integrity import forms
 
 FULL, QUICK = (200, 512, 9), (20, 64, 1)  # requests, tracks, rounds
@@ -61,7 +60,7 @@ def time_forms(run: Path, n_requests: int, n_tracks: int, rounds: int) -> dict:
     requests, tracks = (pd.read_parquet(run / f"{name}.parquet") for name in ("requests", "tracks"))
     queries = requests.loc[requests["split"] == "test", "text"].drop_duplicates().head(n_requests).tolist()
     plain, texts = load(run / "model").to("cpu"), tracks["text"].head(n_tracks).tolist()
-    models = {form: open_form(run, form).to("cpu") for form in forms(run)}
+    models = {form: open_form(run, form, torch.get_num_threads()).to("cpu") for form in forms(run)}
     ways = {PLAIN: partial(plain.encode, normalize_embeddings=True, show_progress_bar=False)}
     ways |= {form: partial(embed, model) for form, model in models.items()}
     singles = {name: [] for name in ways}
@@ -87,10 +86,10 @@ def time_forms(run: Path, n_requests: int, n_tracks: int, rounds: int) -> dict:
 
 def limit(model, plain, texts: list[str], rates: dict[str, float]) -> tuple[float, str]:
     """Return the least seconds for a text, and their cause: arithmetic, or reading a vector a word."""
-    if isinstance(model[0], StaticEmbedding):
+    if isinstance(model, StaticForm):
         words = np.mean([len(tokens.ids) for tokens in model.tokenizer.encode_batch(texts, add_special_tokens=False)])
         return float(words * 4 * model.get_embedding_dimension() / rates["bytes"]), "memory"
-    kind = "int8" if getattr(model[0], "int8", False) else "float32"
+    kind = "int8" if isinstance(model, OnnxForm) and model.int8 else "float32"
     return needed(plain, texts) / rates[kind], f"{kind} multiply–adds"
 
 

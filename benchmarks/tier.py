@@ -37,7 +37,7 @@ from lib.core.encoder import load as load_encoder
 from lib.core.errors import WorkbookError
 from lib.core.files import read_json, write_json
 from lib.core.paths import ROOT
-from lib.search.forms import open_form
+from lib.search.encoders import open_form
 from lib.search.integrity import forms
 from lib.search.recommender import open_run
 from lib.workbook.runner import revision

@@ -21,12 +21,12 @@ def small_model() -> SentenceTransformer:
         torch.manual_seed(1)
         model[0].model = BertModel(BertConfig(vocab_size=TOKENS, max_position_embeddings=32, **SHAPE))
     model[1] = Pooling(SHAPE["hidden_size"])
-    shorten(model.tokenizer)
+    model.tokenizer._tokenizer = shortened(model.tokenizer.backend_tokenizer)
     return model.eval()
 
 
-def shorten(tokenizer) -> None:
-    """Leave a WordPiece tokenizer of transformers only its `TOKENS` commonest tokens."""
-    settings = json.loads(tokenizer.backend_tokenizer.to_str())
+def shortened(tokenizer: Tokenizer) -> Tokenizer:
+    """Return a WordPiece tokenizer with only its `TOKENS` commonest tokens."""
+    settings = json.loads(tokenizer.to_str())
     settings["model"]["vocab"] = {token: i for token, i in settings["model"]["vocab"].items() if i < TOKENS}
-    tokenizer._tokenizer = Tokenizer.from_str(json.dumps(settings))
+    return Tokenizer.from_str(json.dumps(settings))

@@ -30,7 +30,7 @@ from lib.core.errors import WorkbookError
 from lib.core.files import atomic, read_json
 from lib.core.paths import resolve, shown
 from lib.core.runs import folder, need
-from lib.search.forms import GRAPH, INPUTS, OUTPUTS
+from lib.search.encoders import GRAPH, INPUTS, OUTPUTS
 from lib.search.integrity import folder_of, forms
 
 # The same as in triton.py, which needs PyTriton to be imported.

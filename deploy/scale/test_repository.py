@@ -29,7 +29,7 @@ from tritonclient.utils import InferenceServerException
 from deploy.scale import registry, repository
 from lib.core import errors, files, paths
 from lib.core.encoder import embed
-from lib.search.forms import open_form
+from lib.search.encoders import open_form
 from lib.search.recommender import open_run
 
 VENV = paths.ROOT / ".venv-triton"

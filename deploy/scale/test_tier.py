@@ -12,7 +12,7 @@ import pytest
 
 from deploy.scale import client
 from lib.core import files
-from lib.search.forms import open_form
+from lib.search.encoders import open_form
 from lib.search.recommender import open_run
 
 REQUEST = {"text": "Uplifting EDM track with hype vocals and a build-up structure"}

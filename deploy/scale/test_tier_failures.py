@@ -19,7 +19,7 @@ import pytest
 from deploy.scale.client import Tier
 from deploy.scale.tier import main, restart
 from lib.core import files, paths, processes
-from lib.search.forms import open_form
+from lib.search.encoders import open_form
 from lib.search.recommender import open_run
 from tests.conftest import untuned
 

@@ -1,71 +1,24 @@
-"""Forms of the tuned encoder that encode queries faster: ONNX, ONNX in int8, static. All share the tracks' space."""
+"""Forms of the tuned encoder that encode queries faster: ONNX, ONNX in int8, static. `encoders` opens them."""
 
 import logging
 import shutil
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
 
-import onnxruntime
 import pandas as pd
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import InputModule
-from transformers import AutoTokenizer
 
 from lib.core.encoder import load
+from lib.core.errors import WorkbookError
 from lib.core.files import atomic, fingerprint, read_json, write_json
 from lib.search import static
-from lib.search.integrity import FORMS, folder_of
+from lib.search.encoders import CONFIG, GRAPH, INPUTS, OUTPUTS, SETTINGS, TOKENIZER, OnnxForm, cores
+from lib.search.integrity import FORMS
 
-GRAPH = "model.onnx"
-SETTINGS = ("prompts", "default_prompt_name", "truncate_dim")  # of an encoder, which its graph lacks
-INPUTS, OUTPUTS = ("input_ids", "attention_mask"), ("token_embeddings", "sentence_embedding")
-
-
-class OnnxEncoder(InputModule):
-    """An encoder as one ONNX graph in ONNX Runtime: the only module of its SentenceTransformer.
-
-    The graph's inputs are `INPUTS`, int64, (texts, tokens); its outputs are `OUTPUTS`, float32, (texts, tokens, d) and
-    (texts, d). With int8, activations are quantised at run time. All texts of a batch share their scale, so a text's
-    vector depends a little on its batch.
-    """
-
-    config_keys = ["max_seq_length", "int8"]  # noqa: RUF012 - sentence-transformers declares it so
-
-    def __init__(self, graph: Path, tokenizer, max_seq_length: int, int8: bool = False) -> None:
-        super().__init__()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()  # the threads of one kernel of the service
-        self.session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        self.graph, self.tokenizer = Path(graph), tokenizer
-        self.max_seq_length, self.int8 = max_seq_length, int8
-
-    def preprocess(self, inputs, prompt: str | None = None, **_) -> dict[str, torch.Tensor]:
-        texts = self._prepend_prompt(inputs, prompt) if prompt else list(inputs)
-        options = {"truncation": True, "max_length": self.max_seq_length}
-        features = self.tokenizer(texts, padding=True, return_tensors="pt", **options)
-        return {name: features[name] for name in INPUTS}
-
-    def forward(self, features: dict[str, torch.Tensor], **_) -> dict[str, torch.Tensor]:
-        outputs = self.session.run(OUTPUTS, {name: features[name].numpy() for name in INPUTS})
-        return features | {name: torch.from_numpy(values) for name, values in zip(OUTPUTS, outputs, strict=True)}
-
-    def get_embedding_dimension(self) -> int:
-        return self.session.get_outputs()[1].shape[-1]
-
-    def save(self, output_path: str, *_, **__) -> None:
-        if self.graph != (target := Path(output_path) / GRAPH):
-            shutil.copyfile(self.graph, target)
-        self.save_tokenizer(output_path)
-        self.save_config(output_path)
-
-    @classmethod
-    def load(cls, model_name_or_path: str, **_) -> Self:
-        folder = Path(model_name_or_path)
-        return cls(folder / GRAPH, AutoTokenizer.from_pretrained(folder), **read_json(folder / cls.config_file_name))
+KEPT = ("prompts", "default_prompt_name", "truncate_dim")  # settings of an encoder, which its graph lacks
 
 
 class _TokensToVectors(torch.nn.Module):
@@ -91,8 +44,8 @@ def export(run: Path, encoder: str, tracks: pd.DataFrame, requests: pd.DataFrame
     with atomic(run / "encoders") as folder:
         folder.mkdir()
         if encoder != "torch":
-            onnx = to_onnx(model, folder / "onnx")
-            int8 = to_int8(onnx, folder / "onnx-int8")
+            to_onnx(model, folder / "onnx")
+            int8 = to_int8(folder / "onnx", folder / "onnx-int8")
         if encoder != "torch" and n_texts:
             texts = pd.concat([table.loc[table["split"] == "train", "text"] for table in (requests, tracks)])
             # On a CPU int8 is faster than torch, and far nearer to it than the static form will be.
@@ -101,18 +54,6 @@ def export(run: Path, encoder: str, tracks: pd.DataFrame, requests: pd.DataFrame
             pupil.save(str(folder / "static"))
         fingerprints = {form.name: fingerprint(form) for form in sorted(folder.iterdir())}
         write_json(folder / FORMS, {"model": model_print, "forms": fingerprints})
-
-
-def open_form(run: Path, form: str) -> SentenceTransformer:
-    """Open one form of a run's encoder. Raises as `folder_of`."""
-    folder = folder_of(run, form)
-    if form == "torch":
-        return load(folder)
-    if not (folder / GRAPH).exists():
-        return SentenceTransformer(str(folder), device="cpu")
-    about = read_json(folder / "config_sentence_transformers.json")
-    settings = {name: about.get(name) for name in SETTINGS}
-    return SentenceTransformer(modules=[OnnxEncoder.load(str(folder))], device="cpu", **settings)
 
 
 @contextmanager
@@ -128,8 +69,14 @@ def _quiet():
 
 
 @_quiet()
-def to_onnx(model: SentenceTransformer, folder: Path) -> SentenceTransformer:
-    """Export an encoder with its pooling into a folder. -> the exported form."""
+def to_onnx(model: SentenceTransformer, folder: Path) -> OnnxForm:
+    """Export an encoder with its pooling, its tokenizer and its settings into a folder. -> the exported form.
+
+    Raises:
+        WorkbookError: its tokenizer is not one of the library tokenizers.
+    """
+    if not (tokenizer := getattr(model.tokenizer, "backend_tokenizer", None)):
+        raise WorkbookError("the tokenizer of this base is none of the library tokenizers: set encoder=torch.")
     folder.mkdir()
     device, example = model.device, model.preprocess(["a sad piano song", "music"])
     sizes = {0: torch.export.Dim("texts"), 1: torch.export.Dim("tokens", max=model.max_seq_length)}
@@ -144,21 +91,16 @@ def to_onnx(model: SentenceTransformer, folder: Path) -> SentenceTransformer:
         verbose=False,
     )
     model.to(device)
-    return _save(folder, model, int8=False)
+    tokenizer.save(str(folder / TOKENIZER))  # pads and cuts, as it has just done for the example
+    write_json(folder / SETTINGS, {name: getattr(model, name) for name in KEPT})
+    write_json(folder / CONFIG, {"max_seq_length": model.max_seq_length, "int8": False})
+    return OnnxForm(folder, cores())
 
 
 @_quiet()
-def to_int8(onnx: SentenceTransformer, folder: Path) -> SentenceTransformer:
-    """Quantise an ONNX form into a folder: int8 weights with a scale a column, activations at run time."""
-    folder.mkdir()
-    quantize_dynamic(onnx[0].graph, folder / GRAPH, weight_type=QuantType.QInt8, per_channel=True)
-    return _save(folder, onnx, int8=True)
-
-
-def _save(folder: Path, source: SentenceTransformer, int8: bool) -> SentenceTransformer:
-    """Save the tokenizer and the settings of the source beside the graph. -> the form."""
-    module = OnnxEncoder(folder / GRAPH, source.tokenizer, source.max_seq_length, int8)
-    settings = {name: getattr(source, name) for name in SETTINGS}
-    form = SentenceTransformer(modules=[module], device="cpu", **settings)
-    form.save(str(folder))
-    return form
+def to_int8(onnx: Path, folder: Path) -> OnnxForm:
+    """Quantise an ONNX form into a folder: int8 weights with a scale a column, activations at run time. -> the form."""
+    shutil.copytree(onnx, folder, ignore=shutil.ignore_patterns(GRAPH))
+    quantize_dynamic(onnx / GRAPH, folder / GRAPH, weight_type=QuantType.QInt8, per_channel=True)
+    write_json(folder / CONFIG, read_json(folder / CONFIG) | {"int8": True})
+    return OnnxForm(folder, cores())

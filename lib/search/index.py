@@ -2,7 +2,6 @@
 
 import math
 import os
-import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import BinaryIO, NamedTuple
 
 import faiss
 import numpy as np
-import torch
 
 from lib.core.progress import Progress
 
@@ -81,13 +79,13 @@ class Index:
         """Return the cosine similarities of rows, (m,) of int, to a unit vector, (d,) float32. -> (m,) float32."""
         if self.lists is not None:
             return self.lists.reconstruct_batch(rows) @ query  # of one byte a dimension: within 0.002
-        scores = (self._matrix @ torch.from_numpy(query)[:, None])[:, 0].numpy()
+        scores = self._matrix @ query
         return scores if len(rows) == len(scores) else scores[rows]
 
     def at(self, rows: np.ndarray) -> np.ndarray:
         """Return the vectors of rows. (m,) of int -> (m, d)."""
         if self.file is None:
-            return self.vectors[rows]
+            return self._matrix[rows]
         # Not through the map: Linux maps a megabyte around each row, and soon counts the whole file as resident.
         size, offset = self.vectors.strides[0], self.vectors.offset
         content = b"".join(os.pread(self.file.fileno(), size, offset + size * int(row)) for row in rows)
@@ -108,13 +106,12 @@ class Index:
         return max(PROBES, int(np.searchsorted(met, min(FILTERED, met[-1]))) + 1)
 
     @cached_property
-    def _matrix(self) -> torch.Tensor:
-        with warnings.catch_warnings(action="ignore"):  # the vectors are read-only, and nothing writes to the tensor
-            return torch.from_numpy(self.vectors)
+    def _matrix(self) -> np.ndarray:
+        return self.vectors.view(np.ndarray)  # a row of a memmap takes numpy longer
 
     def _compare_all(self, query: np.ndarray, k: int, allowed: Filter | None) -> tuple[np.ndarray, np.ndarray]:
-        """Multiply all rows on PyTorch's threads, which are the encoder's; sort only the best."""
-        scores = (self._matrix @ torch.from_numpy(query)[:, None])[:, 0].numpy()
+        """Multiply all rows; sort only the best."""
+        scores = self._matrix @ query
         if allowed is not None:
             scores[~allowed.mask] = -np.inf
         best = top(scores, k)

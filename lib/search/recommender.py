@@ -9,14 +9,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from pyarrow.feather import read_table
-from sentence_transformers import SentenceTransformer
 
-from lib.core.encoder import contributions, embed
+from lib.core.encoder import Form, contributions, embed
 from lib.core.errors import WorkbookError
 from lib.core.files import fingerprint
 from lib.core.paths import shown
 from lib.core.runs import need
-from lib.search.forms import open_form
+from lib.search.encoders import open_form
 from lib.search.fusion import Fusion, Query, open_fusion
 from lib.search.index import SHOWN, TRACKS, open_index, top
 from lib.search.integrity import READ_ERRORS, forms, read_index
@@ -42,7 +41,7 @@ REASONS = 3  # words and moods that explain a track
 class Recommender:
     """An encoder and a catalogue: its vectors, words, names and facts."""
 
-    model: SentenceTransformer  # the form of the tuned encoder that encodes queries
+    model: Form  # of the tuned encoder, to encode queries; or a SentenceTransformer
     fusion: Fusion  # the vectors, words, names and facts of the tracks
     tracks: pd.DataFrame  # the n tracks, in the order of the index's rows
     fingerprints: dict[str, str]  # SHA-256 of the model, of the form (encoder) and of the index

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from torch.nn.functional import normalize
 from wordfreq import top_n_list, zipf_frequency
 
-from lib.core.encoder import embed
+from lib.core.encoder import Form, embed
 from lib.core.errors import WorkbookError
 from lib.core.progress import Progress
 
@@ -29,7 +29,7 @@ SMOOTH = 1e-4  # smooth inverse frequency (Arora, Liang, Ma 2017): a word of thi
 EPOCHS, BATCH, LR = 4, 128, 1e-3
 
 
-def distil(teacher: SentenceTransformer, texts: list[str], n_texts: int, seed: int) -> SentenceTransformer:
+def distil(teacher: SentenceTransformer | Form, texts: list[str], n_texts: int, seed: int) -> SentenceTransformer:
     """Train a static encoder to rank texts as the teacher does.
 
     A token starts as the teacher's vector of it alone, weighted by how rare it is (as in Model2Vec, Tulkens and van
@@ -39,7 +39,7 @@ def distil(teacher: SentenceTransformer, texts: list[str], n_texts: int, seed: i
         WorkbookError: the teacher's tokenizer is not a WordPiece one, as those of BERT and MPNet are.
     """
     words = [word for word in top_n_list("en", WORDS) if word.isascii() and word.isalpha() and len(word) > 1]
-    tokenizer = _add_words(teacher.tokenizer, words)
+    tokenizer = _add_words(getattr(teacher.tokenizer, "backend_tokenizer", teacher.tokenizer), words)
     tokens = [tokenizer.id_to_token(i).removeprefix("##") for i in range(tokenizer.get_vocab_size())]
     frequency = np.array([10 ** (zipf_frequency(token, "en") - 9) for token in tokens])
     start = embed(teacher, tokens, progress=True, together=True) * (SMOOTH / (SMOOTH + frequency))[:, None]
@@ -49,9 +49,9 @@ def distil(teacher: SentenceTransformer, texts: list[str], n_texts: int, seed: i
     return SentenceTransformer(modules=[pupil, Normalize()], device="cpu")
 
 
-def _add_words(tokenizer, words: list[str]) -> Tokenizer:
+def _add_words(tokenizer: Tokenizer, words: list[str]) -> Tokenizer:
     """Add words to a WordPiece tokenizer as tokens of their own."""
-    settings = json.loads(tokenizer.backend_tokenizer.to_str())
+    settings = json.loads(tokenizer.to_str())
     if (kind := settings["model"]["type"]) != "WordPiece":
         raise WorkbookError(f"a static encoder needs a WordPiece tokenizer; this base has {kind}: set static_texts=0.")
     vocabulary = settings["model"]["vocab"]

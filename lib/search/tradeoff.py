@@ -12,7 +12,7 @@ from lib.core.encoder import embed, seconds, speed
 from lib.core.errors import WorkbookError
 from lib.core.measures import MAIN, Encoded, rank_by_similarity, score_ranking
 from lib.core.processes import threads
-from lib.search.forms import open_form
+from lib.search.encoders import open_form
 from lib.search.index import KINDS
 from lib.search.integrity import forms
 
@@ -75,7 +75,7 @@ def _milliseconds(run: Path, texts: list[str]) -> dict[str, float]:
     before = torch.get_num_threads()
     torch.set_num_threads(threads())
     try:
-        models = {form: open_form(run, form).to("cpu") for form in forms(run)}  # sets ONNX Runtime's threads, too
+        models = {form: open_form(run, form, threads()).to("cpu") for form in forms(run)}
         times = {form: [] for form in models}
         for start in range(0, len(texts), BLOCK):
             for form, model in models.items():

@@ -1,6 +1,7 @@
 """A kernel's own process: it runs the cells that the gateway sends, and returns what they print."""
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -40,6 +41,7 @@ def serve(connection: socket.socket) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)  # the output of libraries must not mix with the gateway's log
     os.dup2(nowhere, 2)
+    gc.freeze()  # a collection would write to the memory that all kernels share, and so copy it
     tqdm.set_lock(threading.RLock())  # tqdm's own lock is a semaphore of the system, which a killed kernel would leave
     asyncio.run(_converse(connection))
 

@@ -10,15 +10,17 @@ import threading
 from concurrent.futures import Future
 from contextlib import suppress
 from multiprocessing import get_context, resource_tracker
+from pathlib import Path
 
+from lib.core.files import read_json
 from lib.core.processes import threads
 from lib.serve import cells
 
 LAST = 1.0  # seconds from the end of a kernel's connection to the end of its process
 # No fork server on macOS: its own libraries do not work after a fork.
 FORKS = get_context("spawn" if sys.platform == "darwin" else "forkserver")
-# Kernels are forked from a process with these imports, which take seven seconds. All kernels share the code in memory.
-FORKS.set_forkserver_preload(["lib.core.runs", "lib.search.recommender", "lib.serve.cells", "lib.serve.contract"])
+# Kernels are forked from a process with these imports, which take two seconds. All kernels share the code in memory.
+PRELOAD = ["lib.core.runs", "lib.search.recommender", "lib.serve.cells", "lib.serve.contract"]
 # A terminal's Ctrl-C and `timeout` send their signal to all processes of the group. Only the gateway may act on it.
 GROUP_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
 
@@ -31,12 +33,23 @@ class Broken(Exception):
     """The notebook failed in a start-up cell or on the canary request. Another kernel would fail, too."""
 
 
-def limit_threads(kernels: int) -> None:
-    """Set the threads of each kernel's libraries, before the first kernel starts: they inherit the environment."""
+def prepare(kernels: int, run: Path) -> None:
+    """Set what kernels inherit, before the first one starts: imports, and the threads of their libraries.
+
+    PyTorch is imported if the run's requests are encoded by it. After a promotion to such a run each kernel imports it.
+    """
+    torch = []
+    with suppress(OSError, ValueError, LookupError, TypeError):  # the kernels report a damaged file
+        torch = ["sentence_transformers"] * (read_json(run / "index" / "index.json")["encoder"] == "torch")
+    FORKS.set_forkserver_preload(PRELOAD + torch)
     os.environ |= {
         "OMP_NUM_THREADS": str(threads(kernels)),
-        # numpy's BLAS gets one thread: its threads and PyTorch's would spin against each other, four times as slow.
+        # numpy's BLAS gets one thread: its threads and the encoder's would spin against each other, four times as slow.
         "OPENBLAS_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        # glibc would never mmap again what it once did not, and keep 60 MB after some explanations.
+        "MALLOC_MMAP_THRESHOLD_": "1000000",
+        "MALLOC_TRIM_THRESHOLD_": "4000000",
         # PyTorch keeps the code that it compiled for 1024 shapes of a batch by default; here 32 are as fast.
         "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32",
     }

@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-import papermill
+import nbformat
 
 from lib.core.paths import NOTEBOOKS
 
@@ -19,12 +19,13 @@ def read(run: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
         The start-up cells; and for each address, such as "POST /recommend", its cells by mark: "" for the answer,
         "ResponseInfo" for its status and headers, "Together" for a cell that prepares several requests.
     """
-    notebook = papermill.execute_notebook(str(NOTEBOOK), None, {"run_dir": str(run)}, prepare_only=True)
     startup, endpoints = [], defaultdict(dict)
-    for source in (cell.source for cell in notebook.cells if cell.cell_type == "code"):
-        if match := MARK.match(source):
+    for cell in nbformat.read(NOTEBOOK, 4).cells:
+        if cell.cell_type == "code" and (match := MARK.match(cell.source)):
             mark, address = match.groups()
-            endpoints[address][mark] = source
-        else:
-            startup.append(source)
+            endpoints[address][mark] = cell.source
+        elif cell.cell_type == "code":
+            startup.append(cell.source)
+            if "parameters" in cell.metadata.get("tags", ()):  # as papermill does, whose import takes 30 MB
+                startup.append(f"run_dir = {str(run)!r}")
     return startup, endpoints

@@ -14,7 +14,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from lib.core.paths import shown
 from lib.serve import contract, notebook
 from lib.serve.cells import Reply
-from lib.serve.kernels import Broken, Kernel, Lost, limit_threads
+from lib.serve.kernels import Broken, Kernel, Lost, prepare
 from lib.serve.limits import Limits
 
 CANARY = "POST /recommend", [json.dumps({"body": json.dumps({"text": contract.CANARY})})]  # address, requests
@@ -64,7 +64,7 @@ class Pool:
     async def start(self, target: Target) -> None:
         """Start all kernels with a run. Raise Broken or Lost if one cannot start; all are stopped then."""
         self.target = target
-        limit_threads(self.limits.kernels)
+        prepare(self.limits.kernels, target.run)
         try:
             async with asyncio.TaskGroup() as group:
                 for slot in self.slots:
