@@ -69,6 +69,18 @@ def test_parameters_are_literals_with_a_comment(notebook):
         assert "  # " in cell.source.splitlines()[node.end_lineno - 1], node.targets[0].id
 
 
+def test_the_last_cell_has_three_exercises_with_folded_answers(notebook):
+    """Predict, change a parameter, explain."""
+    source = notebook[1].cells[-1].source
+    assert source.startswith("## Exercises\n")
+    assert re.findall(r"^\*\*(\d)\. (\w+)\.\*\* \S", source, re.M) == [
+        ("1", "Predict"),
+        ("2", "Change"),
+        ("3", "Explain"),
+    ]
+    assert len(re.findall(r"<details>\n<summary>Answer</summary>\n\n\S.*\n\n</details>", source)) == 3
+
+
 def test_outputs_are_committed_small_and_stable(notebook):
     """A reader on the web sees tables and pictures; a refresh changes nothing that has not changed."""
     name, content = notebook

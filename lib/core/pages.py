@@ -29,5 +29,6 @@ def page(path: Path, template: str, **values) -> None:
 
 
 def table(values: pd.DataFrame) -> Markup:
-    """Return a table as HTML, its texts escaped."""
-    return Markup(values.to_html(border=0, na_rep=""))
+    """Return a table as HTML, its texts escaped and whole."""
+    with pd.option_context("display.max_colwidth", None):
+        return Markup(values.to_html(border=0, na_rep=""))

@@ -1,4 +1,4 @@
-"""Baselines: BM25 over the tracks' text, and the fused ranking of two rankings."""
+"""Baselines: BM25 over the tracks' text, the fused ranking of two rankings, chance, and the best possible ranking."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -44,3 +44,13 @@ def fuse(first: Ranking, second: Ranking) -> Ranking:
             scores.update({track: 1 / (CONSTANT + rank) for rank, track in enumerate(ranking[request], start=1)})
         fused[request] = dict(scores.most_common(DEPTH))
     return fused
+
+
+def bounds(tracks: pd.DataFrame, requests: pd.DataFrame, seed: int = 0) -> dict[str, Ranking]:
+    """Rank at random, by popularity (if it is known) and by the grades: what chance gives, and what is possible."""
+    shape = len(requests), len(tracks)
+    scores = {"random": np.random.default_rng(seed).random(shape)}
+    if tracks["popularity"].notna().any():
+        scores["popularity"] = np.broadcast_to(tracks["popularity"].fillna(0).to_numpy(float), shape)
+    graded = {r.request_id: dict(zip(r.track_ids, map(float, r.grades), strict=True)) for r in requests.itertuples()}
+    return {name: best_tracks(of, tracks, requests) for name, of in scores.items()} | {"best possible": graded}

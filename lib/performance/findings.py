@@ -1,13 +1,16 @@
 """Findings of notebook 05 in words: the verdict, the headline under it, and the table of the report."""
 
 from html import escape
+from pathlib import Path
 
 import pandas as pd
+import yaml
 
 from lib.core.measures import ENOUGH, MAIN
 from lib.core.pages import render
 from lib.search.match import BANDS
 
+MEANINGS = yaml.safe_load(Path(__file__).with_name("meanings.yaml").read_text(encoding="utf-8"))
 FEWEST = 50  # held-out tracks that a verdict needs: of fewer the first ten are too large a part
 
 
@@ -46,3 +49,12 @@ def summary(metrics: dict) -> pd.DataFrame:
         for name, encoder in metrics["encoders"].items()
     }
     return pd.DataFrame(rows).T
+
+
+def explained(metrics: dict) -> pd.DataFrame:
+    """Return the retrieval measures with their meaning, chance and the best possible value: a row for each measure."""
+    encoders = {name: metrics["encoders"][name]["retrieval"] for name in ("base", "tuned")}
+    means = {name: {measure: v["mean"] for measure, v in values.items()} for name, values in encoders.items()}
+    *chance, best = metrics["bounds"]
+    table = pd.DataFrame(metrics["bounds"] | means)[[*chance, "base", "tuned", best]].round(3)
+    return table.assign(meaning=pd.Series(MEANINGS))

@@ -87,11 +87,10 @@ def confusion(table: pd.DataFrame) -> Figure | None:
     axes.tick_params(axis="y", rotation=0)
     axes.set_facecolor("white")
     axes.grid(False)
-    right = np.mean([table.loc[m, m] if m in table else 0 for m in table.index])
     wrong = table.drop(columns="unknown", errors="ignore").stack()
     wrong = wrong[[requested != retrieved for requested, retrieved in wrong.index]]
-    worst = "; most confused: {} with {}".format(*wrong.idxmax()) if len(wrong) else ""
-    axes.set_title(f"{right:.0%} of the tracks have the requested mood{worst}")
+    worst = "Requests for {} most often get {} instead".format(*wrong.idxmax()) if len(wrong) else "No mood is confused"
+    axes.set_title(worst)
     return figure
 
 

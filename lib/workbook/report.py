@@ -44,6 +44,7 @@ def write(run: Path, record: dict) -> None:
         measure=measures.MAIN,
         rules=read_json(run / "quality.json")["rules"],
         checks=read_json(run / "embedding.json")["scorecard"],
+        explained=table(findings.explained(metrics)),
         figures=table(findings.summary(metrics)),
         pictures=[picture for notebook in reversed(notebooks.values()) for picture in _headlines(notebook)],
         parts=[_part(name, notebook, stages.get(name, {}).get("seconds")) for name, notebook in notebooks.items()],
