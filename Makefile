@@ -1,4 +1,4 @@
-# make run, make test: the two that matter. `make help` lists all.
+# make run, make test: the two that matter. `make help` lists all, under the headings that begin with ##@ here.
 PYTHON ?= python3
 PARAMS ?= params/quick.yaml
 RUN    ?=
@@ -15,9 +15,9 @@ DEV    := .venv/.dev
 # Quotes a value for the shell, as one word: make promote RUN="a; touch x" names a folder.
 quote = '$(subst ','\'',$(1))'
 
-.PHONY: help run import test check bench notebooks compare index serve playground promote rollback lab scale scale-test scale-bench scale-restart scale-promote scale-rollback scale-index scale-status scale-token image-test lock clean
+.PHONY: help run import params test check bench notebooks compare index serve ask playground promote rollback lab scale scale-test scale-bench scale-restart scale-promote scale-rollback scale-index scale-status scale-token image-test lock clean uninstall
 help:  ## list the commands
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^##@ /{print "\n" substr($$0, 5)} /^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 # All cores compile the packages when they are installed. Else each process would compile what it imports wherever
 # PYTHONDONTWRITEBYTECODE is set, as in containers. compileall skips the templates in packages that are no Python.
@@ -37,34 +37,20 @@ $(DEV): requirements-dev.txt requirements.txt constraints.txt pyproject.toml
 	$(call install,requirements-dev.txt)
 	@touch $(READY) $@
 
+##@ Make a run
 run: $(READY)  ## run notebooks 01 to 05: PARAMS=params/gpu.yaml, SET="epochs=3 batch_size=32", FRESH=1
 	@$(BIN)/workbook run $(call quote,$(PARAMS)) $(SET) $(if $(FRESH),--fresh)
 
 import: $(READY)  ## show how FILE=… (a table, a library, a folder of music) is read, and write params/NAME.yaml: IMPORT="--table songs"
 	@$(BIN)/workbook import $(call quote,$(or $(FILE),$(error name the file: make import FILE=...))) $(IMPORT)
 
-.PHONY: lint
-lint: $(DEV)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+params: $(READY)  ## list the parameters of all notebooks, with their defaults
+	@$(BIN)/workbook params
 
-check: lint  ## lint and the tests that need no trained model: after every change
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 -m "not slow"
-
-test: lint  ## lint, unit tests, every notebook, the service
-	@# The notebooks, one by one, beside two files of tests at a time, with a thread each for PyTorch.
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest notebooks tests -n 3 --dist loadfile --no-loadscope-reorder \
-	  --nbval-lax --nbval-sanitize-with tests/sanitize.cfg --nbval-cell-timeout 600
-
-notebooks: $(DEV)  ## execute the notebooks as they are and keep their outputs: after a change that is meant to change them
-	@HF_HUB_OFFLINE=1 $(BIN)/python tests/refresh_notebooks.py $(NOTEBOOKS)
-
-bench: $(DEV)  ## one table of what everything costs, an hour, 25 GiB of disk, with wrk: BENCH="--quick", BENCH="outputs/own --only encoders service"
-	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/bench.py $(BENCH)
-
-compare: $(READY)  ## runs side by side, the first as the reference: RUNS="outputs/a outputs/b …"
+compare: $(READY)  ## runs side by side, the first as the reference: RUNS="outputs/a 'outputs/my run' …"
 	@$(BIN)/workbook compare $(RUNS)
 
+##@ Use a run: RUN=outputs/… names it, else it is outputs/current
 .PHONY: current
 current: $(READY)
 	@test -n $(call quote,$(RUN)) || test -e outputs/current || ! test -L outputs/current || { \
@@ -75,6 +61,9 @@ current: $(READY)
 
 serve: current  ## POST /recommend from outputs/current, or RUN=…, on PORT=8080 (makes the quick run if there is none)
 	@$(BIN)/workbook serve --run $(call quote,$(or $(RUN),outputs/current)) --ip $(call quote,$(IP)) --port $(call quote,$(PORT)) $(if $(NO_TOKEN),--no-token) $(SERVE)
+
+ask: current  ## ask for songs in the terminal: TEXT="sad piano from the 90s"; a service is started where none runs
+	@$(BIN)/workbook ask $(call quote,$(or $(TEXT),$(error name a text: make ask TEXT="sad piano"))) --run $(call quote,$(or $(RUN),outputs/current)) --port $(call quote,$(PORT))
 
 playground: current  ## type a mood, get songs, in a browser: RUN=outputs/… (VOILA="--no-browser --port 8900" for its own options)
 	@$(BIN)/workbook playground $(call quote,$(or $(RUN),outputs/current)) $(VOILA)
@@ -91,6 +80,7 @@ index: $(READY)  ## index RUN=outputs/… again with its model: only tracks that
 lab: $(READY)  ## JupyterLab on the notebooks (LAB="--no-browser --port 8889" for its own options)
 	@$(BIN)/jupyter lab --notebook-dir . $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB)
 
+##@ Serve many listeners: the tier, docs/scale.md
 SCALE := .venv/.scale
 $(SCALE): requirements.txt constraints.txt deploy/scale/requirements.txt deploy/scale/triton-requirements.txt deploy/scale/triton-constraints.txt | $(READY)
 	@echo "Installing the engines of the tier (a minute or two) …"
@@ -127,11 +117,37 @@ scale-status: $(SCALE)  ## which processes of the tier run
 scale-token: $(SCALE)  ## print a listener's token for the tier, good for an hour
 	@$(BIN)/python -m deploy.scale.tier token
 
+##@ Change the workbook: CONTRIBUTING.md
+.PHONY: lint
+lint: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+check: lint  ## lint and the tests that need no trained model: after every change
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 -m "not slow"
+
+test: lint  ## lint, unit tests, every notebook, the service
+	@# The notebooks, one by one, beside two files of tests at a time, with a thread each for PyTorch.
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest notebooks tests -n 3 --dist loadfile --no-loadscope-reorder \
+	  --nbval-lax --nbval-sanitize-with tests/sanitize.cfg --nbval-cell-timeout 600
+
+notebooks: $(DEV)  ## execute the notebooks as they are and keep their outputs: after a change that is meant to change them
+	@HF_HUB_OFFLINE=1 $(BIN)/python tests/refresh_notebooks.py $(NOTEBOOKS)
+
+bench: $(DEV)  ## one table of what everything costs, an hour, 25 GiB of disk, with wrk: BENCH="--quick", BENCH="outputs/own --only encoders service"
+	@HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/bench.py $(BENCH)
+
 image-test:  ## build the image without Docker, start it, ask it, run its tests: with buildah and debootstrap, 15 minutes
 	$(PYTHON) deploy/prove_image.py
 
 lock: $(DEV)  ## write constraints.txt from what is installed
 	@{ sed -n 1p constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > constraints.new && mv constraints.new constraints.txt
 
+##@ Remove
 clean:  ## remove the environments (the runs in outputs/ stay)
 	rm -rf .venv .venv-triton
+
+CACHE = $(or $(if $(filter Darwin,$(shell uname)),$(HOME)/Library/Caches),$(XDG_CACHE_HOME),$(HOME)/.cache)/music-workbook
+uninstall: clean  ## clean, and remove the base models that came from the package index
+	rm -rf music_workbook.egg-info .pytest_cache .ruff_cache $(call quote,$(CACHE))
+	@echo "These stay: outputs/ (your runs), params/, and ~/.cache/huggingface (models, which other programs share). docs/install.md says more."

@@ -89,7 +89,8 @@ def _different(runs: list[Run]) -> pd.DataFrame:
 def _figures(run: Run) -> dict[str, str]:
     """Return the figures of a run's tuned encoder, with 95 % intervals, as text."""
     tuned, retrieval, rules = run.metrics["encoders"]["tuned"], findings.summary(run.metrics), run.quality["rules"]
-    wrong = [check["check"] for check in run.embedding["scorecard"] if check["verdict"] in ("look", "broken")]
+    checks = run.embedding["scorecard"]
+    wrong = [check["check"] for check in checks if check["verdict"] in ("look", "broken")]
     return {
         **retrieval.loc["tuned"],
         f"{MAIN}, base": retrieval.loc["base", MAIN],
@@ -97,7 +98,7 @@ def _figures(run: Run) -> dict[str, str]:
         "uniformity": f"{tuned['space']['uniformity']:.2f}",
         "ms for one request": ", ".join(f"{s['ms_for_one']:.1f} ({where})" for where, s in tuned["speed"].items()),
         "quality rules that pass": f"{sum(rule['passed'] for rule in rules)} of {len(rules)}",
-        "embedding checks to look at": "; ".join(wrong),
+        "embedding checks to look at": "; ".join(wrong) or f"none of {len(checks)}",
         "held-out requests, tracks": f"{run.metrics['requests']:,}, {run.metrics['tracks']:,}",
         "tracks in the catalogue": f"{run.quality['tracks']:,}",
         "minutes to train and index": f"{run.record['stages']['03_finetune']['seconds'] / 60:.1f}",

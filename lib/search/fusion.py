@@ -23,7 +23,7 @@ MISSED = {"": 0.5, "mood": 0.25}  # the share of the score that an unmet conditi
 UNWANTED = 0.2  # the share of the score that remains if an unwanted condition is met
 CLOSE = 0.28  # the best score, below which nothing comes close: 2 % of typed requests, a third of texts on other things
 FITTING = 0.5  # the lowest fit that meets a condition
-CANDIDATES = 2000  # tracks that meaning and words each propose, in an index with lists
+CANDIDATES = 1000  # tracks that meaning and words each propose, in an index with lists
 
 
 class Query(NamedTuple):
@@ -109,13 +109,15 @@ class Fusion:
         if self.index.lists is None:
             return np.arange(len(self.index.vectors)) if allowed is None else np.flatnonzero(allowed.mask)
         propose = partial(self.index.propose, query.vector, CANDIDATES)
-        near = propose() if allowed is None else self.index.nearest(query.vector, CANDIDATES, allowed)[0]
-        proposed = [near, self.words.propose(query.words, CANDIDATES)]
+        proposed = [self.words.propose(query.words, CANDIDATES)]
         for rows in map(self.names.rows, query.reading.named):
             proposed.append(rows if len(rows) <= CANDIDATES else propose(bits(rows, len(self.index.vectors))))
         if masks := self._masks(query.reading):
             masks += [] if allowed is None else [np.packbits(allowed.mask, bitorder="little")]
             proposed.append(propose(np.bitwise_and.reduce(masks)))
+        if not masks or len(proposed[-1]) < CANDIDATES:  # few tracks meet all conditions
+            near = propose() if allowed is None else self.index.nearest(query.vector, CANDIDATES, allowed)[0]
+            proposed.append(near)
         rows = np.unique(np.concatenate([*proposed, self._near(query.reading)[:CANDIDATES]]))
         return rows if allowed is None else rows[allowed.mask[rows]]
 

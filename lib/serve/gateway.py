@@ -3,9 +3,11 @@
 import ipaddress
 import logging.config
 import os
+import re
 import resource
 import signal
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from lib.core.runs import need
 from lib.serve import contract, notebook
 from lib.serve.handlers import TOKEN, CellHandler, HealthHandler, MetricsHandler, NotFoundHandler, ReadyHandler
 from lib.serve.limits import Limits
+from lib.serve.pages import FILES, PageHandler
 from lib.serve.pool import Pool
 from lib.serve.service import Service
 
@@ -37,7 +40,9 @@ ERROR = contract.failure(400, "This is not valid HTTP/1.1.", code="not_http").bo
 MALFORMED = BARE[:-2] + (
     b"Content-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(ERROR), ERROR)
 )
-OWN = {"/health": HealthHandler, "/metrics": MetricsHandler}  # addresses that need no kernel
+# Addresses that need no kernel.
+OWN = {"/health": HealthHandler, "/metrics": MetricsHandler, **dict.fromkeys(FILES, PageHandler)}
+ORIGIN = re.compile(r"\*|https?://[^\s/]+")
 
 
 class Server(HTTPServer):
@@ -98,7 +103,10 @@ class Personality(NotebookHTTPPersonality):
         try:
             await self.parent.service.start()
             with suppress(BrokenPipeError):  # `| head -1` reads no more
-                print(f"Ready on http://{self.parent.ip}:{self.parent.port} — POST /recommend", flush=True)
+                print(
+                    f"Ready on http://{self.parent.ip}:{self.parent.port} — open it in a browser, or POST /recommend",
+                    flush=True,
+                )
         except Exception as error:  # a service that cannot start must end
             self.error = error
             self.parent.io_loop.stop()
@@ -119,11 +127,15 @@ class Personality(NotebookHTTPPersonality):
 create_personality = Personality  # Kernel Gateway calls this name in the module `KernelGatewayApp.api`
 
 
-def serve(folder: str, ip: str, port: int, limits: Limits, no_token: bool = False, log_text: bool = False) -> None:
+def serve(
+    folder: str, ip: str, port: int, limits: Limits, no_token: bool = False, log_text: bool = False,
+    origins: Sequence[str] = (),
+) -> None:  # fmt: skip
     """Serve a run until SIGTERM or Ctrl-C.
 
     Args:
         folder: the run's folder, or a link to it; the service follows the link.
+        origins: sites whose pages may send requests (CORS), such as "https://app.example"; "*" for any.
 
     Raises:
         WorkbookError: the run is not complete, the address is taken or open to everybody, or the notebook fails.
@@ -132,10 +144,12 @@ def serve(folder: str, ip: str, port: int, limits: Limits, no_token: bool = Fals
     if not path.exists():
         raise WorkbookError(f"there is no {shown(path)}. Name a run: make promote RUN=…, or make serve RUN=…")
     need(path, "model", "index")
+    if wrong := [origin for origin in origins if not ORIGIN.fullmatch(origin)]:
+        raise WorkbookError(f"--cors {wrong[0]}: name a site as scheme and host, such as https://app.example.")
     _check_address(ip, port, no_token)
     print(f"Loading {shown(path.resolve())} …", flush=True)
     hosts = None if os.environ.get(TOKEN) or no_token else {"localhost", ip.lower()}
-    service = Service(path, Pool(limits), log_text, hosts)
+    service = Service(path, Pool(limits), log_text, hosts, origins)
     app = Gateway.instance(
         config=Config(), api=__name__, service=service, ip=ip, port=port, port_retries=0,
         seed_uri=str(notebook.NOTEBOOK), log_level="WARN",

@@ -26,6 +26,12 @@ REQUESTS = Counter("recommend_requests", "Requests by path and status.", ["path"
 SECONDS = Histogram("recommend_request_seconds", "Seconds from request to answer.", ["path"])
 DIGITS = 20  # of a Content-Length that are read: Python refuses to convert thousands of digits
 RETRY, CLOSE = {"Retry-After": "1"}, {"Connection": "close"}
+CORS = {  # for pages of the sites that the service allows
+    "Access-Control-Allow-Methods": "GET, POST",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, X-Request-Id",
+    "Access-Control-Expose-Headers": "Retry-After, X-Request-Id",
+    "Access-Control-Max-Age": "600",
+}
 log = logging.getLogger(__name__)
 
 
@@ -63,9 +69,11 @@ class Handler(RequestHandler):
         self.service.under_way.add(self)
         if self.service.stopping:
             raise Refusal(503, "The service is stopping.", RETRY | CLOSE)
-        if self.request.path not in OPEN and not self._authorized():
+        # A browser asks by OPTIONS, without the token, whether another site's page may send a request.
+        free = self.request.path in OPEN or (method == "OPTIONS" and self.service.origins)
+        if not free and not self._authorized():
             raise Refusal(401, f"Send the header Authorization: Bearer <{TOKEN}>.", {"WWW-Authenticate": "Bearer"})
-        if self.request.path not in OPEN and not self._known_host():
+        if not free and not self._known_host():
             raise Refusal(403, f"This is not {self.request.host_name[:100]}: set {TOKEN}, or serve with --no-token.")
         if method == "OPTIONS":
             return
@@ -94,10 +102,20 @@ class Handler(RequestHandler):
     head = post = put = delete = get
 
     def options(self, **_: str) -> None:
-        """Name the allowed methods. There are no CORS headers: pages of other sites may not send requests."""
+        """Name the allowed methods."""
         self.set_header("Allow", ", ".join(self.allowed))
         self.clear_header("Content-Type")
         self.set_status(204)
+
+    def finish(self, chunk: str | bytes | None = None) -> asyncio.Future:
+        """Add CORS headers for the sites that the service allows. Pages of others cannot send requests."""
+        origin, origins = self.request.headers.get("Origin", ""), self.service.origins
+        if origins:
+            self.set_header("Vary", "Origin")
+        if origin and origins & {origin, "*"}:
+            for name, value in {**CORS, "Access-Control-Allow-Origin": origin}.items():
+                self.set_header(name, value)
+        return super().finish(chunk)
 
     def write_error(self, status_code: int, **kwargs) -> None:
         """Send every error in the contract's form. Exceptions go to the log, not to the client."""

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from lib.core.paths import shown
@@ -22,10 +23,13 @@ log = logging.getLogger(__name__)
 class Service:
     """A run's folder (or a link to it), served by a pool of kernels. The service follows when the run changes."""
 
-    def __init__(self, folder: Path, pool: Pool, log_text: bool, hosts: set[str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, pool: Pool, log_text: bool, hosts: set[str] | None = None, origins: Iterable[str] = ()
+    ) -> None:
         self.folder, self.pool = folder, pool
         self.log_text = log_text  # True if the log may contain the listeners' texts
         self.hosts = hosts  # the names that the service has; None: any
+        self.origins = {*origins}  # of the sites whose pages may send requests; "*": any
         self.ready = False  # True once the kernels can answer
         self.stopping = False  # True from SIGTERM on
         self.under_way: set[object] = set()  # the handlers of unfinished requests

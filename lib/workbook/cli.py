@@ -25,7 +25,7 @@ CURRENT = "outputs/current"
 DEFAULT = Limits()
 
 
-@app.command()
+@app.command(epilog="`workbook params` lists the parameters.")
 def run(
     params: Annotated[str, typer.Argument(metavar="[PARAMS]", help="Parameter file.")] = QUICK,
     values: Annotated[
@@ -55,6 +55,14 @@ def run(
             raise WorkbookError(message) from error
         raise
     print(report.summary(resolve(record["parameters"]["run_dir"])))
+
+
+@app.command()
+def params() -> None:
+    """List the parameters of all notebooks: names, defaults and meanings."""
+    from lib.workbook import parameters
+
+    print(parameters.listing())
 
 
 @app.command(name="import")
@@ -101,11 +109,26 @@ def serve(
     ] = DEFAULT.start,
     no_token: Annotated[bool, typer.Option("--no-token", help="Serve other machines without a token.")] = False,
     log_text: Annotated[bool, typer.Option("--log-text", help="Log the requests' text, too.")] = False,
+    cors: Annotated[
+        list[str] | None, typer.Option(help="A site whose pages may send requests: https://app.example; * for any.")
+    ] = None,
 ) -> None:
     """Serve POST /recommend until Ctrl-C or SIGTERM."""
     from lib.serve import gateway
 
-    gateway.serve(run, ip, port, Limits(kernels, queue, batch, time_limit, start_limit), no_token, log_text)
+    gateway.serve(run, ip, port, Limits(kernels, queue, batch, time_limit, start_limit), no_token, log_text, cors or ())
+
+
+@app.command()
+def ask(
+    text: Annotated[str, typer.Argument(help="A listener's wish in words.")],
+    run: Annotated[str, typer.Option(help="The run to serve if no service runs yet.")] = CURRENT,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The service's port.")] = 8080,
+) -> None:
+    """Ask the running service for songs; without one, start it, ask, and stop it again."""
+    from lib.workbook import ask as asking
+
+    print(asking.ask(text, run, port))
 
 
 @app.command()

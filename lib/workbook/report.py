@@ -1,6 +1,7 @@
 """The report of a run: one page (report.html) and a summary for the terminal, from the files of the run."""
 
 import re
+import shlex
 from pathlib import Path
 
 import nbformat
@@ -16,6 +17,7 @@ from lib.core.pages import page, table
 from lib.core.paths import shown
 from lib.core.runs import STAGES
 from lib.performance import findings
+from lib.workbook.ask import song
 
 WIDGET = "application/vnd.jupyter.widget-view+json"  # finished progress bars, which no page can show
 
@@ -59,12 +61,9 @@ def summary(run: Path) -> str:
     for name, encoder in metrics["encoders"].items():
         lines.append(f"{name:8}" + "".join(f"{v['mean']:12.3f}" for v in encoder["retrieval"].values()))
     example = metrics["example"]
-    lines += ["", metrics["verdict"], "", f'"{example["text"]}"']
-    for track in example["tracks"]:
-        name = " — ".join(filter(None, (track["title"], track["artist"])))
-        lines.append(f"  {track['score']:.2f}  {name}" + (f"  [{track['mood']}]" if track["mood"] else ""))
+    lines += ["", metrics["verdict"], "", f'"{example["text"]}"', *map(song, example["tracks"])]
     page_file = f"The whole run as a page: {shown(run / 'report.html')}"
-    return "\n".join([*lines, "", page_file, f"Ask it over HTTP: make serve RUN={shown(run)}"])
+    return "\n".join([*lines, "", page_file, f"Ask it over HTTP: make serve RUN={shlex.quote(shown(run))}"])
 
 
 def _notices(run: Path) -> list[str]:

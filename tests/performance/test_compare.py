@@ -42,6 +42,16 @@ def test_runs_are_compared(chromium, small_run, other_run, tmp_path, size):
         assert answers["songs"][1].split("\n")[0] in worse.inner_text()
 
 
+def test_a_run_without_a_doubtful_check_says_so(small_run, other_run, tmp_path):
+    embedding = json.loads((other_run / "embedding.json").read_text())
+    for check in embedding["scorecard"]:
+        check["verdict"] = "ok"
+    (other_run / "embedding.json").write_text(json.dumps(embedding))
+    text = compare.write([str(small_run), str(other_run)], tmp_path / "compare.html")
+    row = next(line for line in text.splitlines() if line.startswith("embedding checks"))
+    assert row.endswith(f"  none of {len(embedding['scorecard'])}")
+
+
 def test_runs_with_different_catalogues_are_not_paired(small_run, other_run, tmp_path):
     pd.read_parquet(other_run / "tracks.parquet").head(300).to_parquet(other_run / "tracks.parquet")
     text = compare.write([str(small_run), str(other_run)], tmp_path / "compare.html")

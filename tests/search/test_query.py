@@ -74,7 +74,7 @@ def test_lists_propose_the_tracks_that_meet_all_conditions_and_all_of_an_artist(
         for catalogue in (exact, lists):
             rows = catalogue.candidates(asked, None)
             best.append(np.sort(catalogue.score(asked, rows)[0])[-5:])
-        assert len(rows) < 1_000 and np.allclose(*best, atol=1e-5), text
+        assert len(rows) < 1_000 and np.allclose(*best, atol=2e-3), text  # the lists round cosines
 
 
 def best(catalogue, text: str, history=()) -> list[str]:

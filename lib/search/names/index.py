@@ -36,10 +36,8 @@ def write_names(folder: Path, tracks: pd.DataFrame, artists: dict[str, list[str]
     entries, _ = pd.factorize(hashes(keys) ^ (kinds.astype(np.uint64) * MIXER))
     _write_entries(folder, kinds, names, entries, name_of, rows)
     counts = np.bincount(entries[name_of], minlength=entries.max(initial=-1) + 1)
-    forms, nicknames = (
-        _forms(kinds, tokens, entries, counts),
-        [[words(name) for name in own if name] for own in artists.values()],
-    )
+    forms = _forms(kinds, tokens, entries, counts)
+    nicknames = [[words(name) for name in own if name] for own in artists.values()]
     _write_keys(folder, forms, _nicknames(nicknames, entries, kinds, forms))
     spelled = [s for kind, t in zip(kinds, tokens, strict=True) for s in (t, _shorter(kind, t)) if s]
     _write_words(folder, spelled + [name for own in nicknames for name in own])
