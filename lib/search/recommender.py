@@ -1,9 +1,11 @@
 """The recommender: a run's tuned encoder and its index of the catalogue. Text in, tracks out, without HTTP."""
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
+from weakref import proxy
 
 import numpy as np
 import pandas as pd
@@ -52,7 +54,8 @@ class Recommender:
         self.mood, self.moods = _codes(self.tracks["mood"])
         self.artist, _ = _codes(self.tracks["artist"])
         self._read = lru_cache(READ)(partial(read, self.fusion.names, self.fusion.facts, self.fusion.artists))
-        self._filter = cache(lambda mood: self.index.only(self.mood == self.moods.index(mood)))
+        own = proxy(self)  # a cache that refers to its owner keeps the closed run in memory until a garbage collection
+        self._filter = cache(lambda mood: own.index.only(own.mood == own.moods.index(mood)))
 
     @property
     def vectors(self) -> np.ndarray:
@@ -228,13 +231,14 @@ def open_run(run: Path) -> Recommender:
         WorkbookError: a part is missing or damaged, or another model made the index.
     """
     need(run, "model", "index")
+    gc.collect()  # sentence-transformers' models refer to themselves: a closed run would stay in memory
     try:
         index_print = fingerprint(run / "index" / "index.json")  # covers the index: it has its files' fingerprints
         form_prints = forms(run)
         about = read_index(run, form_prints["torch"])
         index = open_index(run / "index")
         tracks = read_table(run / "index" / TRACKS, memory_map=True).to_pandas()
-        model = open_form(run, about["encoder"])
+        fusion, model = open_fusion(run / "index", index, tracks), open_form(run, about["encoder"])
     except READ_ERRORS as error:
         raise WorkbookError(f"{shown(run)} is damaged: {error}. Run 03_finetune again.") from error
     if index_print != fingerprint(run / "index" / "index.json"):  # another process has just replaced it
@@ -242,4 +246,4 @@ def open_run(run: Path) -> Recommender:
     if (shape := index.vectors.shape) != (len(tracks), model.get_embedding_dimension()):
         raise WorkbookError(f"{shown(run)}: index/ is {shape}, which does not fit its tracks and its model.")
     fingerprints = {"model": form_prints["torch"], "encoder": form_prints[about["encoder"]], "index": index_print}
-    return Recommender(model, open_fusion(run / "index", index, tracks), tracks, fingerprints)
+    return Recommender(model, fusion, tracks, fingerprints)

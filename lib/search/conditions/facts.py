@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
+from weakref import proxy
 
 import numpy as np
 import pandas as pd
@@ -37,8 +38,9 @@ class Facts:
         self._labels = [_labels(cell) for cell in genres]
         moods = {mood for name in ("mood", "mood2") if name in self._texts for mood in self._texts[name][1]}
         self.vocabulary = Vocabulary(sorted({part for cell in genres for part in _parts(cell)}), sorted(moods))
-        self._of_values = lru_cache(MASKS)(self._value_scores)
-        self.mask = lru_cache(MASKS)(self._mask)
+        own = proxy(self)  # without it the caches would keep the closed catalogue until a garbage collection
+        self._of_values = lru_cache(MASKS)(partial(Facts._value_scores, own))
+        self.mask = lru_cache(MASKS)(partial(Facts._mask, own))
 
     def understand(self, text: str, names: Iterable[tuple[int, int]] = ()) -> Understood:
         """Return the conditions of a request; `names` are the characters (start, end) of the names in it."""
