@@ -1,10 +1,14 @@
-"""How pytest deals tests to several processes (--dist loadfile)."""
+"""How pytest deals tests to several processes (--dist loadfile), and the run that nbval executes the notebooks with."""
+
+import os
 
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
 # Each notebook continues from the one before; the tests of the debugger compile UMAP once.
 TOGETHER = ("notebooks/", "tests/debug/")
+
+os.environ.setdefault("WORKBOOK_RUN", "outputs/tour")  # else the notebooks would show the newest run
 
 
 class FileByFile(LoadFileScheduling):

@@ -8,6 +8,7 @@ on stderr, and all outputs of a cell tagged `live` (timings, a page to click). R
 
 import base64
 import io
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -59,6 +60,7 @@ def refresh(file: Path) -> None:
 
 
 if __name__ == "__main__":
+    os.environ["WORKBOOK_RUN"] = "outputs/tour"
     files = [Path(name).resolve() for name in sys.argv[1:]] or sorted(NOTEBOOKS.glob("*.ipynb"))
     if not sys.argv[1:]:
         shutil.rmtree(ROOT / "outputs" / "tour", ignore_errors=True)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from lib.core import errors
-from lib.quality import drift, pictures, rules
+from lib.quality import drift, faults, pictures, rules
 from lib.tracks import completing, importing, listener_requests, synthetic
 
 
@@ -146,6 +146,20 @@ def test_an_error_stops_the_run_and_names_the_row(tracks, requests):
     broken.loc[7, "energy"] = 7.0
     with pytest.raises(errors.WorkbookError, match=r"feature within 0 to 1: 1 failing, .*t0000007"):
         rules.stop_on_errors(rules.check(broken, requests, [], rules.Limits())[0])
+
+
+@pytest.mark.parametrize(("n", "planted"), [(2000, 12), (250, 5)])
+def test_each_rule_fails_in_a_copy_with_planted_faults(tracks, requests, n, planted):
+    sample = tracks.sample(n, random_state=1)
+    before = sample.copy()
+    broken, asked = faults.plant(sample, requests, 12, seed=1)
+    results, failing = rules.check(broken, asked, ["calm"], rules.Limits(), drift.profile(sample))
+    assert [result["rule"] for result in results if result["passed"]] == [] and len(results) == 38
+    counts = {result["rule"]: result["failures"] for result in results}
+    assert all(counts[rule] == planted for rule in ("tempo within 30 to 250 BPM", "mood is sure", "text is not cut"))
+    assert sample.equals(before) and len(pictures.failing_values(results, failing, broken).axes) >= 15
+    bare, _ = faults.plant(sample.head(9).assign(tempo=np.nan, mood="", genre=""), requests, 12, seed=1)
+    assert len(bare) == 9  # too small for a fault in each column
 
 
 def titles(figure) -> str:

@@ -26,7 +26,7 @@ def imported(tmp_path: Path, catalogue: Path, *more: str, **given) -> recommende
 @pytest.mark.slow
 def test_a_real_catalogue_goes_from_import_to_answer(shared, tmp_path):
     """01 and 03 on tracks that people released; a calm and a lively request get different songs."""
-    recipe = {"n_pairs": 240, "batch_size": 16, "encoder": "torch"}
+    recipe = {"n_pairs": 240, "batch_size": 16, "encoder": "torch", "mood_steps": 2}
     songs = imported(tmp_path, shared / "data/spotify-moods.csv", "03_finetune", **recipe)
     asked = ("calm quiet gentle music", "energetic party music", "loud aggressive distorted guitars")
     calm, lively, loud = (songs.recommend(text, 10) for text in asked)

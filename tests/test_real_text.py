@@ -50,7 +50,7 @@ def tuned(folder):
     model = encoder.load(base_models.find(values["base_model"]), values["max_length"])
     dev = evaluator.RequestEvaluator(*measures.held_out(tracks, requests, "dev"), most=200)
     training.train(model, table, dev, recipe, folder)
-    moods.refine(model, tracks["description"].tolist(), values["mood_steps"] // 4, values["seed"])
+    moods.refine(model, tracks["description"].tolist(), values["mood_steps"] // 8, values["seed"])
     return model
 
 

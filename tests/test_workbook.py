@@ -14,7 +14,7 @@ import nbformat
 import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 
-from lib.core import errors, paths, runs
+from lib.core import errors, files, paths, runs
 from lib.workbook import cli, parameters, report, runner
 
 FIRST, SECOND = "01_first", "02_second"
@@ -209,13 +209,45 @@ def test_gpu_yaml_has_the_seeds_values():
 def test_a_run_passes_each_notebook_only_its_own_parameters(tiny, capsys):
     assert run(tiny, "n=5") == 0
     assert (tiny / "a.json").read_text() == "5" and (tiny / "b.json").read_text() == "x"
-    injected = [
-        c.source
-        for c in nbformat.read(tiny / f"{SECOND}.ipynb", 4).cells
-        if "injected-parameters" in c.metadata.get("tags", [])
-    ]
-    assert "word" in injected[0] and "n =" not in injected[0]
+    cells = [cell for cell in nbformat.read(tiny / f"{SECOND}.ipynb", 4).cells if cell.metadata.get("tags")]
+    assert [cell.source for cell in cells] == [f"word = 'x'  # a text\nrun_dir = '{tiny}'"]  # shown once
     assert record(tiny)["status"] == "done" and (tiny / "report.html").exists()
+
+
+def finish(folder: Path, status: str = "done") -> Path:
+    """Write what a run needs to be opened: a record, and one file."""
+    folder.mkdir(parents=True)
+    files.write_json(folder / "run.json", {"status": status, "parameters": {"run_dir": "x", "n": 5}})
+    (folder / "a.json").write_text("of the run")
+    return folder
+
+
+def test_a_notebook_opens_the_current_run_else_the_newest_finished_one_else_the_tour(tmp_path, monkeypatch):
+    monkeypatch.delenv(runs.NAMED, raising=False)
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    assert runs.find("") == tmp_path / "outputs/tour"
+    older, newer = finish(tmp_path / "outputs/older"), finish(tmp_path / "outputs/newer")
+    finish(tmp_path / "outputs/unfinished", "running")
+    os.utime(older / "run.json", (1, 1))
+    assert runs.find("") == newer and runs.find("outputs/mine") == tmp_path / "outputs/mine"
+    files.point(tmp_path / "outputs/current", older)
+    assert runs.find("") == older
+    monkeypatch.setenv(runs.NAMED, "outputs/tour")
+    assert runs.find("") == tmp_path / "outputs/tour"
+
+
+def test_a_notebook_changes_nothing_in_a_finished_run(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv(runs.NAMED, raising=False)
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
+    made = finish(tmp_path / "outputs/mine")
+    run = runs.start("", "a.json")
+    assert run != made and (run / "a.json").read_text() == "of the run" and runs.parameters(run) == {"n": 5}
+    assert "outputs/mine is finished: it is shown here and stays as it is" in capsys.readouterr().out
+    files.write_json(run / "a.json", "of the notebook")
+    assert (run / "a.json").read_text() != (made / "a.json").read_text() == "of the run"
+    with pytest.raises(errors.WorkbookError, match=r"has no b\.json"):  # it is not made with a notebook's defaults
+        runs.start("", "b.json")
+    assert runs.start(str(made), "a.json") == made
 
 
 def test_nothing_changed_runs_nothing(tiny, capsys):

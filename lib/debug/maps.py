@@ -19,6 +19,7 @@ from lib.core.pages import render
 from lib.core.style import FAINT, groups
 from lib.debug.similarity import KNOWN
 from lib.debug.space import FEWEST, NEIGHBOURS, can_compare, neighbours, sample_rows
+from lib.tracks.moods import GENRES
 
 UMAP_NEIGHBOURS = 15
 JUDGED = 2_000  # tracks for the trustworthiness, whose memory grows with their square
@@ -85,6 +86,21 @@ def ways(tracks: pd.DataFrame) -> list[str]:
     return known or ["artist"]
 
 
+def coloured(tracks: pd.DataFrame, way: str) -> pd.Series:
+    """Return the values that a map is coloured by: a known genre's family, else the column `way`."""
+    if way == "genre":
+        return tracks["genre"].map(lambda genre: GENRES[genre].family if genre in GENRES else genre)
+    return tracks[way]
+
+
+def sharing(points: np.ndarray, values: pd.Series) -> tuple[float, float]:
+    """Return the share of neighbours in a map that have a track's value, and the share by chance. Unknown: ""."""
+    known = (values != "").to_numpy()
+    near, of = neighbours(points[known])[0], values[known].to_numpy()
+    chance = (values[known].value_counts(normalize=True) ** 2).sum()
+    return float((of[near] == of[:, None]).mean()), float(chance)
+
+
 def interactive(points: dict[str, np.ndarray], vectors: dict[str, np.ndarray], tracks: pd.DataFrame) -> str:
     """Return a page with a map for each encoder, coloured by each of `ways`; "" without maps.
 
@@ -100,7 +116,7 @@ def interactive(points: dict[str, np.ndarray], vectors: dict[str, np.ndarray], t
     if not points:
         return ""
     tracks = tracks.head(POINTS)
-    colors = {way: {**groups(tracks[way]), "others": FAINT} for way in ways(tracks) if way != "energy"}
+    colors = {way: {**groups(coloured(tracks, way)), "others": FAINT} for way in ways(tracks) if way != "energy"}
     fills = {way: factor_cmap(way, list(of.values()), list(of)) for way, of in colors.items()}
     if "energy" in ways(tracks):
         fills["energy"] = linear_cmap("energy", "Cividis256", 0, 1, nan_color=FAINT)
@@ -122,7 +138,8 @@ def _source(points: dict, vectors: dict, tracks: pd.DataFrame, colors: dict[str,
     """Return each track's name, coloured properties, place in each map, and rows of its neighbours in each space."""
     titles = [" — ".join(filter(None, names)) for names in tracks[["title", "artist"]].to_numpy()]
     kinds = [", ".join(filter(None, kind)) for kind in tracks[["mood", "genre"]].to_numpy()]
-    data = {way: tracks[way].where(tracks[way].isin(of), "others").tolist() for way, of in colors.items()}
+    values = {way: coloured(tracks, way) for way in colors}
+    data = {way: values[way].where(values[way].isin(of), "others").tolist() for way, of in colors.items()}
     data["energy"] = tracks["energy"].astype(float).to_numpy()
     data["song"] = [f"{title} [{kind}]" if kind else title for title, kind in zip(titles, kinds, strict=True)]
     for name, xy in points.items():

@@ -7,11 +7,12 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from lib.core.style import BASE, FAINT, OTHER, TUNED, groups
-from lib.debug.maps import ways
+from lib.debug.maps import coloured, sharing
 from lib.debug.scorecard import CHECKS
 from lib.debug.similarity import BINS, CENTRES, Pairs, figures
 
 MARKERS = "osD^vPX*"  # one for each colour: no group depends on colour alone
+MOST = 20  # groups that a map tells apart: all moods, all families of genres
 SEEN = 3  # tracks that a group needs for a colour of its own
 TRUSTED = CHECKS["low"]["trustworthiness of the map"]
 
@@ -123,44 +124,57 @@ def _square(table: pd.DataFrame, moods: list[str]) -> pd.DataFrame:
     return pd.concat([table, mirrored]).pivot(index="mood", columns="other", values="overlap").loc[moods, moods]
 
 
-def umap(points: dict[str, np.ndarray], tracks: pd.DataFrame, judged: dict[str, dict[str, float]]) -> Figure | None:
-    """Draw maps, encoder name -> (n, 2): a column for each encoder, a row for each of `maps.ways`.
+def umap(
+    points: dict[str, np.ndarray], tracks: pd.DataFrame, judged: dict[str, dict[str, float]], ways: list[str]
+) -> Figure | None:
+    """Draw maps, encoder name -> (n, 2): a column for each encoder, a row for each of `ways` (`maps.ways`).
 
-    Below each map stand the figures of `maps.judge`. None without maps.
+    Below each map stand the figures of `maps.judge`. None without maps or ways.
     """
-    if not points:
+    if not points or not ways:
         return None
-    colorings = ways(tracks)
-    size = (5.4 * len(points) + 1.6, 4.6 * len(colorings))
-    figure, panels = plt.subplots(len(colorings), len(points), figsize=size, squeeze=False, layout="constrained")
-    for row, way in zip(panels, colorings, strict=True):
+    size = (5.4 * len(points) + 1.6, 4.6 * len(ways))
+    figure, panels = plt.subplots(len(ways), len(points), figsize=size, squeeze=False, layout="constrained")
+    for row, way in zip(panels, ways, strict=True):
+        name_of_way = "family of genres" if way == "genre" else way
         for axes, (name, xy) in zip(row, points.items(), strict=True):
-            _scatter(axes, xy, tracks[way])
+            _scatter(axes, xy, coloured(tracks, way))
             trust, kept = judged[name].values()
             axes.set(xticks=[], yticks=[])
-            axes.set_xlabel(f"trustworthiness {trust:.2f}; {kept:.0%} of neighbours are kept", fontsize=9)
+            low = "" if trust >= TRUSTED else ", too low to interpret the map"
+            axes.set_xlabel(f"trustworthiness {trust:.2f}{low}; {kept:.0%} of neighbours are kept", fontsize=9)
             colored = axes.get_legend_handles_labels()[0] or way == "energy"
-            axes.set_title(f"{name}, by {way}" if colored else name, fontsize=11)
+            axes.set_title(f"{name}, by {name_of_way}" if colored else name, fontsize=11)
         if way == "energy":
             figure.colorbar(axes.collections[0], cax=axes.inset_axes([1.04, 0.1, 0.03, 0.8]), label="energy")
         elif colored:
             axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, markerscale=1.8, fontsize=9)
-    trust = {name: judgement["trustworthiness"] for name, judgement in judged.items()}
-    words = [f"{name} {t:.2f}{'' if t >= TRUSTED else ' (too low to interpret the map)'}" for name, t in trust.items()]
-    figure.suptitle(f"{len(tracks):,} tracks; trustworthiness: {', '.join(words)}", x=0.02, ha="left")
+    figure.suptitle(_finding(points, tracks, ways[0]), x=0.02, ha="left")
     return figure
+
+
+def _finding(points: dict[str, np.ndarray], tracks: pd.DataFrame, way: str) -> str:
+    """Return how often a track's ten nearest in each map have its mood, or its family of genres."""
+    values = coloured(tracks, way)
+    if way not in ("mood", "genre"):
+        return f"{len(tracks):,} tracks"
+    shares = {name: sharing(xy, values) for name, xy in points.items()}
+    words = ", ".join(f"{share:.0%} ({name})" for name, (share, _) in shares.items())
+    chance = next(iter(shares.values()))[1]
+    return f"Of a track's ten nearest in the map, {words} share its {way}; by chance {chance:.0%}"
 
 
 def _scatter(axes, xy: np.ndarray, values: pd.Series) -> None:
     """Draw the tracks of a map, coloured by energy or by its commonest values, such as moods."""
-    style = {"s": float(np.clip(12_000 / len(xy), 1, 16)), "linewidths": 0, "alpha": 0.8}
+    style = {"s": float(np.clip(12_000 / len(xy), 4, 16)), "linewidths": 0, "alpha": 0.8}
     if values.name == "energy":
         axes.scatter(*xy.T, c=values.astype(float), cmap="cividis", vmin=0, vmax=1, **style)
         return
-    colors = groups(values.where(values.map(values.value_counts()) >= SEEN, ""))
+    colors = groups(values.where(values.map(values.value_counts()) >= SEEN, ""), MOST)
     rest = xy[~values.isin(colors).to_numpy()]
     axes.scatter(*rest.T, color=FAINT if colors else TUNED, label="others" if colors and len(rest) else None, **style)
-    for (value, color), marker in zip(colors.items(), MARKERS, strict=False):
+    for i, (value, color) in enumerate(colors.items()):  # a colour comes back with another marker
+        marker = MARKERS[(i + i // len(MARKERS)) % len(MARKERS)]
         axes.scatter(*xy[(values == value).to_numpy()].T, color=color, marker=marker, label=_short(value), **style)
 
 

@@ -28,7 +28,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 
 from lib.core.encoder import device
 from lib.core.errors import WorkbookError
-from lib.core.files import atomic
+from lib.core.files import atomic, read_json, write_json
 from lib.core.measures import MAIN
 from lib.core.progress import Progress
 from lib.finetune.checkpoints import OneOptimizer, mean_of, resumable, signature_of, to_average
@@ -37,6 +37,7 @@ from lib.finetune.evaluator import RequestEvaluator
 LOGS = 40  # rows of loss in the history of a training
 EVALUATIONS = 4  # least number of measurements of the dev metric; else one per epoch
 DEV = f"dev {MAIN}"
+STORY = "training.json"  # the curve and the figures of a training, beside its weights
 SHOWN = {"loss": "loss", f"eval_{MAIN}": DEV}  # entries of the trainer's log: their names on the bar
 
 
@@ -86,11 +87,19 @@ def train(
         return Trainer(model, pairs, dev, recipe, checkpoints, (bar, *callbacks)).fit(last)
 
 
-def save(model: SentenceTransformer, run: Path, card: str) -> None:
-    """Write the run's model/ with its card, atomically; `SentenceTransformer(run / "model")` opens it."""
+def save(model: SentenceTransformer, run: Path, card: str, story: dict) -> None:
+    """Write the run's model/ with its card and `story`, atomically; `SentenceTransformer(run / "model")` opens it."""
     with atomic(run / "model") as temporary:
         model.save_pretrained(str(temporary), create_model_card=False)
         (temporary / "README.md").write_text(card, encoding="utf-8")
+        write_json(temporary / STORY, story)
+
+
+def story(run: Path) -> dict:
+    """Return the `story` that `save` wrote into the run's model/; raise WorkbookError if there is none."""
+    if not (run / "model" / STORY).exists():
+        raise WorkbookError(f"the run has no model/{STORY}: an earlier version made it. Run it again: make run.")
+    return read_json(run / "model" / STORY)
 
 
 class Bar(TrainerCallback):

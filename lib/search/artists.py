@@ -7,11 +7,17 @@ import pandas as pd
 from pyarrow.feather import read_table
 
 from lib.core.catalogue import LEADER
-from lib.search.names.mentions import Mention, Names, write_names
+from lib.search.names.mentions import Mention
 from lib.search.names.words import words
 
-FOLDER, FILE = "artists", "facts.feather"  # in a run's index/
+FILE = "artists.feather"  # in a run's index/
 FACTS = ("genres", "near")
+
+
+def names_of(artists: pd.DataFrame) -> dict[str, list[str]]:
+    """Return the nicknames of each artist, and the names of bands' leaders: "Olga Venn" of "Olga Venn & The Owls"."""
+    leaders: dict[str, list[str]] = {name: [] for name in artists["name"].str.replace(LEADER, r"\1", regex=True)}
+    return leaders | dict(zip(artists["name"], artists["nicknames"].str.split(";"), strict=True))
 
 
 def write_artists(folder: Path, artists: pd.DataFrame) -> None:
@@ -19,29 +25,19 @@ def write_artists(folder: Path, artists: pd.DataFrame) -> None:
 
     Nearness goes both ways: X is near Y if either names the other.
     """
-    leaders = artists["name"].str.replace(LEADER, r"\1", regex=True)
-    write_names(folder / FOLDER, pd.concat([artists["name"], leaders]).drop_duplicates().to_frame("artist"))
     pairs = artists[["name", "near"]].assign(near=artists["near"].str.split(";")).explode("near")
     both = pd.concat([pairs, pairs.set_axis(["near", "name"], axis=1)])
     near = both[both["near"] != ""].drop_duplicates().groupby("name")["near"].agg(";".join)
     table = artists.assign(near=artists["name"].map(near).fillna(""), key=artists["name"].map(_key))
-    table[["key", *FACTS]].reset_index(drop=True).to_feather(folder / FOLDER / FILE, compression="uncompressed")
+    table[["key", *FACTS]].reset_index(drop=True).to_feather(folder / FILE, compression="uncompressed")
 
 
 class Artists:
     """The artists of an index/ folder; none if it has no facts of artists."""
 
     def __init__(self, folder: Path):
-        self._names, self._facts = None, {}
-        if (folder / FOLDER).exists():
-            self._names = Names(folder / FOLDER)
-            rows = read_table(folder / FOLDER / FILE).to_pylist()
-            self._facts = {row["key"]: row for row in rows}
-
-    def mentions(self, text: str) -> list[Mention]:
-        """Return the known artists whom a text names."""
-        found = self._names.mentions(text) if self._names else []
-        return [mention for mention in found if self.about(mention, "key")]  # "Earth" of "Earth, Wind & Fire" is none
+        rows = read_table(folder / FILE).to_pylist() if (folder / FILE).exists() else []
+        self._facts = {row["key"]: row for row in rows}
 
     def about(self, mention: Mention, fact: str) -> list[str]:
         """Return one of `FACTS` of an artist: genres, art rock first; [] if it is not known."""

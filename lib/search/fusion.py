@@ -11,9 +11,9 @@ import pandas as pd
 from lib.search.artists import Artists
 from lib.search.conditions.facts import Facts
 from lib.search.index import Filter, Index, bits
-from lib.search.names.mentions import Mention, Names, open_names
+from lib.search.names.mentions import Mention, Names
 from lib.search.turn import BEFORE, Reading
-from lib.search.words import Words
+from lib.search.words import Words, shared
 
 WORDS = 0.37  # the weight of BM25, in units of the logarithm of the catalogue's size, which bounds a word's score
 NAMED = {"artist": 0.4, "title": 0.2, "album": 0.4}  # the share of the distance to 1 that remains if a name matches
@@ -23,7 +23,7 @@ MISSED = {"": 0.5, "mood": 0.25}  # the share of the score that an unmet conditi
 UNWANTED = 0.2  # the share of the score that remains if an unwanted condition is met
 CLOSE = 0.28  # the best score, below which nothing comes close: 2 % of typed requests, a third of texts on other things
 FITTING = 0.5  # the lowest fit that meets a condition
-CANDIDATES = 2000  # tracks that meaning and words each propose, in an index with lists
+CANDIDATES = 1000  # tracks that meaning and words each propose, in an index with lists
 
 
 class Query(NamedTuple):
@@ -49,7 +49,7 @@ class Fusion:
         """Return a sentence on an answer of which nothing comes close, or not all meets the conditions."""
         if not scores or scores[0] < CLOSE:
             return "Nothing here comes close."
-        missed = [f"there is nothing by {artist}" for artist in query.reading.missing]
+        missed = [f"there is nothing {described}" for described in query.reading.missing]
         for condition, values in query.reading.wanted.items():
             fits = [fit for value in values if (fit := self.facts.fits(condition, value, False, rows)) is not None]
             if fits and (n := int((np.max(fits, axis=0) < FITTING).sum())):
@@ -67,19 +67,24 @@ class Fusion:
         -> (m,) float32, 0 to 1; and (m,) of bool, the tracks of an artist, title or album that is asked for.
         """
         reading, scale = query.reading, WORDS / np.log1p(len(self.index.vectors))
-        cosine = np.clip(self.index.similarities(query.vector, rows), 0, 1)
-        distance = (1 - cosine) * np.exp(-scale * self.words.score(query.words, rows))
+        of = lambda mention: shared(rows, self.names.rows(mention))[0]  # noqa: E731
+        distance = 1 - np.clip(self.index.similarities(query.vector, rows), 0, 1)
+        if len(query.words):
+            distance *= np.exp(-scale * self.words.score(query.words, rows))
         named = np.zeros(len(rows), bool)
         for mention in reading.named:
-            own = np.isin(rows, self.names.rows(mention))
+            own = of(mention)
             distance[own] *= NAMED[mention.kind]
-            named |= own
-        distance[np.isin(rows, self._near(reading)) & ~named] *= NEAR
-        scores = (1 - distance) * np.exp(-scale * self.words.score(query.unwanted, rows))
+            named[own] = True
+        near = shared(rows, self._near(reading))[0]
+        distance[near[~named[near]]] *= NEAR
+        scores = 1 - distance
+        if len(query.unwanted):
+            scores *= np.exp(-scale * self.words.score(query.unwanted, rows))
         for mention in reading.rejected:
-            scores[np.isin(rows, self.names.rows(mention))] *= UNWANTED
+            scores[of(mention)] *= UNWANTED
         for mention in reading.alike if "artist" not in reading.faded else ():  # "songs like X" are not X
-            own = np.flatnonzero(np.isin(rows, self.names.rows(mention)))
+            own = of(mention)
             best = np.argsort(-scores[own], kind="stable")
             scores[own[best[OWN if mention.kind == "artist" else 0 :]]] *= UNWANTED
         for condition, values in reading.wanted.items():
@@ -94,23 +99,25 @@ class Fusion:
         return scores, named
 
     def _near(self, reading: Reading) -> np.ndarray:
-        """Return the rows of the artists near those whom a request names. -> (m,) of int."""
+        """Return the rows of the artists near those whom a request names, in order. -> (m,) of int."""
         names = [name for m in (*reading.alike, *reading.named) for name in self.artists.about(m, "near")]
         rows = [self.names.rows(Mention("artist", name, 0, 0)) for name in names]
-        return np.concatenate([np.zeros(0, np.int32), *rows])
+        return np.unique(np.concatenate([np.zeros(0, np.int32), *rows]))
 
     def candidates(self, query: Query, allowed: Filter | None) -> np.ndarray:
         """Return the rows to score, sorted: all, or those that the lists, words, names and conditions propose."""
         if self.index.lists is None:
             return np.arange(len(self.index.vectors)) if allowed is None else np.flatnonzero(allowed.mask)
         propose = partial(self.index.propose, query.vector, CANDIDATES)
-        near = propose() if allowed is None else self.index.nearest(query.vector, CANDIDATES, allowed)[0]
-        proposed = [near, self.words.propose(query.words, CANDIDATES)]
+        proposed = [self.words.propose(query.words, CANDIDATES)]
         for rows in map(self.names.rows, query.reading.named):
             proposed.append(rows if len(rows) <= CANDIDATES else propose(bits(rows, len(self.index.vectors))))
         if masks := self._masks(query.reading):
             masks += [] if allowed is None else [np.packbits(allowed.mask, bitorder="little")]
             proposed.append(propose(np.bitwise_and.reduce(masks)))
+        if not masks or len(proposed[-1]) < CANDIDATES:  # few tracks meet all conditions
+            near = propose() if allowed is None else self.index.nearest(query.vector, CANDIDATES, allowed)[0]
+            proposed.append(near)
         rows = np.unique(np.concatenate([*proposed, self._near(query.reading)[:CANDIDATES]]))
         return rows if allowed is None else rows[allowed.mask[rows]]
 
@@ -127,4 +134,4 @@ class Fusion:
 def open_fusion(folder: Path, index: Index, tracks: pd.DataFrame) -> Fusion:
     """Open the words and names of an index/ folder beside its vectors and its tracks."""
     facts = Facts(tracks.rename(columns={"year": "release_date"}))
-    return Fusion(index, Words(folder), open_names(folder), facts, Artists(folder))
+    return Fusion(index, Words(folder), Names(folder), facts, Artists(folder))

@@ -18,7 +18,7 @@ from lib.core.paths import shown
 from lib.core.processes import only_one
 from lib.core.progress import Progress
 from lib.core.runs import need
-from lib.search.artists import write_artists
+from lib.search.artists import names_of, write_artists
 from lib.search.index import FACTS, KINDS, SHOWN, TRACKS, VECTORS, write_lists
 from lib.search.integrity import READ_ERRORS, check_index, folder_of, read_index
 from lib.search.names.mentions import write_names
@@ -55,9 +55,10 @@ def build_index(
         embed_catalogue(encode, shape, tracks["text"], folder / VECTORS, *_present(run, model_print), progress)
         write_lists(folder, kind, progress)
         write_words(folder, tracks["text"])
-        write_names(folder, tracks)
-        if (run / ARTISTS).exists():
-            write_artists(folder, pd.read_parquet(run / ARTISTS))
+        artists = pd.read_parquet(run / ARTISTS) if (run / ARTISTS).exists() else None
+        write_names(folder, tracks, None if artists is None else names_of(artists))
+        if artists is not None:
+            write_artists(folder, artists)
         _write_tracks(folder, tracks)
         files = {file.name: fingerprint(file) for file in sorted(folder.iterdir())}
         about = {"model": model_print, "encoder": encoder, "kind": kind, "files": files, "tracks": len(tracks)}

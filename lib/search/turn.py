@@ -8,6 +8,7 @@ import numpy as np
 from lib.search.artists import Artists
 from lib.search.conditions.facts import Facts
 from lib.search.names.mentions import Mention, Names
+from lib.search.names.odds import COMMON
 from lib.search.words import FILLERS, split
 
 # The weight of the turn before the request, and of each turn before that one by the next. On conversations of real
@@ -20,6 +21,11 @@ STYLE = re.compile(r"(['’]s)?[ -]+(style|type|esque|ish|vibes?|sounding|inspir
 # The artist in "by Kraftwerk" or "something by kraftwerk", but not in "by the sea".
 BY = re.compile(
     r"\b(?:(?i:something|anything) by|by(?! \w+day\b)(?= [^\W\da-z]))\s+(\w[\w'&.-]*(?: [^\W\da-z][\w'&.-]*)*)"
+)
+# The title in quotation marks, in "the song called purple rain", or in "play Purple Rain".
+CALLED = re.compile(
+    r"[\"“«]([^\"”»]+)[\"”»]|\b(?i:(?:song|track|tune)s? (?:called|titled|named)) (.+?)(?= by\b|[.,;!?]|$)"
+    r"|^(?i:(?:please |can you )*play) ([^\W\da-z]\S+(?: \S+)*? [^\W\da-z]\w+)(?= by\b|[.,;!?]|$)"
 )
 ALSO = re.compile(r"^\W*(and|or|&|,)*\W*(the\s+)?$", re.I)
 
@@ -42,7 +48,7 @@ class Reading(NamedTuple):
     named: list[Mention]  # the names that are asked for
     alike: list[Mention]  # the names that stand for others like them
     rejected: list[Mention]
-    missing: list[str]  # artists that the catalogue does not have
+    missing: list[str]  # artists and titles that the catalogue does not have: "by X", "called Y"
     faded: frozenset[str] = frozenset()  # wanted conditions of earlier turns, which count less
     refines: bool = False  # the request only changes conditions of the turns before it: "no, faster"
     skipped: int = 0  # answers that the listener has seen: "something else"
@@ -62,8 +68,6 @@ class Reading(NamedTuple):
 def read_turn(names: Names, facts: Facts, artists: Artists, text: str) -> tuple[Reading, list[Phrase]]:
     """Read one turn. -> the reading, and the phrases by which it names what is wanted."""
     mentions = names.mentions(text)
-    mentions += [m for m in artists.mentions(text) if not any(m.start < o.end and o.start < m.end for o in mentions)]
-    mentions.sort(key=lambda mention: mention.start)
     spans = [(m.start, m.end) for m in mentions]
     known = facts.understand(text, [(m.start, m.end) for m in mentions if m.sure])
     uses = {"named": [], "alike": [], "rejected": []}
@@ -77,10 +81,17 @@ def read_turn(names: Names, facts: Facts, artists: Artists, text: str) -> tuple[
         absent = use == "named" and not rejected and not len(names.rows(mention))
         uses["rejected" if rejected else "alike" if absent else use].append(mention)
         (unwanted if rejected else wanted).setdefault(mention.kind, []).append(mention.name)
-        missing += [mention.name] * absent
+        missing += [f"by {mention.name}"] * absent
         before = mention.end
     free = (m for m in BY.finditer(text) if not any(start < m.end() and m.start(1) < end for start, end in spans))
-    missing += [m[1] for m in free if set(split(m[1])) - FILLERS]
+    missing += [f"by {m[1]}" for m in free if set(split(m[1])) - FILLERS]
+    spans += [(item.start, item.end) for item in known.items]
+    for called in CALLED.finditer(text):
+        start, end = called.span(called.lastindex)
+        common = [word in COMMON for word in split(text[start:end])]
+        kind = any(common) if called[3] else all(common)  # "play Classic Rock", "something 'chill'"
+        if not kind and not any(a < end and start < b for a, b in spans):
+            missing.append(f"called {text[start:end]}")
     for mention in uses["alike"]:  # of an artist that the catalogue lacks, the genres say more than the name
         if not len(names.rows(mention)) and (genres := artists.about(mention, "genres")):
             known.text = known.text.replace(text[mention.start : mention.end], ", ".join(genres))

@@ -32,6 +32,15 @@ def split(text: str) -> list[str]:
     return WORD.findall(text.replace("'", ""))
 
 
+def shared(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places of the numbers that two sorted arrays share: in the one, and in the other."""
+    if len(one) < len(other):
+        return shared(other, one)[::-1]
+    places = np.minimum(np.searchsorted(one, other), len(one) - 1)
+    there = np.flatnonzero(one[places] == other)
+    return places[there], there
+
+
 class Words:
     """BM25 scores of a catalogue's words. `words` are sorted hashes; word w has the rows starts[w] to starts[w + 1]."""
 
@@ -67,12 +76,9 @@ class Words:
         """Return the BM25 scores of sorted rows, (m,) of int, for words. -> (m,) float32."""
         scores = np.zeros(len(rows), np.float32)
         for w in found:
-            own = self.rows[self.starts[w] : self.starts[w + 1]]
-            few, many = (own, rows) if len(own) < len(rows) else (rows, own)
-            places = np.minimum(np.searchsorted(many, few), len(many) - 1)
-            same = many[places] == few
-            here, there = (places[same], same) if few is own else (same, places[same])
-            scores[here] += self.scores[self.starts[w] : self.starts[w + 1]][there]
+            span = slice(self.starts[w], self.starts[w + 1])
+            here, there = shared(rows, self.rows[span])
+            scores[here] += self.scores[span][there]
         return scores
 
 

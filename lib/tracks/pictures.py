@@ -1,14 +1,22 @@
 """Pictures of a catalogue: moods and tracks on the plane, audio features, long tails, synthetic beside real."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
+from matplotlib.transforms import Bbox
 
 from lib.core.style import BASE, OTHER, PALETTE, TUNED
 from lib.tracks.moods import MOODS
 
 MINUTES, POPULARITY, ARTISTS = "minutes (15 and more together)", "popularity (0 to 100)", "artist's rank"
+# Offsets of a name from its dot, in points, and its alignment: the first free one is taken.
+SIDES = [
+    *((7, 0, "left"), (-7, 0, "right"), (0, 7, "center"), (0, -7, "center")),
+    *((6, 6, "left"), (-6, 6, "right"), (6, -6, "left"), (-6, -6, "right")),
+]
 PAIRED = ["energy", "valence", "acousticness", "danceability"]
 
 
@@ -24,21 +32,31 @@ def plane(tracks: pd.DataFrame) -> Figure | None:
     figure, axes = plt.subplots(figsize=(7.5, 6))
     axes.scatter(measured["valence"] * 2 - 1, measured["energy"] * 2 - 1, s=6, alpha=0.35, color=BASE, linewidths=0)
     moods = [mood for mood in MOODS.values() if mood.name in counts]
-    axes.scatter([mood.valence for mood in moods], [mood.arousal for mood in moods], color=TUNED, s=30, zorder=3)
+    at = np.array([(mood.valence, mood.arousal) for mood in moods]).reshape(-1, 2)
+    axes.scatter(*at.T, color=TUNED, s=30, zorder=3)
     label = {"fontsize": 8} if measured.empty else {"fontsize": 9, "weight": "bold"}
-    for mood in moods:
-        name = f"{mood.name} ({counts[mood.name]:,})" if measured.empty else mood.name
-        crowded = any(abs(o.arousal - mood.arousal) < 0.1 and 0 < o.valence - mood.valence < 0.4 for o in moods)
-        side = {"xytext": (-5, 4), "ha": "right"} if crowded else {"xytext": (5, 4)}
-        axes.annotate(name, (mood.valence, mood.arousal), textcoords="offset points", **side, **label)
+    label["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.85}  # tracks stay behind a name
     axes.set(xlabel="valence (unpleasant to pleasant)", ylabel="arousal, from energy (quiet to excited)")
     axes.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1))
+    taken = [Bbox.from_extents(x - 4, y - 4, x + 4, y + 4) for x, y in axes.transData.transform(at)]
+    for mood in moods:
+        name = f"{mood.name} ({counts[mood.name]:,})" if measured.empty else mood.name
+        _place(axes.annotate(name, (mood.valence, mood.arousal), (7, 0), textcoords="offset points", **label), taken)
     arousal = measured["mood"].map({mood.name: mood.arousal for mood in moods})
     follows = f"Energy follows the mood's arousal: correlation {arousal.corr(measured['energy']):.2f}"
     placed = f"{len(measured):,} tracks by their audio features"
     bare = f"{counts.sum():,} of {len(tracks):,} tracks have a mood, and none has audio features"
     axes.set_title(follows if arousal.nunique() > 1 else bare if measured.empty else placed)
     return figure
+
+
+def _place(name: Annotation, taken: list[Bbox]) -> None:
+    """Move a name to the first side of its dot where it covers no other dot and no other name."""
+    for x, y, ha in SIDES:
+        name.set(position=(x, y), ha=ha, va="center" if not y else "bottom" if y > 0 else "top")
+        if not name.get_window_extent().count_overlaps(taken):
+            break
+    taken.append(name.get_window_extent())
 
 
 def pairs(tracks: pd.DataFrame, moods: list[str]) -> Figure | None:

@@ -3,6 +3,7 @@
 import ast
 from pathlib import Path
 
+import nbformat
 import papermill
 from ruamel.yaml import YAML, YAMLError
 
@@ -49,7 +50,9 @@ def read(file: Path, overrides: list[str]) -> dict:
         except WRONG as error:
             advice = "Quote a value that has spaces: SET=\"'columns={title: song}'\"."
             raise WorkbookError(f"{override}: not valid YAML: {_problem(error)} {advice}") from error
-    defaults = {key: default for notebook in runs.STAGES for key, default in declared(notebook).items()}
+    defaults = {}
+    for notebook in runs.STAGES:
+        defaults |= {key: value for key, value in declared(notebook).items() if key not in defaults}
     for key, value in values.items():
         _check(key, value, defaults, sources[key])
     for key in FILES:
@@ -77,6 +80,19 @@ def listing() -> str:
 def _cell(notebook: str) -> dict[str, dict]:
     """Return the parameters in a notebook's cell tagged `parameters`, each with its default and its comment as text."""
     return papermill.inspect_notebook(str(paths.NOTEBOOKS / f"{notebook}.ipynb"))
+
+
+def filled(notebook: str, values: dict) -> nbformat.NotebookNode:
+    """Return a notebook whose cell of parameters has these values, each with its comment."""
+    content = nbformat.read(paths.NOTEBOOKS / f"{notebook}.ipynb", 4)
+    cell = next(cell for cell in content.cells if "parameters" in cell.metadata.get("tags", []))
+    lines = cell.source.splitlines()
+    for node in reversed(ast.parse(cell.source).body):
+        name, end = node.targets[0].id, node.end_lineno
+        comment = lines[end - 1].encode()[node.end_col_offset :].decode()  # the offset counts bytes
+        lines[node.lineno - 1 : end] = [f"{name} = {values[name]!r}{comment}"]
+    cell.source = "\n".join(lines)
+    return content
 
 
 def _load(text: str):

@@ -35,7 +35,7 @@ from lib.core.paths import ROOT, resolve, shown
 from lib.core.processes import only_one
 from lib.core.progress import LINES, MARK
 from lib.workbook import report
-from lib.workbook.parameters import FILES, declared
+from lib.workbook.parameters import FILES, declared, filled
 
 START_LIMIT = 60  # seconds for a kernel to start
 logging.getLogger("papermill").addHandler(logging.NullHandler())  # the runner says in one line what it would log
@@ -111,7 +111,7 @@ class _Cells(tqdm):
     section = place = ""  # the current heading; the current cell, for a message
 
     def __init__(self, notebook: Path, title: str) -> None:
-        total = len(nbformat.read(notebook, 4).cells) + 1  # papermill adds a cell of parameters
+        total = len(nbformat.read(notebook, 4).cells)
         super().__init__(total=total, desc=title, unit="cell", disable=not sys.stderr.isatty(), dynamic_ncols=True)
         threading.Thread(target=self._tick, daemon=True).start()
 
@@ -162,10 +162,10 @@ def _execute(folder: Path, notebook: str, values: dict, title: str) -> None:
     source, partial = paths.NOTEBOOKS / f"{notebook}.ipynb", folder / f"{notebook}.partial.ipynb"
     with _Cells(source, title) as bar, tempfile.NamedTemporaryFile("r", errors="replace") as errors:
         try:
+            nbformat.write(filled(notebook, values), partial)
             papermill.execute_notebook(
-                source,
                 str(partial),
-                {name: values[name] for name in declared(notebook)},
+                str(partial),
                 kernel_name=NATIVE_KERNEL_NAME,
                 kernel_manager_class=OwnKernel,
                 config=Config(OwnKernel={"errors": errors.name}),

@@ -1,5 +1,6 @@
 """Maps: groups, trustworthiness, alignment, colours, and the interactive page in a browser."""
 
+import re
 from itertools import combinations
 
 import numpy as np
@@ -12,6 +13,7 @@ from spaces import D, N, unit, verdicts
 
 from lib.core import pages, style
 from lib.debug import maps, pictures, space
+from lib.tracks import synthetic
 
 
 @pytest.mark.slow
@@ -48,10 +50,26 @@ def test_maps_are_coloured_by_what_most_tracks_have(rng, tracks):
     bare = tracks.assign(genre="", energy=np.nan, mood=tracks["mood"].where(tracks.index < 9, ""))
     assert maps.ways(bare) == ["artist"]
     points, judged = {"tuned": rng.normal(size=(N, 2))}, {"tuned": {"trustworthiness": 0.9, "neighbours kept": 0.5}}
-    axes = pictures.umap(points, bare.assign(artist=["A", "B"] * (N // 2)), judged).axes[0]
+    axes = pictures.umap(points, bare.assign(artist=["A", "B"] * (N // 2)), judged, ["artist"]).axes[0]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["A", "B"]
-    axes = pictures.umap(points, bare.assign(artist=[f"artist {i}" for i in range(N)]), judged).axes[0]
+    axes = pictures.umap(points, bare.assign(artist=[f"artist {i}" for i in range(N)]), judged, ["artist"]).axes[0]
     assert axes.get_legend() is None and axes.get_title("left") == "tuned"  # one colour
+
+
+def test_all_moods_and_families_of_genres_are_told_apart_and_the_title_is_a_finding(rng):
+    tracks = synthetic.generate(N, seed=1)
+    mood = pd.Categorical(tracks["mood"]).codes
+    points = {"tuned": np.stack([mood, np.zeros(N)], axis=1) + rng.normal(size=(N, 2)) / 99}  # each mood apart
+    judged = {"tuned": {"trustworthiness": 0.5, "neighbours kept": 0.5}}
+    figure = pictures.umap(points, tracks, judged, ["mood", "genre"])
+    for axes, values in zip(figure.axes, (tracks["mood"], maps.coloured(tracks, "genre")), strict=True):
+        dots = {dot.get_label(): dot for dot in axes.collections}
+        looks = {(tuple(dot.get_facecolor()[0]), dot.get_paths()[0].vertices.tobytes()) for dot in dots.values()}
+        assert set(dots) >= set(values.value_counts().index[:16]) and len(looks) == len(dots) >= 16
+    title = figure.get_suptitle()
+    share, chance = re.findall(r"(\d+) %|(\d+)%", title)[0], maps.sharing(points["tuned"], tracks["mood"])[1]
+    assert max(map(int, filter(None, share))) > 90 and f"by chance {chance:.0%}" in title and chance < 0.1
+    assert "too low to interpret" in figure.axes[0].get_xlabel()
 
 
 def test_names_are_text_and_not_code(chromium, tmp_path):

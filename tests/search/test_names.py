@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from lib.search.names.index import FOLDER, write_names
-from lib.search.names.mentions import Mention, open_names
+from lib.search.names.mentions import Mention, Names
 
 TRACKS = pd.DataFrame(
     [
@@ -35,7 +35,7 @@ def names(tmp_path_factory):
     """Return the names of TRACKS."""
     folder = tmp_path_factory.mktemp("index")
     write_names(folder, TRACKS)
-    return open_names(folder)
+    return Names(folder)
 
 
 def mentions(names, text: str) -> list[tuple[str, str]]:
@@ -175,8 +175,8 @@ def test_a_mention_has_its_place_and_its_rows(names):
 
 def test_the_files_are_mapped_and_columns_may_lack(tmp_path):
     write_names(tmp_path, TRACKS[["title"]])
-    names = open_names(tmp_path)
+    names = Names(tmp_path)
     assert [m.kind for m in names.mentions("play Purple Lantern Parade")] == ["title"]
     assert isinstance(np.load(tmp_path / FOLDER / "keys.npy", mmap_mode="r"), np.memmap)
     write_names(tmp_path, TRACKS.iloc[:0])
-    assert open_names(tmp_path).mentions("play Purple Lantern Parade by Future") == []
+    assert Names(tmp_path).mentions("play Purple Lantern Parade by Future") == []

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from lib.search import fusion, index, query
-from lib.search.artists import write_artists
+from lib.search.artists import names_of, write_artists
 from lib.search.index import Index
 from lib.search.names.mentions import write_names
 from lib.search.words import write_words
@@ -21,10 +21,10 @@ ROWS = [  # title, artist, genre, year, tempo, instrumentalness
     ("Brass Parade", "Zoë Kravetz", "jazz", "1962", 140, 0.8),
 ]
 
-KNOWN = [  # artists whom the world knows: name, genres, near
-    ("The Lanterns", "indie rock", "Zoë Kravetz"),
-    ("Harp & Anvil", "ambient;drone", "Ivo Brandt"),
-    ("Olga Venn & The Night Owls", "hip hop", ""),
+KNOWN = [  # artists whom the world knows: name, genres, near, nicknames
+    ("The Lanterns", "indie rock", "Zoë Kravetz", "lantern boys;lantz"),
+    ("Harp & Anvil", "ambient;drone", "Ivo Brandt", "ivo brandt"),
+    ("Olga Venn & The Night Owls", "hip hop", "", ""),
 ]
 
 
@@ -36,8 +36,9 @@ def catalogue(tmp_path_factory) -> fusion.Fusion:
     tracks = pd.DataFrame(ROWS, columns=columns).assign(album="", language="", mood="calm", explicit=False)
     tracks["text"] = tracks["title"] + " — " + tracks["artist"] + ". " + tracks["genre"]
     write_words(folder, tracks["text"])
-    write_names(folder, tracks)
-    write_artists(folder, pd.DataFrame(KNOWN, columns=["name", "genres", "near"]))
+    known = pd.DataFrame(KNOWN, columns=["name", "genres", "near", "nicknames"])
+    write_names(folder, tracks, names_of(known))
+    write_artists(folder, known)
     vectors = np.random.default_rng(0).normal(size=(6, 64)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return fusion.open_fusion(folder, Index(vectors), tracks)
@@ -73,7 +74,7 @@ def test_lists_propose_the_tracks_that_meet_all_conditions_and_all_of_an_artist(
         for catalogue in (exact, lists):
             rows = catalogue.candidates(asked, None)
             best.append(np.sort(catalogue.score(asked, rows)[0])[-5:])
-        assert len(rows) < 1_000 and np.allclose(*best, atol=1e-5), text
+        assert len(rows) < 1_000 and np.allclose(*best, atol=2e-3), text  # the lists round cosines
 
 
 def best(catalogue, text: str, history=()) -> list[str]:
@@ -136,7 +137,7 @@ def test_a_note_says_what_the_catalogue_lacks(catalogue):
     assert catalogue.note(asked, np.array([5]), [0.9]) is None
     assert "1 of 2 do not match jazz" in catalogue.note(asked, np.array([5, 0]), [0.9, 0.3])
     absent = query.read(catalogue.names, catalogue.facts, catalogue.artists, "play Night Ferry by The Cartographers")
-    assert absent.missing == ["The Cartographers"] and absent.named
+    assert absent.missing == ["by The Cartographers"] and absent.named
     assert "There is nothing by The Cartographers" in catalogue.note(
         asked._replace(reading=absent), np.array([1]), [0.9]
     )
@@ -153,11 +154,18 @@ def test_a_note_says_what_the_catalogue_lacks(catalogue):
         ("something by the sea", []),
         ("anything by them", []),
         ("music for the party by Monday", []),
-        ("Something by kraftwerk", ["kraftwerk"]),
-        ("a ballad by Nina Nobody", ["Nina Nobody"]),
+        ("Something by kraftwerk", ["by kraftwerk"]),
+        ("a ballad by Nina Nobody", ["by Nina Nobody"]),
+        ("play Purple Corn", ["called Purple Corn"]),
+        ('put on "purple rain"', ["called purple rain"]),
+        ("the song called hotel california, please", ["called hotel california"]),
+        ("play Night Ferry", []),
+        ("Play Classic Rock", []),
+        ('something "chill"', []),
+        ("play the best of the 90s", []),
     ],
 )
-def test_an_artist_that_is_not_there_is_recognised_by_the_words_around(catalogue, text, missing):
+def test_what_is_not_there_is_recognised_by_the_words_around(catalogue, text, missing):
     assert query.read(catalogue.names, catalogue.facts, catalogue.artists, text).missing == missing
 
 
@@ -166,7 +174,9 @@ def test_to_like_an_artist_is_to_ask_for_the_artist(catalogue):
     assert query.read(catalogue.names, catalogue.facts, catalogue.artists, "something like Ivo Brandt").alike
 
 
-@pytest.mark.parametrize("text", ["abcdefghij" * 100, "a!" * 500, "by A " * 200, "not " * 250, "ﷺ" * 1000])
+@pytest.mark.parametrize(
+    "text", ["abcdefghij" * 100, "a!" * 500, "by A " * 200, "not " * 250, "ﷺ" * 1000, "play " + "A b " * 240]
+)
 def test_no_text_takes_long_to_read(catalogue, text):
     started = time.process_time()
     query.read(catalogue.names, catalogue.facts, catalogue.artists, text)
@@ -191,7 +201,13 @@ def test_an_artist_whom_the_catalogue_lacks_stands_for_the_artists_genres_and_ne
     assert reading.texts == ["something like ambient, drone"] and not reading.missing
     assert best(catalogue, "something like Harp & Anvil")[:2] == ["Slow Orbit", "Glass Lake"]
     asked = read(catalogue, "play something by Olga Venn")
-    assert asked.missing == ["Olga Venn"] and asked.texts == ["play something by hip hop"]
+    assert asked.missing == ["by Olga Venn"] and asked.texts == ["play something by hip hop"]
+
+
+def test_a_nickname_is_its_artist_unless_another_artist_has_that_name(catalogue):
+    for text in ("play lantern boys", "play something by lantz", "songs by the lanternboys"):
+        assert [m.name for m in read(catalogue, text).named] == ["The Lanterns"], text
+    assert [m.name for m in read(catalogue, "something by ivo brandt").named] == ["Ivo Brandt"]
 
 
 @pytest.mark.parametrize(

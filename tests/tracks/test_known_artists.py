@@ -25,6 +25,13 @@ def test_names_stand_once_and_neighbours_are_there():
     assert set(near) - {""} <= set(ARTISTS["name"]) and (near != ARTISTS["name"].loc[near.index]).all()
 
 
+def test_a_nickname_is_of_one_artist_and_no_other_name():
+    nicknames = plain(known_artists.ARTISTS["nicknames"].str.split(";").explode())
+    nicknames = nicknames[nicknames != ""]
+    assert len(nicknames) > 200 and nicknames.is_unique
+    assert not set(nicknames) & set(plain(known_artists.ARTISTS["name"]))
+
+
 def test_the_artists_are_of_all_kinds():
     assert len(ARTISTS) >= 2500 and ARTISTS["country"].nunique() >= 60
     genres = ARTISTS["genres"].str.split(";").explode()

@@ -31,9 +31,8 @@ class Facts:
         self._texts = {name: (codes, values) for name, (codes, values) in texts.items() if values}
         numbers = {condition: _numbers(tracks[name]) for condition, name in NUMBERS.items() if name in tracks}
         self._numbers = {condition: column for condition, column in numbers.items() if _informs(condition, column)}
-        self._newest = (
-            np.nanquantile(self._numbers["decade"].astype("float32"), 0.99) if "decade" in self._numbers else 0
-        )
+        years = self._numbers.get("decade", np.zeros(1))
+        self._newest = np.nanquantile(years.astype("float32"), 0.99)
         genres = self._texts["genre"][1] if "genre" in self._texts else []
         self._labels = [_labels(cell) for cell in genres]
         moods = {mood for name in ("mood", "mood2") if name in self._texts for mood in self._texts[name][1]}

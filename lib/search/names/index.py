@@ -22,18 +22,25 @@ CHUNK = 1 << 30  # rows of a file that are written as one piece: one is read wit
 ARRAYS = ("kinds", "offsets", "rows", "keys", "key_entries", "key_forms", "sequences", "deletions", "deletion_words")
 
 
-def write_names(folder: Path, tracks: pd.DataFrame) -> None:
-    """Write the names of tracks, with columns artist, title and album (any may lack), into a folder."""
+def write_names(folder: Path, tracks: pd.DataFrame, artists: dict[str, list[str]] | None = None) -> None:
+    """Write the names of tracks, with columns artist, title and album (any may lack), into a folder.
+
+    `artists` are the nicknames of known artists. A request may mention those who have no tracks, too.
+    """
+    artists = artists or {}
     folder = Path(folder) / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    kinds, names, name_of, rows = _names(tracks)
+    kinds, names, name_of, rows = _names(tracks, list(artists))
     tokens = [words(name) for name in names]
     keys = ["".join(_shorter(kind, t) or t) if kind == 0 else "".join(t) for kind, t in zip(kinds, tokens, strict=True)]
-    entries, _ = pd.factorize(_salted(hashes(keys), kinds))
+    entries, _ = pd.factorize(hashes(keys) ^ (kinds.astype(np.uint64) * MIXER))
     _write_entries(folder, kinds, names, entries, name_of, rows)
-    counts = np.bincount(entries[name_of])
-    _write_keys(folder, _forms(kinds, tokens, entries, counts))
-    _write_words(folder, [s for kind, t in zip(kinds, tokens, strict=True) for s in (t, _shorter(kind, t)) if s])
+    counts = np.bincount(entries[name_of], minlength=entries.max(initial=-1) + 1)
+    forms = _forms(kinds, tokens, entries, counts)
+    nicknames = [[words(name) for name in own if name] for own in artists.values()]
+    _write_keys(folder, forms, _nicknames(nicknames, entries, kinds, forms))
+    spelled = [s for kind, t in zip(kinds, tokens, strict=True) for s in (t, _shorter(kind, t)) if s]
+    _write_words(folder, spelled + [name for own in nicknames for name in own])
 
 
 def expand(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -42,19 +49,15 @@ def expand(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return np.repeat(starts - before, counts) + np.arange(counts.sum())
 
 
-def _salted(keys: np.ndarray, kinds: np.ndarray) -> np.ndarray:
-    return keys ^ (kinds.astype(np.uint64) * MIXER)
-
-
 def _shorter(kind: int, name: list[str]) -> list[str]:
     """Return the name without "The", or nothing where the name needs it: the artist "The The", the title "The Look"."""
     rest = name[1:] if name[:1] == ["the"] else []
     return rest if len(rest) > (kind > 0) and rest != ["the"] and len(name) <= SPAN else []
 
 
-def _names(tracks: pd.DataFrame) -> tuple[np.ndarray, list[str], np.ndarray, np.ndarray]:
+def _names(tracks: pd.DataFrame, artists: list[str]) -> tuple[np.ndarray, list[str], np.ndarray, np.ndarray]:
     """Return the kinds and distinct names, and pairs of a name and a row that has it."""
-    kinds, names, name_of, rows = [], [], [], []
+    kinds, names, name_of, rows = [np.zeros(len(artists), np.uint8)], artists, [], []
     for kind, column in enumerate(KINDS):
         if column not in tracks:
             continue
@@ -77,11 +80,7 @@ def _write_entries(folder: Path, kinds: np.ndarray, names: list[str], entries, n
     n = entries.max(initial=-1) + 1
     order = np.lexsort((-np.bincount(name_of, minlength=len(names)), entries))
     best = order[np.unique(entries[order], return_index=True)[1]]
-    feather.write_feather(
-        pa.table({"name": pa.array([names[i] for i in best], pa.large_string())}),
-        folder / "names.feather",
-        "uncompressed",
-    )
+    _write_texts(folder / "names.feather", [names[i] for i in best])
     pairs = np.unique(entries[name_of] * (rows.max(initial=0) + 1) + rows)
     entry, row = np.divmod(pairs, rows.max(initial=0) + 1)
     np.save(folder / "kinds.npy", kinds[best])
@@ -122,14 +121,23 @@ def _dominant(keys: np.ndarray, counts: np.ndarray, entries: np.ndarray) -> np.n
     """Return True for the keys of an entry that has nearly all the tracks of all entries with this key."""
     pairs = pd.DataFrame({"key": keys, "entry": entries, "n": counts})
     alone = ~pairs.duplicated(["key", "entry"])
-    return (
-        alone & (pairs["n"] >= DOMINANT * pairs["n"].where(alone, 0).groupby(pairs["key"]).transform("sum"))
-    ).to_numpy()
+    total = pairs["n"].where(alone, 0).groupby(pairs["key"]).transform("sum")
+    return (alone & (pairs["n"] >= DOMINANT * total)).to_numpy()
 
 
-def _write_keys(folder: Path, forms: tuple) -> None:
-    """Write the forms in the order of their hashes."""
-    keys, entries, form = forms
+def _nicknames(nicknames: list[list[list[str]]], entries: np.ndarray, kinds: np.ndarray, forms: tuple) -> tuple:
+    """Return the forms of the nicknames of the first entries' artists, but for those that are another artist's name."""
+    pairs = [(name, entry) for own, entry in zip(nicknames, entries.tolist(), strict=False) for name in own]
+    keys = hashes(["".join(name) for name, _ in pairs])
+    artists = np.isin(forms[1], entries[kinds == 0]) & (forms[2] <= SHORTER)
+    free = ~np.isin(keys, forms[0][artists])
+    form = np.array([SHORTER if len(name) > 1 else PART for name, _ in pairs], np.uint8)
+    return keys[free], np.array([entry for _, entry in pairs], np.int64)[free], form[free]
+
+
+def _write_keys(folder: Path, *forms: tuple) -> None:
+    """Write forms in the order of their hashes."""
+    keys, entries, form = (np.concatenate(column) for column in zip(*forms, strict=True))
     order = np.lexsort((form, entries, keys))
     same = np.zeros(len(keys), bool)
     same[1:] = (keys[order][1:] == keys[order][:-1]) & (entries[order][1:] == entries[order][:-1])
@@ -153,13 +161,12 @@ def _write_words(folder: Path, names: list[list[str]]) -> None:
     np.save(folder / "sequences.npy", _set_of(np.concatenate(states) if states else np.zeros(0, np.uint64)))
     order = np.argsort(-np.bincount(codes, minlength=len(distinct)), kind="stable")
     vocabulary = distinct[order].tolist()
-    feather.write_feather(
-        pa.table({"word": pa.array(vocabulary, pa.large_string())}),
-        folder / "words.feather",
-        "uncompressed",
-        chunksize=CHUNK,
-    )
+    _write_texts(folder / "words.feather", vocabulary)
     _write_deletions(folder, vocabulary)
+
+
+def _write_texts(file: Path, texts: list[str]) -> None:
+    feather.write_feather(pa.table({"text": pa.array(texts, pa.large_string())}), file, "uncompressed", chunksize=CHUNK)
 
 
 def _set_of(values: np.ndarray) -> np.ndarray:

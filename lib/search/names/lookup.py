@@ -17,6 +17,7 @@ NEAR = 12  # words of a name at most, unless the request ends with it
 EDITS = 2  # letters that may be wrong in a name
 POSTINGS = 48  # words, the most frequent first, that are compared with a word for each place of a wrong letter
 CORRECTIONS = 32  # words that a misspelt word may stand for
+CACHED = 50_000  # words whose corrections are kept
 
 
 class Match(NamedTuple):
@@ -37,8 +38,9 @@ class NameIndex:
         folder = Path(folder) / FOLDER
         for name in ARRAYS:
             setattr(self, name, np.load(folder / f"{name}.npy", mmap_mode="r").view(np.ndarray))
-        self.names = feather.read_table(folder / "names.feather", memory_map=True)["name"].combine_chunks()
-        self.words = feather.read_table(folder / "words.feather", memory_map=True)["word"].combine_chunks()
+        self.names = feather.read_table(folder / "names.feather", memory_map=True)["text"].combine_chunks()
+        self.words = feather.read_table(folder / "words.feather", memory_map=True)["text"].combine_chunks()
+        self._near = {}
 
     def rows_of(self, entry: int) -> np.ndarray:
         """Return the rows of an entry's tracks, in order."""
@@ -68,11 +70,11 @@ class NameIndex:
 
     def misspelt(self, request: list[str], doubtful: list[int]) -> list[Match]:
         """Return the names that the request's words spell if some of the doubtful ones are corrected."""
-        spellings = self._spellings(request, doubtful)
-        if not spellings.edits.any():
+        places, words, edits = self._spellings(request, doubtful)
+        if not edits.any():
             return []
-        paths = self._paths(spellings, len(request))
-        texts = [[spellings.words[i] for i in path] for _, path, _ in paths]
+        paths = self._paths(places, hashes(words), edits, len(request))
+        texts = [[words[i] for i in path] for _, path, _ in paths]
         keyed = [(i, entry, form) for i, entry, form in self.entries(["".join(t) for t in texts]) if form <= SHORTER]
         least = {}  # edits of the words of a span
         for i, _, _ in keyed:
@@ -84,41 +86,49 @@ class NameIndex:
             if paths[i][2] == least[paths[i][0], len(texts[i])]
         ]
 
-    def _spellings(self, request: list[str], doubtful: list[int]) -> "Spellings":
-        """Return the words that each word of the request may stand for."""
-        left_out = [list(deletions(request[place])) for place in doubtful]
+    def _spellings(self, request: list[str], doubtful: list[int]) -> tuple[np.ndarray, list[str], np.ndarray]:
+        """Return words that may stand at places of the request, first its own: (n,) places, n words, (n,) edits."""
+        near = {word: self._near.get(word) for word in {request[place] for place in doubtful}}
+        if unseen := [word for word, corrections in near.items() if corrections is None]:
+            near |= self._corrections(unseen)
+            self._near = {} if len(self._near) > CACHED else self._near
+            self._near.update(near)
+        pairs = [(place, *correction) for place in doubtful for correction in near[request[place]]]
+        places, words, edits = zip(*pairs, strict=True) if pairs else ((), (), ())
+        places = np.array([*range(len(request)), *places], np.int64)
+        return places, [*request, *words], np.array([0] * len(request) + [*edits], np.int64)
+
+    def _corrections(self, typed: list[str]) -> dict[str, list[tuple[str, int]]]:
+        """Return the words of names that each word may stand for, with their wrong letters: the best `CORRECTIONS`."""
+        left_out = [list(deletions(word)) for word in typed]
         flat = [text for texts in left_out for text in texts]
         keys = (hashes(flat) >> np.uint64(32)).astype(np.uint32)
         low, high = (np.searchsorted(self.deletions, keys, side) for side in ("left", "right"))
         counts = np.minimum(high - low, POSTINGS)
         numbers = self.deletion_words[expand(low, counts)].astype(np.int64)
-        owner = np.repeat(np.repeat(np.arange(len(doubtful)), [len(x) for x in left_out]), counts)
+        owner = np.repeat(np.repeat(np.arange(len(typed)), [len(x) for x in left_out]), counts)
         owner, numbers = np.divmod(np.unique(owner * len(self.words) + numbers), max(1, len(self.words)))
-        near = self.words.take(pa.array(numbers)).to_pylist()
-        typed = [request[doubtful[i]] for i in owner]
-        edits = process.cpdist(typed, near, scorer=OSA.distance, dtype=np.int64) if near else np.zeros(0, np.int64)
-        limit = np.array([1 + (min(len(a), len(b)) >= LONG) for a, b in zip(typed, near, strict=True)], np.int64)
+        near, own = self.words.take(pa.array(numbers)).to_pylist(), [typed[i] for i in owner]
+        edits = process.cpdist(own, near, scorer=OSA.distance, dtype=np.int64) if near else np.zeros(0, np.int64)
+        limit = np.array([1 + (min(len(a), len(b)) >= LONG) for a, b in zip(own, near, strict=True)], np.int64)
         keep = np.flatnonzero((edits > 0) & (edits <= limit))
-        keep = keep[np.lexsort((numbers[keep], edits[keep], owner[keep]))]
-        order = np.arange(len(keep)) - np.searchsorted(owner[keep], owner[keep])
-        keep = keep[order < CORRECTIONS]
-        places = np.concatenate([np.arange(len(request)), np.array(doubtful, np.int64)[owner[keep]]])
-        words = request + [near[i] for i in keep]
-        edits = np.concatenate([np.zeros(len(request), np.int64), edits[keep]])
-        return Spellings(places, words, edits)
+        corrections = {word: [] for word in typed}
+        for i in keep[np.lexsort((numbers[keep], edits[keep], owner[keep]))]:
+            if len(corrections[own[i]]) < CORRECTIONS:
+                corrections[own[i]].append((near[i], int(edits[i])))
+        return corrections
 
-    def _paths(self, spellings: "Spellings", n: int) -> list[tuple[int, list[int], int]]:
+    def _paths(self, places: np.ndarray, word_hashes: np.ndarray, costs: np.ndarray, n: int) -> list[tuple]:
         """Return the first place, the spellings and the edits of each misspelt sequence of words that may be a name."""
-        by_place = np.argsort(spellings.places, kind="stable")
-        counts = np.bincount(spellings.places, minlength=n)
-        starts, word_hashes = np.cumsum(counts) - counts, hashes(spellings.words)
+        by_place, counts = np.argsort(places, kind="stable"), np.bincount(places, minlength=n)
+        starts = np.cumsum(counts) - counts
         first, state, edits = np.arange(n), np.full(n, START), np.zeros(n, np.int64)
         path, paths = np.zeros((n, 0), np.int64), []
         for depth in range(min(n, SPAN)):
             inside = np.flatnonzero(first + depth < n)
             place = first[inside] + depth
             before, word = np.repeat(inside, counts[place]), by_place[expand(starts[place], counts[place])]
-            state, edits = join_hash(state[before], word_hashes[word]), edits[before] + spellings.edits[word]
+            state, edits = join_hash(state[before], word_hashes[word]), edits[before] + costs[word]
             keep = np.flatnonzero(edits <= EDITS)
             keep = keep[self._begins(state[keep])]
             first, state, edits = first[before[keep]], state[keep], edits[keep]
@@ -137,11 +147,3 @@ class NameIndex:
     @cached_property
     def _shift(self) -> int:
         return 64 - (8 * len(self.sequences)).bit_length() + 1
-
-
-class Spellings(NamedTuple):
-    """Words that the words of a request may stand for: first the request's own words."""
-
-    places: np.ndarray  # (n,) of int: the place in the request
-    words: list[str]
-    edits: np.ndarray  # (n,) of int: wrong letters

@@ -15,7 +15,7 @@ from lib.search.names.lookup import Match, NameIndex
 from lib.search.names.odds import ARTIST, WEIGHTS, Request, features, odds, plain
 from lib.search.names.words import words
 
-__all__ = ["Mention", "Names", "open_names", "write_names"]
+__all__ = ["Mention", "Names", "write_names"]
 
 WORDS = 150  # of a request, that are read
 
@@ -39,7 +39,7 @@ class Candidate(NamedTuple):
 
 
 class Names:
-    """The names of a catalogue."""
+    """The names of a catalogue, as `write_names` wrote them into a folder."""
 
     def __init__(self, folder: Path):
         self.index = NameIndex(folder)
@@ -68,10 +68,12 @@ class Names:
         """Return the names that the request spells, each with its odds."""
         matches = self.index.exact(request.words, request.owners)
         if doubtful := request.doubtful():
-            matches += self.index.misspelt(request.words, doubtful)
+            exact = {(m.first, m.last) for m in matches if self.index.kinds[m.entry] == ARTIST}  # "floyd": not Lloyd
+            misspelt = self.index.misspelt(request.words, doubtful)
+            matches += [m for m in misspelt if (m.first, m.last) not in exact]
         entries = np.array([m.entry for m in matches], int)
         counts = self.index.offsets[entries + 1] - self.index.offsets[entries]
-        shares = np.log10(counts / max(1, len(self.index.rows)))
+        shares = np.log10(np.maximum(counts, 1) / max(1, len(self.index.rows)))
         facts = zip(matches, self.index.kinds[entries].tolist(), shares.tolist(), strict=True)
         known = [(m, kind, features(m, kind, request, share)) for m, kind, share in facts]
         return [Candidate(m, kind, odds(about)) for m, kind, about in known if about]
@@ -101,11 +103,6 @@ class Names:
         name = self.index.names[match.entry].as_py()
         places = request.place(match.first, match.last, match.words[-1])
         return Mention(KINDS[candidate.kind], name, *places, not plain(match, candidate.kind, request))
-
-
-def open_names(folder: Path) -> Names:
-    """Open the names that `write_names` wrote into a folder."""
-    return Names(folder)
 
 
 def _beside(candidate: Candidate, chosen: list[Candidate], request: Request) -> Candidate:

@@ -158,17 +158,13 @@ def features(match: Match, kind: int, request: Request, share: float) -> dict[st
         rare = min(rare, rarity(joined))
     if match.edits:
         changed = [(a, b) for a, b in zip(typed, name, strict=True) if a != b]
-        if letters < 5 + 4 * (match.edits > 1) or any(_digits(a) != _digits(b) for a, b in changed):
+        if letters < 5 + 4 * (match.edits > 1) or any(re.findall(r"\d", a) != re.findall(r"\d", b) for a, b in changed):
             return None
         about["english"] = sum(max(0.0, frequency(a) - RARE) for a, _ in changed)
         rare = min(rare, sum(map(rarity, name)))
     if len(typed) == 1 and f"alone {KINDS[kind]}" in about:
         about["alone word"] = 1.0
     return about | {"rarity": rare, "share": share, "part": float(match.form == PART)}
-
-
-def _digits(word: str) -> list[str]:
-    return [letter for letter in word if letter.isdigit()]
 
 
 def odds(about: dict[str, float]) -> float:
