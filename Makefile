@@ -60,13 +60,13 @@ current: $(READY)
 	  $(BIN)/workbook promote outputs/quick; }
 
 serve: current  ## POST /recommend from outputs/current, or RUN=…, on PORT=8080 (makes the quick run if there is none)
-	@$(BIN)/workbook serve --run $(call quote,$(or $(RUN),outputs/current)) --ip $(call quote,$(IP)) --port $(call quote,$(PORT)) $(if $(NO_TOKEN),--no-token) $(SERVE)
+	@exec $(BIN)/workbook serve --run $(call quote,$(or $(RUN),outputs/current)) --ip $(call quote,$(IP)) --port $(call quote,$(PORT)) $(if $(NO_TOKEN),--no-token) $(SERVE)
 
 ask: current  ## ask for songs in the terminal: TEXT="sad piano from the 90s"; a service is started where none runs
 	@$(BIN)/workbook ask $(call quote,$(or $(TEXT),$(error name a text: make ask TEXT="sad piano"))) --run $(call quote,$(or $(RUN),outputs/current)) --port $(call quote,$(PORT))
 
 playground: current  ## type a mood, get songs, in a browser: RUN=outputs/… (VOILA="--no-browser --port 8900" for its own options)
-	@$(BIN)/workbook playground $(call quote,$(or $(RUN),outputs/current)) $(VOILA)
+	@exec $(BIN)/workbook playground $(call quote,$(or $(RUN),outputs/current)) $(VOILA)
 
 promote: $(READY)  ## serve RUN=outputs/… from now on: a running make serve follows without a gap
 	@$(BIN)/workbook promote $(call quote,$(or $(RUN),$(error name the run: make promote RUN=outputs/...)))

@@ -20,11 +20,12 @@ import papermill
 import psutil
 import pytest
 
-from lib.core import base_models, pages, paths
+from lib.core import base_models, pages, paths, processes
 from lib.core.errors import WorkbookError
 from lib.playground import answers, conversation, pictures
 from lib.playground import page as playground
 from lib.search import recommender
+from lib.search.words import FILLERS, split
 from lib.serve import contract
 from lib.workbook import cli, voila
 from tests.conftest import free_port
@@ -236,9 +237,11 @@ def test_variety_changes_the_songs(page):
 
 
 def test_a_mood_filters_and_an_error_is_announced(page):
-    assert page.get_by_label("Mood").input_value() == "any"
-    after(page, lambda: page.get_by_label("Mood").select_option("calm"))
+    assert page.get_by_label("Mood", exact=True).input_value() == "any"
+    after(page, lambda: page.get_by_label("Mood", exact=True).select_option("calm"))
     assert set(page.locator(".answers-tuned .song .tag").all_inner_texts()) - {""} == {"calm"}
+    after(page, lambda: page.get_by_label("Mood", exact=True).select_option("any"))
+    assert page.get_by_label("Mood", exact=True).input_value() == "any" and "mood" not in command(page)
     box(page).fill("x" * 1001)
     box(page).press("Enter")
     alert = page.get_by_role("alert")
@@ -257,7 +260,13 @@ def test_an_example_is_a_new_request(page):
 
 
 def test_base_and_tuned_side_by_side(page, small_run):
-    page.get_by_label("beside the base encoder").check()
+    """Also while the kernel of a page that was closed still embeds: the new page waits for it."""
+    (small_run / "base").mkdir()
+    with processes.only_one(small_run / "base"):
+        page.get_by_label("beside the base encoder").check()
+        page.get_by_text("this one waits").wait_for()
+        page.wait_for_timeout(1000)
+        assert not page.locator(".answers-base").is_visible() and page.get_by_role("alert").count() == 0
     page.wait_for_selector(".answers-base .song", state="visible", timeout=120_000)
     base_songs, tuned = settled(page, "base"), settled(page)
     assert len(base_songs) == len(tuned) and base_songs != tuned
@@ -266,20 +275,28 @@ def test_base_and_tuned_side_by_side(page, small_run):
     page.wait_for_selector(".answers-base", state="hidden")
 
 
+def bottom(page) -> float:
+    """Return where the first song ends on the screen."""
+    place = page.locator(".song").first.bounding_box()
+    return place["y"] + place["height"]
+
+
 @pytest.mark.parametrize("width", [390, 1440])
 def test_nothing_is_wider_than_the_page(page, width):
     """All is inside the screen of a telephone and of a desktop; the first song needs no scrolling."""
     before = page.viewport_size
     start(page, "90s hip hop, not rock")
     page.set_viewport_size({"width": width, "height": 844})
-    tops = [page.locator(".song").first.bounding_box()["y"]]
+    ends = [bottom(page)]
     say(page, "no, faster")
-    tops.append(page.locator(".song").first.bounding_box()["y"])
+    ends.append(bottom(page))
+    thumbs = [page.get_by_title(re.compile(f"^{word} like")).first.bounding_box() for word in ("More", "Less")]
     boxes = page.locator(".playground :is(button, input, select, textarea, svg, b)").locator("visible=true").all()
     sides = [(box.bounding_box()["x"], box.bounding_box()["width"]) for box in boxes]
     page.set_viewport_size(before)
     assert len(sides) > 20 and all(x >= 0 and x + w <= width for x, w in sides), sides
-    assert max(tops) < 844 - 60, tops
+    assert max(ends) < 664, ends  # a telephone's browser takes 180 of the 844 pixels
+    assert thumbs[0]["y"] == thumbs[1]["y"] and min(min(box["width"], box["height"]) for box in thumbs) >= 28
 
 
 def test_a_double_click_likes_one_song(page):
@@ -295,6 +312,16 @@ def test_likes_alone_are_a_request(page):
     assert after(page, chip(page, "sad piano").click) and command(page)["text"] == conversation.NEUTRAL
     assert after(page, chip(page, f"liked: {before[0]}").click) == []
     assert "Say what" in page.get_by_role("status").inner_text()
+
+
+def test_a_like_does_not_turn_the_list_into_a_word(page, small_run):
+    """After a like on a song with the catalogue's commonest word in its title, few songs have the word."""
+    titles = recommender.open_run(small_run).tracks["title"].map(lambda title: set(split(title)) - FILLERS)
+    word = titles.explode().value_counts().index[0]
+    before = start(page, f"{word} songs")
+    liked = next(title for title in before if word in split(title))
+    now = after(page, more_like(page, liked).click)
+    assert sum(word in split(title) for title in now) <= sum(word in split(title) for title in before)
 
 
 def test_a_closed_page_leaves_no_kernel(page, chromium):
@@ -318,6 +345,20 @@ def test_a_closed_page_leaves_no_kernel(page, chromium):
     assert songs(page) is not None and page.get_by_role("button", name="Find songs").is_enabled()
 
 
+def test_sigterm_ends_make_voila_and_its_kernels(small_run, chromium, tmp_path):
+    port = free_port()
+    command = ["make", "-o", ".venv/.ready", "playground", f"BIN={BIN}", f"RUN={small_run}"]
+    with server([*command, f"VOILA=--no-browser --port {port}"], port, tmp_path / "voila.log") as address:
+        page = chromium.new_page()
+        page.goto(address, timeout=120_000)
+        page.wait_for_selector(".song", timeout=90_000)
+        children = [c for c in psutil.Process().children(recursive=True) if str(port) in " ".join(c.cmdline())]
+        family = {d for c in children for d in (c, *c.children(recursive=True))}
+        assert len(family) >= 3  # make, Voilà, a kernel
+    assert not psutil.wait_procs(family, timeout=20)[1]
+    page.close()
+
+
 def test_a_missing_run_is_an_error_in_one_line(capsys, tmp_path):
     with pytest.raises(WorkbookError, match="has no model"):
         voila.open_playground(str(tmp_path / "none"), [])
@@ -325,8 +366,9 @@ def test_a_missing_run_is_an_error_in_one_line(capsys, tmp_path):
     assert "has no model" in capsys.readouterr().err and not (tmp_path / "none").exists()
 
 
-def test_the_command_does_not_load_pytorch(python):
-    code = "import sys, lib.workbook.voila; assert not {'torch', 'lib.playground'} & set(sys.modules)"
+def test_the_command_does_not_load_what_is_slow(python):
+    slow = "{'torch', 'lib.playground', 'rfc3987_syntax.syntax_helpers'}"
+    code = f"import sys, lib.workbook.voila; assert not {slow} & set(sys.modules)"
     subprocess.run([python, "-c", code], check=True, cwd=paths.ROOT)
 
 

@@ -15,15 +15,16 @@ KERNELS = 2  # processes that serve, by default
 
 
 @contextmanager
-def only_one(folder: Path, lock_name: str = ".lock", message: str = TAKEN):
+def only_one(folder: Path, lock_name: str = ".lock", message: str = TAKEN, wait: bool = False):
     """Lock a file of the folder until the block or the process ends: two processes would overwrite each other's files.
 
     Raises:
-        WorkbookError: another process holds the lock. It has the text `message`, with the folder for {}.
+        WorkbookError: another process holds the lock, unless we `wait` for it. The text is `message`, with the folder
+            for {}.
     """
     with (folder / lock_name).open("w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError as error:
             raise WorkbookError(message.format(shown(folder))) from error
         yield

@@ -19,6 +19,7 @@ from lib.core.base_models import find
 from lib.core.errors import WorkbookError
 from lib.core.files import point, read_json
 from lib.core.pages import render
+from lib.core.processes import only_one
 from lib.playground.answers import Refusal, ask, backdrop
 from lib.playground.conversation import Conversation, conditions
 from lib.playground.pictures import plane
@@ -56,7 +57,7 @@ class Playground(ui.VBox):
         examples = [self._button(example, partial(self._begin, example)) for example in EXAMPLES]
         self.anew = self._button("Start anew", self._begin, icon="undo")
         self.said, self.chips, self.progress = ui.HBox(), ui.HBox(), ui.Output()
-        self.examples = ui.HBox([ui.HTML("Try:&nbsp;"), *examples])
+        self.examples = ui.HBox([ui.HTML("Try:&nbsp;"), *examples]).add_class("examples")
         self.message, self.map, self.command = ui.HTML(), ui.HTML(), ui.HTML()
         self.lists = {name: SongList(name, self._rate) for name in ("tuned", "base")}
         parts = (
@@ -212,14 +213,20 @@ def untuned(run: Path, base_model: str, tracks: pd.DataFrame) -> Recommender:
     if not (folder / "model").exists() or not (folder / "model").samefile(model):  # a container's is read-only
         folder.mkdir(exist_ok=True)
         point(folder / "model", model)
-    try:
-        recommender = open_run(folder)
-        if recommender.tracks.equals(tracks):
-            return recommender
-    except WorkbookError:
-        pass  # the folder has no index yet, or another encoder's
-    build_index(folder, tracks.rename(columns={"year": "release_date"}), progress=True)
+    if not _indexed(folder, tracks):
+        print("The base encoder embeds the songs. If another page does so already, this one waits.", flush=True)
+        with only_one(folder, wait=True):  # the kernel of a page that was closed goes on for a while
+            if not _indexed(folder, tracks):
+                build_index(folder, tracks.rename(columns={"year": "release_date"}), progress=True)
     return open_run(folder)
+
+
+def _indexed(folder: Path, tracks: pd.DataFrame) -> bool:
+    """Return True if the folder has an index of these tracks by its model."""
+    try:
+        return open_run(folder).tracks.equals(tracks)
+    except WorkbookError:
+        return False
 
 
 def picture(recommender: Recommender, text: str) -> SVG:

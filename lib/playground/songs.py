@@ -30,7 +30,7 @@ class SongList(ui.VBox):
     def _row(self, i: int) -> ui.HBox:
         like = button("Like", lambda: self.rate("liked", self.tracks[i]), icon="thumbs-up")
         dislike = button("Dislike", lambda: self.rate("disliked", self.tracks[i]), icon="thumbs-down")
-        return ui.HBox([ui.HTML(), ui.Box([like, dislike])])
+        return ui.HBox([ui.HTML(), ui.Box([like, dislike]).add_class("thumbs")])
 
     def show(self, answer: Answer | None, reasons: list[dict] | None = None) -> None:
         """Fill the rows with an answer, and with its reasons once they are available; hide the list without one."""
