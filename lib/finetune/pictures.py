@@ -1,4 +1,4 @@
-"""Pictures of a training: the loss and the dev metric by step, and what the averages change."""
+"""The picture of a training: the loss and the dev metric by step."""
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -7,12 +7,10 @@ from IPython.display import display
 from matplotlib.figure import Figure
 from transformers import TrainerCallback
 
-from lib.core.measures import MAIN
-from lib.core.style import BASE, OTHER, TUNED
+from lib.core.style import OTHER, TUNED
 from lib.finetune.checkpoints import up_to_the_best
 from lib.finetune.training import DEV, history_of
 
-LIGHT = "#9ecae1"  # steps on the way
 EMPTY = {"text/markdown": ""}  # an output that shows nothing: nbconvert warns of one without data
 
 
@@ -34,20 +32,6 @@ def training(history: pd.DataFrame) -> Figure:
         last = measured[measured["step"] <= max(averaged, default=0)][DEV].iloc[-1]
         right.set_title(f"In training: {measured[DEV].iloc[0]:.3f} to {last:.3f}; ★ enter the mean")
     figure.tight_layout()
-    return figure
-
-
-def steps(scores: dict[str, dict[str, float]]) -> Figure:
-    """Draw the dev metric of the encoder after each step, from the base to the saved one: step -> measures."""
-    values = {name: measures[MAIN] for name, measures in scores.items()}
-    base, trained, *_, saved = values.values()
-    figure, axes = plt.subplots(figsize=(8, 0.42 * len(values) + 1))
-    colors = [BASE, *[LIGHT] * (len(values) - 2), TUNED]
-    axes.bar_label(axes.barh([*values], [*values.values()], color=colors), fmt=" %.3f", fontsize=9)
-    axes.invert_yaxis()
-    axes.grid(visible=False, axis="y")
-    axes.set(xlabel=f"{DEV} (higher is better)", xlim=(0, 1.15 * max(values.values())))
-    axes.set_title(f"The saved encoder has {saved:.3f}: training reached {trained:.3f} from {base:.3f}")
     return figure
 
 

@@ -37,7 +37,8 @@ def _of_tables(tracks: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     some = tracks.loc[tracks["split"] == "train", "text"].head(5)
     leaked = tracks.index[test][: len(some)]
     broken = tracks.drop(columns=DROPPED).assign(liveness=0.1, loudness=tracks["loudness"] - 9)
-    broken["mood"] = broken["mood"].replace({"calm": MISSPELT}).where(share < 0.995, "one of a kind")
+    broken["mood"] = broken["mood"].replace({"calm": MISSPELT})
+    broken.loc[:1, "mood"] = "one of a kind"
     broken.loc[share < 0.6, "speechiness"] = 0.05
     broken.loc[share < 0.3, "tags"] = ""
     broken.loc[share < 0.15, "artist"] = "Various Artists"
