@@ -57,18 +57,18 @@ class Fusion:
         sentence = "; ".join(missed)
         return f"{sentence[0].upper()}{sentence[1:]}." if missed else None
 
-    def score(self, query: Query, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def score(self, query: Query, rows: np.ndarray, cosine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Score tracks, (m,) sorted rows, by meaning, words, names and conditions.
 
-        Meaning is the cosine, cut at 0. The words that match close a part of its distance to 1, and so does a name
-        that is asked for. Then each condition that a track does not meet takes a part of the score away, an unwanted
-        one most of it.
+        Meaning is their cosine, (m,), cut at 0. The words that match close a part of its distance to 1, and so does a
+        name that is asked for. Then each condition that a track does not meet takes a part of the score away, an
+        unwanted one most of it.
 
         -> (m,) float32, 0 to 1; and (m,) of bool, the tracks of an artist, title or album that is asked for.
         """
         reading, scale = query.reading, WORDS / np.log1p(len(self.index.vectors))
         of = lambda mention: shared(rows, self.names.rows(mention))[0]  # noqa: E731
-        distance = 1 - np.clip(self.index.similarities(query.vector, rows), 0, 1)
+        distance = 1 - np.clip(cosine, 0, 1)
         if len(query.words):
             distance *= np.exp(-scale * self.words.score(query.words, rows))
         named = np.zeros(len(rows), bool)
@@ -104,22 +104,29 @@ class Fusion:
         rows = [self.names.rows(Mention("artist", name, 0, 0)) for name in names]
         return np.unique(np.concatenate([np.zeros(0, np.int32), *rows]))
 
-    def candidates(self, query: Query, allowed: Filter | None) -> np.ndarray:
-        """Return the rows to score, sorted: all, or those that the lists, words, names and conditions propose."""
-        if self.index.lists is None:
-            return np.arange(len(self.index.vectors)) if allowed is None else np.flatnonzero(allowed.mask)
-        propose = partial(self.index.propose, query.vector, CANDIDATES)
-        proposed = [self.words.propose(query.words, CANDIDATES)]
-        for rows in map(self.names.rows, query.reading.named):
-            proposed.append(rows if len(rows) <= CANDIDATES else propose(bits(rows, len(self.index.vectors))))
+    def candidates(self, query: Query, allowed: Filter | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows to score, sorted: all, or those that the lists, words, names and conditions propose.
+
+        Beside them their cosine similarities. -> (m,) of int, (m,) float32.
+        """
+        index = self.index
+        if index.lists is None:
+            rows = np.arange(len(index.vectors)) if allowed is None else np.flatnonzero(allowed.mask)
+            return rows, index.similarities(query.vector, rows)
+        propose = partial(index.propose, query.vector, CANDIDATES)
+        named = [*map(self.names.rows, query.reading.named)]
+        listed = [propose(bits(rows, len(index.vectors))) for rows in named if len(rows) > CANDIDATES]
         if masks := self._masks(query.reading):
             masks += [] if allowed is None else [np.packbits(allowed.mask, bitorder="little")]
-            proposed.append(propose(np.bitwise_and.reduce(masks)))
-        if not masks or len(proposed[-1]) < CANDIDATES:  # few tracks meet all conditions
-            near = propose() if allowed is None else self.index.nearest(query.vector, CANDIDATES, allowed)[0]
-            proposed.append(near)
-        rows = np.unique(np.concatenate([*proposed, self._near(query.reading)[:CANDIDATES]]))
-        return rows if allowed is None else rows[allowed.mask[rows]]
+            listed.append(propose(np.bitwise_and.reduce(masks)))
+        if not masks or len(listed[-1][0]) < CANDIDATES:  # few tracks meet all conditions
+            listed.append(propose() if allowed is None else index.nearest(query.vector, CANDIDATES, allowed))
+        rows, cosine = map(np.concatenate, zip(*listed, strict=True))
+        others = [self.words.propose(query.words, CANDIDATES), self._near(query.reading)[:CANDIDATES]]
+        more = np.setdiff1d(np.concatenate([*others, *(some for some in named if len(some) <= CANDIDATES)]), rows)
+        rows, first = np.unique(np.concatenate([rows, more]), return_index=True)
+        cosine = np.concatenate([cosine, index.similarities(query.vector, more)])[first]
+        return (rows, cosine) if allowed is None else (rows[keep := allowed.mask[rows]], cosine[keep])
 
     def _masks(self, reading: Reading) -> list[np.ndarray]:
         """Return the tracks that meet each condition, as bits."""

@@ -136,10 +136,11 @@ class Recommender:
             For each track: `SHOWN`, score (0 to 1, never increasing), match (its band).
         """
         allowed = None if mood is None else self._filter(mood)
-        rows = self.fusion.candidates(query, allowed)
+        rows, cosine = self.fusion.candidates(query, allowed)
         if len(without):
-            rows = rows[~np.isin(rows, self.rows(without))]
-        scores, named = self.fusion.score(query, rows)
+            keep = ~np.isin(rows, self.rows(without))
+            rows, cosine = rows[keep], cosine[keep]
+        scores, named = self.fusion.score(query, rows, cosine)
         best = top(scores, POOL * top_k)
         rows, scores, named = rows[best], scores[best], named[best]
         artist = self.artist[rows]

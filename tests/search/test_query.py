@@ -72,8 +72,8 @@ def test_lists_propose_the_tracks_that_meet_all_conditions_and_all_of_an_artist(
         asked = fusion.Query(vectors[7], reading, words, words[:0])
         best = []
         for catalogue in (exact, lists):
-            rows = catalogue.candidates(asked, None)
-            best.append(np.sort(catalogue.score(asked, rows)[0])[-5:])
+            rows, cosine = catalogue.candidates(asked, None)
+            best.append(np.sort(catalogue.score(asked, rows, cosine)[0])[-5:])
         assert len(rows) < 1_000 and np.allclose(*best, atol=2e-3), text  # the lists round cosines
 
 
@@ -83,7 +83,7 @@ def best(catalogue, text: str, history=()) -> list[str]:
     vector = np.zeros(64, np.float32)
     words = catalogue.words.find(reading.texts)
     unwanted = np.setdiff1d(catalogue.words.find(reading.negated), words)
-    scores, _ = catalogue.score(fusion.Query(vector, reading, words, unwanted), np.arange(6))
+    scores, _ = catalogue.score(fusion.Query(vector, reading, words, unwanted), np.arange(6), np.zeros(6))
     assert (scores >= 0).all() and (scores <= 1).all()
     return [ROWS[row][0] for row in np.argsort(-scores, kind="stable") if scores[row] > 0.01]
 
@@ -192,7 +192,7 @@ def test_few_songs_like_an_artist_are_by_the_artist(catalogue, monkeypatch):
     monkeypatch.setattr(fusion, "OWN", 1)
     vector, none = catalogue.index.vectors[3:5].sum(axis=0), np.zeros(0, int)
     asked = fusion.Query(vector / np.linalg.norm(vector), read(catalogue, "songs like Ivo Brandt"), none, none)
-    scores, named = catalogue.score(asked, np.arange(6))
+    scores, named = catalogue.score(asked, *catalogue.candidates(asked, None))
     assert max(scores[3:5]) > 0.5 > 0.2 > min(scores[3:5]) and not named.any()
 
 
