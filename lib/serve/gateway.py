@@ -27,13 +27,14 @@ from lib.core.errors import WorkbookError
 from lib.core.paths import absolute, shown
 from lib.core.runs import need
 from lib.serve import contract, notebook
-from lib.serve.handlers import TOKEN, CellHandler, HealthHandler, MetricsHandler, NotFoundHandler, ReadyHandler
+from lib.serve.handlers import HEADERS, TOKEN, CellHandler, HealthHandler, MetricsHandler, NotFoundHandler, ReadyHandler
 from lib.serve.limits import Limits
 from lib.serve.pages import FILES, PageHandler
 from lib.serve.pool import Pool
 from lib.serve.service import Service
 
 IDLE, BODY = 75.0, 10.0  # seconds to wait for a request and its headers (load balancers keep 60), and for its body
+READ = 4 * HEADERS  # bytes of headers that are read to be refused; of more, the connection is closed without an answer
 CONNECTIONS = 1000  # open at most, or half of the files that the process may open
 BARE = b"HTTP/1.1 400 Bad Request\r\n\r\n"  # tornado's whole answer to what is not HTTP
 ERROR = contract.failure(400, "This is not valid HTTP/1.1.", code="not_http").body.encode()
@@ -84,7 +85,7 @@ class Gateway(KernelGatewayApp):
 
     def init_http_server(self) -> None:
         """Listen. Kernel Gateway's own server waits an hour for a header, and takes any number of connections."""
-        limits = {"idle_connection_timeout": IDLE, "body_timeout": BODY}
+        limits = {"idle_connection_timeout": IDLE, "body_timeout": BODY, "max_header_size": READ}
         self.http_server = Server(self.web_app, service=self.service, **limits)
         self.http_server.listen(self.port, self.ip)
 

@@ -24,6 +24,7 @@ OPEN = ("/health", "/ready")  # the probes of a load balancer have no token
 REQUEST_ID = re.compile(r"[\w.:-]{1,100}")
 REQUESTS = Counter("recommend_requests", "Requests by path and status.", ["path", "status"])
 SECONDS = Histogram("recommend_request_seconds", "Seconds from request to answer.", ["path"])
+HEADERS = 2**16  # bytes of a request's path and headers
 DIGITS = 20  # of a Content-Length that are read: Python refuses to convert thousands of digits
 RETRY, CLOSE = {"Retry-After": "1"}, {"Connection": "close"}
 CORS = {  # for pages of the sites that the service allows
@@ -69,6 +70,8 @@ class Handler(RequestHandler):
         self.service.under_way.add(self)
         if self.service.stopping:
             raise Refusal(503, "The service is stopping.", RETRY | CLOSE)
+        if len(self.request.uri) + sum(len(name) + len(value) for name, value in headers.get_all()) > HEADERS:
+            raise Refusal(431, f"The path and the headers are over {HEADERS // 1024} KiB.", CLOSE)
         # A browser asks by OPTIONS, without the token, whether another site's page may send a request.
         free = self.request.path in OPEN or (method == "OPTIONS" and self.service.origins)
         if not free and not self._authorized():

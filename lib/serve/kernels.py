@@ -9,7 +9,7 @@ import sys
 import threading
 from concurrent.futures import Future
 from contextlib import suppress
-from multiprocessing import get_context, resource_tracker
+from multiprocessing import current_process, forkserver, get_context, resource_tracker
 from pathlib import Path
 
 from lib.core.files import read_json
@@ -53,6 +53,13 @@ def prepare(kernels: int, run: Path) -> None:
         # PyTorch keeps the code that it compiled for 1024 shapes of a batch by default; here 32 are as fast.
         "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32",
     }
+
+
+def _forget_fork_server() -> None:
+    """Have the next try start a fork server in a new folder: a cleaner of /tmp has removed the socket of this one."""
+    current_process()._config.pop("tempdir", None)
+    if pid := forkserver._forkserver._forkserver_pid:
+        os.kill(pid, signal.SIGKILL)
 
 
 class Kernel:
@@ -121,6 +128,8 @@ class Kernel:
                 self.process.kill()
             forked.set_result(None)
         except Exception as error:
+            if isinstance(error, FileNotFoundError):
+                _forget_fork_server()
             forked.set_exception(error)
 
     async def _ask(self, message: dict, limit: float):

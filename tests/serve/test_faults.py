@@ -9,6 +9,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import nbformat
 import psutil
@@ -194,6 +196,15 @@ def test_the_process_that_kernels_are_forked_from_may_die(service, ask):
     wait_for(service.both_ready)
 
 
+def test_the_folder_of_the_fork_servers_socket_may_be_removed(service, ask):
+    """Systems clean /tmp of old files."""
+    dead = ask(body={"text": "a"})[1]["pid"]
+    [listening] = [c.laddr for c in psutil.Process(dead).parent().net_connections("unix") if "pymp" in c.laddr]
+    shutil.rmtree(Path(listening).parent)
+    os.kill(dead, signal.SIGKILL)
+    wait_for(lambda: service.both_ready() and not {dead, None} & pids(service))
+
+
 def test_a_cell_that_hangs_is_ended_at_the_time_limit(service, ask):
     started = time.monotonic()
     status, answer, headers = ask(body={"text": "hang"})
@@ -279,6 +290,13 @@ def test_a_body_is_refused_by_its_headers(ask, sent, status):
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the server need not read a refused body
         actual, body, _ = ask.raw("/recommend", method="POST", **sent)
         assert actual == status and json.loads(body)["error"]["code"]
+
+
+@pytest.mark.parametrize("sent", [{"path": "/" + "x" * 70_000}, {"path": "/health", "headers": {"X": "y" * 250_000}}])
+def test_large_headers_are_431(service, sent):
+    status, body, headers = service.client.raw(method="GET", **sent)
+    assert status == 431 and json.loads(body)["error"]["code"] == "request_header_fields_too_large"
+    wait_for(lambda: any(event["request_id"] == headers["X-Request-Id"] for event in service.events("request")))
 
 
 def test_a_query_string_that_is_not_utf8_is_400(ask):

@@ -239,6 +239,17 @@ def test_a_small_parquet_file_cannot_fill_the_memory(tmp_path):
         list(open_source(str(tmp_path / "c.parquet"), {}).read(["title"]))
 
 
+@pytest.mark.parametrize(
+    "column", [pa.nulls(1 << 25, pa.string()), pa.array([["x"] * (1 << 25)]), pa.array(["x" * (1 << 28)])]
+)
+def test_a_parquet_file_far_larger_unpacked_is_refused(tmp_path, column):
+    options = {"compression": "zstd", "use_dictionary": pa.types.is_list(column.type), "row_group_size": 1 << 25}
+    pq.write_table(pa.table({"title": column}), file := tmp_path / "c.parquet", **options)
+    assert file.stat().st_size < 200_000
+    with pytest.raises(WorkbookError, match="far more than its size"):
+        open_source(str(file), {})
+
+
 def test_parquet_in_several_chunks(tmp_path):
     pq.write_table(pa.table({"title": [f"T{i}" for i in range(120_000)]}), tmp_path / "c.parquet")
     chunks = list(open_source(str(tmp_path / "c.parquet"), {}).read(["title"]))

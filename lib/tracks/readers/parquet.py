@@ -12,6 +12,7 @@ from lib.core.errors import WorkbookError
 from lib.tracks.readers.rows import CHUNK, flatten, strings, text
 from lib.tracks.readers.source import Chunk, Source
 
+SPARE, TIMES = 2**27, 100  # bytes (a value: 8) that any file may unpack to; and more, for each of its own bytes
 TEXTS, LARGEST = ("string", "large_string", "binary", "large_binary"), 2**29  # bytes of a column's chunk
 
 
@@ -21,6 +22,7 @@ def read(file: Path, reading: dict[str, str]) -> Source:
         metadata, schema = pq.read_metadata(file), pq.read_schema(file)
     except (pa.ArrowException, OSError) as error:
         raise _damaged(file, error) from error
+    _check_size(file, metadata)
     columns = [name for field in schema for name in _names(field.name, field.type)]
     leaves = map(metadata.schema.column, range(metadata.num_columns))
     texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
@@ -37,6 +39,15 @@ def read(file: Path, reading: dict[str, str]) -> Source:
             raise _damaged(file, error) from error
 
     return Source(file, "Parquet", {"rows": f"{metadata.num_rows:,}"}, columns, chunks)
+
+
+def _check_size(file: Path, metadata: pq.FileMetaData) -> None:
+    """Raise WorkbookError if a file is far larger unpacked: a kilobyte can hold millions of equal or empty values."""
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
+    values, size = sum(chunk.num_values for chunk in chunks), sum(chunk.total_uncompressed_size for chunk in chunks)
+    if max(size, 8 * values, 8 * metadata.num_rows) > SPARE + TIMES * file.stat().st_size:
+        raise WorkbookError(f"{file}: {values:,} values and {size:,} bytes are packed in it, far more than its size.")
 
 
 def _damaged(file: Path, error: Exception) -> WorkbookError:
