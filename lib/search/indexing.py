@@ -12,7 +12,7 @@ from pyarrow.feather import read_table
 
 from lib.core.catalogue import titles
 from lib.core.encoder import embed, load
-from lib.core.errors import WorkbookError
+from lib.core.errors import WorkbookError, disk_advice
 from lib.core.files import atomic, fingerprint, read_json, write_json
 from lib.core.paths import shown
 from lib.core.processes import only_one
@@ -95,7 +95,11 @@ def reindex(run: Path, kind: str | None = None, encode: Encode | None = None) ->
                 raise ValueError(f"index.json says {kind!r}, not {', '.join(KINDS)}")
         except READ_ERRORS as error:
             raise WorkbookError(f"{shown(run)} is damaged: {error}. Run 03_finetune again.") from error
-        build_index(run, tracks, encoder, kind, progress=True, encode=encode)
+        try:
+            build_index(run, tracks, encoder, kind, progress=True, encode=encode)
+        except OSError as error:
+            reason = f"{error.strerror or error}. {disk_advice(error)}"
+            raise WorkbookError(f"cannot index {shown(run)}: {reason} Its index is unchanged.") from error
     return len(tracks)
 
 

@@ -1,5 +1,6 @@
 """The catalogue's vectors and index: written in chunks, resumed, written again."""
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -154,3 +155,12 @@ def test_a_damaged_index_is_embedded_anew(short, embedded):
     indexing.reindex(short)
     assert len(embedded) == len(set(pd.read_parquet(short / "tracks.parquet")["text"]))
     assert np.allclose(np.load(short / "index" / "vectors.npy"), before, atol=1e-5)
+
+
+def test_a_full_disk_is_reported_in_a_line(run, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(indexing, "build_index", full)
+    with pytest.raises(errors.WorkbookError, match=r"No space left on device\. Free some space.* index is unchanged"):
+        indexing.reindex(run)
