@@ -156,6 +156,12 @@ def contributions(
 
 def _tokens(model: SentenceTransformer, texts: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the tokens of each text by PyTorch, as `Form.tokens` does."""
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
+    if isinstance(model[0], StaticEmbedding):
+        encoded = model.tokenizer.encode_batch(texts, add_special_tokens=False)
+        weight = model[0].embedding.weight.detach().cpu().numpy()
+        return [(np.array([start for start, _ in one.offsets]), weight[one.ids]) for one in encoded]
     vectors = model.encode(texts, prompt="", output_value="token_embeddings", show_progress_bar=False)
     tokens = model.tokenizer(texts, truncation=True, max_length=model.max_seq_length).encodings
     starts = [np.where(one.special_tokens_mask, -1, np.array(one.offsets)[:, 0]) for one in tokens]
