@@ -17,7 +17,8 @@ FACTS = ("genres", "near")
 def names_of(artists: pd.DataFrame) -> dict[str, list[str]]:
     """Return the nicknames of each artist, and the names of bands' leaders: "Olga Venn" of "Olga Venn & The Owls"."""
     leaders: dict[str, list[str]] = {name: [] for name in artists["name"].str.replace(LEADER, r"\1", regex=True)}
-    return leaders | dict(zip(artists["name"], artists["nicknames"].str.split(";"), strict=True))
+    nicknames = artists.get("nicknames", pd.Series("", artists.index))  # runs of older versions have none
+    return leaders | dict(zip(artists["name"], nicknames.str.split(";"), strict=True))
 
 
 def write_artists(folder: Path, artists: pd.DataFrame) -> None:
