@@ -21,8 +21,9 @@ FACTS = ["mood2", "tempo", "energy", "instrumentalness", "acousticness", "explic
 KINDS = ("auto", "exact", "lists")
 EXACT = 300_000  # vectors, up to which auto compares all of them
 PROBES = 48  # lists that a search reads: recall@10 of 0.99 (benchmarks/README.md)
+PROPOSING = 32  # lists that propose the tracks to score, if a request has no condition
 SPARE = 2  # times k: the candidates from the lists that are compared exactly
-MOST = 8  # times as many lists are read, at most, for tracks that meet the conditions of a request
+MOST = 4  # times as many lists are read, at most, for tracks that meet the conditions of a request
 FILTERED = 100_000  # allowed rows that a filtered search meets at least, or all: they may be far from the query
 TRAINED_ON = 40  # vectors a list, from which k-means computes the lists' centres
 CHUNK = 100_000  # vectors in memory at a time
@@ -64,11 +65,11 @@ class Index:
         lists are read, up to `MOST` times as many. All are returned if they are no more than `k`.
         """
         if allowed is None:
-            return self._listed(query, k, PROBES)
+            return self._listed(query, k, PROPOSING)
         if (n := int(np.bitwise_count(allowed).sum())) <= k:
             rows = np.flatnonzero(np.unpackbits(allowed, count=self.lists.ntotal, bitorder="little"))
             return rows, self.similarities(query, rows)
-        probes = int(PROBES * min(MOST, self.lists.ntotal / n))
+        probes = int(PROPOSING * min(MOST, self.lists.ntotal / n))
         return self._listed(query, k, probes, faiss.IDSelectorBitmap(allowed))
 
     def _listed(self, query: np.ndarray, k: int, probes: int, bits: faiss.IDSelector | None = None) -> tuple:

@@ -13,7 +13,7 @@ from lib.search.names.index import expand
 from lib.search.names.words import hashes
 
 K1, B = 1.5, 0.75  # of BM25 (Robertson and Zaragoza 2009), the usual ones
-COMMON = 200_000  # tracks that the rarest words of a request have, at most: other words only add to their scores
+COMMON = 50_000  # tracks that the rarest words of a request have, at most: other words only add to their scores
 CHUNK = 100_000  # texts split into words at a time
 FILES = ("words.npy", "word_starts.npy", "word_rows.npy", "word_scores.npy")  # in index/
 # A run of letters and digits, or one character of a script without blanks between words.

@@ -47,7 +47,7 @@ def catalogue(tmp_path_factory) -> fusion.Fusion:
 def test_lists_propose_the_tracks_that_meet_all_conditions_and_all_of_an_artist(tmp_path, monkeypatch):
     """Few tracks meet three conditions, and most are far from a request in meaning. The best five are those of all."""
     monkeypatch.setattr(fusion, "CANDIDATES", 200)
-    monkeypatch.setattr(index, "PROBES", 4)
+    monkeypatch.setattr(index, "PROPOSING", 4)
     chance, n = np.random.default_rng(0), 20_000
     some = {
         "genre": ["hip hop", "jazz", "indie rock"],
