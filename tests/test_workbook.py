@@ -116,7 +116,8 @@ def test_make_passes_a_value_on_as_one_word(tmp_path, command, value):
     program.chmod(0o755)
     make = ["make", "-s", "-o", ".venv/.ready", target, f"{name}={value}", f"BIN={tmp_path}"]
     ran = subprocess.run(make, cwd=paths.ROOT, capture_output=True, text=True, check=True)
-    assert ran.stdout.startswith(f"{target}|{value}|") and not (paths.ROOT / "x").exists()
+    # Before `ask`, make promotes or makes a run where there is none.
+    assert f"{target}|{value}|" in ran.stdout and not (paths.ROOT / "x").exists()
 
 
 def test_uninstall_leaves_the_runs(tmp_path):

@@ -119,8 +119,8 @@ class Fusion:
         if masks := self._masks(query.reading):
             masks += [] if allowed is None else [np.packbits(allowed.mask, bitorder="little")]
             listed.append(propose(np.bitwise_and.reduce(masks)))
-        if not masks or len(listed[-1][0]) < CANDIDATES:  # few tracks meet all conditions
-            listed.append(propose() if allowed is None else index.nearest(query.vector, CANDIDATES, allowed))
+        # Also tracks that miss a condition, or of which the catalogue does not know it: the others may fit badly.
+        listed.append(propose() if allowed is None else index.nearest(query.vector, CANDIDATES, allowed))
         rows, cosine = map(np.concatenate, zip(*listed, strict=True))
         others = [self.words.propose(query.words, CANDIDATES), self._near(query.reading)[:CANDIDATES]]
         more = np.setdiff1d(np.concatenate([*others, *(some for some in named if len(some) <= CANDIDATES)]), rows)
