@@ -273,7 +273,7 @@ def test_another_model_without_a_gap(service, ask, current, small_run, tracks, t
         client.join()
     assert {status for status, *_ in answers} == {200}
     assert all(ids == expected[model] for _, model, ids in answers)
-    assert {model for _, model, _ in answers} == {first, second} and max(seconds) < 30, seconds  # 5 on idle cores
+    assert {model for _, model, _ in answers} == {first, second} and max(seconds) < 30, seconds  # also on busy cores
     wait_for(lambda: len(service.events("switched")) == 2)  # logged after the last kernel has switched
 
 
