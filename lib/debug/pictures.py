@@ -160,8 +160,8 @@ def _finding(points: dict[str, np.ndarray], tracks: pd.DataFrame, way: str) -> s
         return f"{len(tracks):,} tracks"
     shares = {name: sharing(xy, values) for name, xy in points.items()}
     words = ", ".join(f"{share:.0%} ({name})" for name, (share, _) in shares.items())
-    chance = next(iter(shares.values()))[1]
-    return f"Of a track's ten nearest in the map, {words} share its {way}; by chance {chance:.0%}"
+    chance, kind = next(iter(shares.values()))[1], "family of genres" if way == "genre" else way
+    return f"Of a track's ten nearest in the map, {words} share its {kind}; by chance {chance:.0%}"
 
 
 def _scatter(axes, xy: np.ndarray, values: pd.Series) -> None:

@@ -111,7 +111,7 @@ def _inputs(encoded: list) -> dict[str, np.ndarray]:
     return dict(zip(INPUTS, map(np.array, columns), strict=True))
 
 
-def _settings(folder: Path) -> tuple[str, int | None]:
+def _settings(folder: Path) -> tuple[str, int]:
     """Return the text that is put before each text to encode, and the dimensions that are kept."""
     about = read_json(folder / SETTINGS)
     return about["prompts"].get(about["default_prompt_name"]) or "", about.get("truncate_dim") or 1 << 30
