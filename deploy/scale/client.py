@@ -32,10 +32,8 @@ START = 90  # seconds for a part to answer
 
 def ports(first: int) -> SimpleNamespace:
     """Return the port of each part, of the first process if there are several. `first` is Envoy's."""
-    named = ("edge", "varnish", "redis", "mlflow")
-    return SimpleNamespace(
-        **{name: first + n for n, name in enumerate(named)}, admin=first + 5, api=first + 10, triton=first + 20
-    )
+    offsets = {"edge": 0, "varnish": 1, "redis": 2, "mlflow": 3, "features": 4, "admin": 5, "broker": 7, "objects": 8}
+    return SimpleNamespace(**{name: first + n for name, n in {**offsets, "api": 10, "triton": 20}.items()})
 
 
 def ports_in_use(first: int) -> list[int]:

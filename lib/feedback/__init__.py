@@ -1,0 +1,1 @@
+"""What listeners do, and what the next training learns from it."""
