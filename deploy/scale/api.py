@@ -17,6 +17,7 @@ import unicodedata
 import urllib.request
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 
 import numpy as np
@@ -31,6 +32,8 @@ from tritonclient.utils import InferenceServerException
 
 from deploy.scale import registry
 from deploy.scale.cache import TTL, Cache, Full
+from deploy.scale.events import personal
+from deploy.scale.events.sessions import Sessions, Trends
 from lib.search.recommender import Recommender, open_run
 from lib.serve import contract
 
@@ -51,6 +54,7 @@ CHANNEL = [
 TRITON = os.environ.get("TRITON", "127.0.0.1:8010").split(",")  # gRPC targets
 EDGE = os.environ.get("EDGE", "http://127.0.0.1:8082")
 REDIS = os.environ.get("REDIS", "redis://127.0.0.1:6379")
+FEATURES = os.environ.get("FEATURES", "")
 LOCAL = os.environ.get("ENCODER", "triton") == "local"
 GONE = (InferenceServerException, CircuitBreakerError, TimeoutError)
 ANSWERS = Counter("recommend_answers", "Answers by source; refused: too many requests waited.", ["found"])
@@ -76,6 +80,8 @@ class Tier:
         self.first = asyncio.Event()
         self.cache = Cache("" if LOCAL else REDIS, DEADLINE, WAITING)
         self.tritons = [InferenceServerClient(target, channel_args=CHANNEL) for target in TRITON]
+        self.sessions = Sessions(FEATURES)
+        self.trends = Trends(self.sessions)
         self.turns = count()
         # After five failures in a row, requests that are not cached are refused for a second without a wait.
         breaker = CircuitBreaker(failure_threshold=5, recovery_timeout=1, expected_exception=InferenceServerException)
@@ -114,6 +120,22 @@ class Tier:
     async def answer(self, served: Served, request: contract.RecommendRequest) -> contract.Answer:
         """Encode the request's texts, then answer by the contract."""
         return contract.answer(served.songs, request, await self.encode(served, request.text, request.history))
+
+    async def body(self, served: Served, request: contract.RecommendRequest, pooled: bool) -> bytes:
+        """Return what is cached for a request: its answer, or the pool that sessions and trends choose from.
+
+        Raises:
+            Refused: the answer is an error.
+        """
+        if pooled:
+            vectors = await self.encode(served, request.text, request.history)
+            answer, body = personal.pool(served.songs, request, vectors)
+        else:
+            answer = await self.answer(served, request)
+            body = answer.body.encode()
+        if answer.status != 200:
+            raise Refused(answer)
+        return body
 
     async def ready(self) -> contract.Answer:
         """Answer GET /ready. Encode once a second at most, because anybody may send it without a token."""
@@ -167,7 +189,7 @@ def _freeze() -> None:
     gc.freeze()
 
 
-def canonical(request: contract.RecommendRequest) -> contract.RecommendRequest:
+def canonical(request: personal.RecommendRequest) -> personal.RecommendRequest:
     """Return the request that stands for all bodies with the same wish. The tier answers it instead of theirs.
 
     Capitals stay: they distinguish names from other words. So do line breaks, which end sentences, and the history's
@@ -184,13 +206,20 @@ def canonical(request: contract.RecommendRequest) -> contract.RecommendRequest:
             "num_recommendations": None,
             "liked": sorted(set(request.liked)),
             "disliked": sorted(set(request.disliked)),
+            "session": None,
+            "trending": 0.0,
         }
     )
 
 
-def key(served: Served, request: contract.RecommendRequest) -> str:
-    """Return the cache's key of a canonical request. It changes with the model and the index."""
-    return f"{served.prefix}:{hashlib.sha256(request.model_dump_json().encode()).hexdigest()}"
+def key(served: Served, request: contract.RecommendRequest, pooled: bool = False) -> str:
+    """Return the cache's key of a canonical request. It changes with the model and the index.
+
+    `pooled`: of its pool, which does not depend on what is chosen from it.
+    """
+    left = {"top_k", "diversity", "explain"} if pooled else set()
+    wish = request.model_dump_json(exclude=left)
+    return f"{served.prefix}:{hashlib.sha256(wish.encode()).hexdigest()}"
 
 
 class Refused(Exception):
@@ -201,15 +230,16 @@ class Refused(Exception):
 async def lifespan(app: FastAPI):
     """Follow the registry as long as the worker lives."""
     app.state.tier = tier = Tier()
-    task = asyncio.create_task(tier.follow())
+    tasks = asyncio.gather(tier.follow(), tier.trends.follow())
     with suppress(TimeoutError):  # the port opens when a version is ready, or after START without one
         await asyncio.wait_for(tier.first.wait(), START)
     yield
-    task.cancel()
+    tasks.cancel()
     with suppress(asyncio.CancelledError):
-        await task
+        await tasks
     await asyncio.gather(*(triton.close() for triton in tier.tritons))
     await tier.cache.redis.aclose()
+    await tier.sessions.close()
 
 
 app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
@@ -227,21 +257,16 @@ async def recommend(request: Request) -> Response:
         body += chunk
         if len(body) > contract.BODY_LIMIT:
             return fail(413, f"The body is over {contract.BODY_LIMIT // 1024} KiB.")
-    parsed, served = contract.parse(body), tier.served
+    parsed, served = contract.parse(body, personal.RecommendRequest), tier.served
     if isinstance(parsed, contract.Answer):
         return send(parsed)
     if not served:
         return unavailable("The service is starting.")
-    wish = canonical(parsed)
-
-    async def make() -> bytes:
-        answer = await tier.answer(served, wish)
-        if answer.status != 200:
-            raise Refused(answer)
-        return answer.body.encode()
-
+    wish, memory = canonical(parsed), await tier.sessions.recall(parsed.session)
+    pooled = bool(memory.events or (parsed.trending and tier.trends.tracks))
+    make = partial(tier.body, served, wish, pooled)
     try:
-        answer, source = await tier.cache.answer(key(served, wish), make)
+        answer, source = await tier.cache.answer(key(served, wish, pooled), make)
     except Refused as error:
         return send(error.args[0])
     except Full:
@@ -250,9 +275,13 @@ async def recommend(request: Request) -> Response:
     except GONE:
         return unavailable("The encoder does not answer.")
     ANSWERS.labels(source).inc()
-    personal = wish.history or wish.liked or wish.disliked  # such an answer must not be cached outside the tier
+    if pooled:
+        wish = wish.model_copy(update={"trending": parsed.trending})
+        answer = personal.answer(served.songs, wish, answer, memory, tier.trends).body
+    # An answer of one's own must not be cached outside the tier.
+    own = parsed.session or parsed.trending or wish.history or wish.liked or wish.disliked
     headers = {
-        "Cache-Control": "private, no-store" if personal else f"public, max-age={TTL}",
+        "Cache-Control": "private, no-store" if own else f"public, max-age={TTL}",
         "X-Served": served.prefix,
         "X-Found": source,
     }
@@ -281,7 +310,17 @@ async def ready(request: Request) -> Response:
 async def document(request: Request) -> Response:
     """The contract."""
     served = request.app.state.tier.served
-    return send(contract.openapi(served.songs.moods)) if served else unavailable("The service is starting.")
+    return send(personal.openapi(served.songs.moods)) if served else unavailable("The service is starting.")
+
+
+@app.get("/trending")
+async def trending(request: Request) -> Response:
+    """The tracks that are played most now, of a mood or a genre if one is named."""
+    tier: Tier = request.app.state.tier
+    if not tier.served:
+        return unavailable("The service is starting.")
+    names = [request.query_params.get(name) for name in ("mood", "genre")]
+    return send(personal.trending(tier.served.songs, tier.trends, *names))
 
 
 @app.get("/metrics")

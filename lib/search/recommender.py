@@ -140,14 +140,26 @@ class Recommender:
         if len(without):
             keep = ~np.isin(rows, self.rows(without))
             rows, cosine = rows[keep], cosine[keep]
+        return self.choose(query, rows, cosine, top_k, diversity)
+
+    def choose(
+        self, query: Query, rows: np.ndarray, cosine: np.ndarray, top_k: int, diversity: float,
+        lift: np.ndarray | int = 0,
+    ) -> list[dict]:  # fmt: skip
+        """Return `top_k` of some rows, as `search` does: (m,) of int, sorted, with their cosine similarities, (m,).
+
+        `lift`: (m,) to add to the score when tracks are chosen. The answer's order and its scores are without it.
+        """
         scores, named = self.fusion.score(query, rows, cosine)
-        best = top(scores, POOL * top_k)
-        rows, scores, named = rows[best], scores[best], named[best]
+        values = scores + lift
+        best = top(values, POOL * top_k)
+        rows, scores, named, values = rows[best], scores[best], named[best], values[best]
         artist = self.artist[rows]
         if len(query.reading.named) < 2:  # of "X or Y" both are shown
             artist = np.where(named, -1, artist)
         seen = top_k * min(query.reading.skipped, POOL - 1)  # tracks of the answers before
-        chosen = sorted(self._diversify(rows, scores, artist, seen + top_k, diversity)[-top_k:])
+        chosen = self._diversify(rows, values, artist, seen + top_k, diversity)[-top_k:]
+        chosen = sorted(chosen, key=lambda i: (-scores[i], i))
         tracks = [{name: read(row) for name, read in self.shown.items()} for row in rows[chosen].tolist()]
         marks = np.clip(scores[chosen], 0, 1).astype(float).round(4).tolist()
         return [track | {"score": mark, "match": band(mark)} for track, mark in zip(tracks, marks, strict=True)]

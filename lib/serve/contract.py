@@ -211,14 +211,12 @@ def recommend(recommender: Recommender, request: str, vectors: dict[str, np.ndar
     return parsed if isinstance(parsed, Answer) else answer(recommender, parsed, vectors)
 
 
-def parse(body: str | bytes | dict) -> RecommendRequest | Answer:
+def parse(body: str | bytes | dict, model: type[RecommendRequest] = RecommendRequest) -> RecommendRequest | Answer:
     """Return the request in an HTTP body, JSON or parsed; or the error answer if the body is not valid."""
     try:
-        if isinstance(body, str | bytes):
-            return RecommendRequest.model_validate_json(body)
-        return RecommendRequest.model_validate(body)
+        return model.model_validate_json(body) if isinstance(body, str | bytes) else model.model_validate(body)
     except ValidationError as error:
-        return _invalid(error)
+        return _invalid(error, model)
 
 
 def answer(
@@ -275,10 +273,10 @@ def ready(recommender: Recommender, vectors: dict[str, np.ndarray] | None = None
     return Answer(200, Ready(tracks=len(recommender.tracks), **recommender.fingerprints))
 
 
-def openapi(moods: list[str], token: str | None = None) -> Answer:
+def openapi(moods: list[str], token: str | None = None, request: type[BaseModel] = RecommendRequest) -> Answer:
     """Answer GET /openapi.json. The document says that clients must send a token, if there is one, but not which."""
     document = yaml.safe_load(Path(__file__).with_name("openapi.yaml").read_text(encoding="utf-8"))
-    models = [(model, "validation") for model in (RecommendRequest, RecommendResponse, ErrorResponse, Health, Ready)]
+    models = [(model, "validation") for model in (request, RecommendResponse, ErrorResponse, Health, Ready)]
     _, generated = models_json_schema(models, ref_template="#/components/schemas/{model}")
     schemas = document["components"]["schemas"] = generated["$defs"]
     mood = schemas["RecommendRequest"]["properties"]["mood"]
@@ -291,10 +289,12 @@ def _cut(text: str) -> str:
     return text if len(text) <= QUOTE_LIMIT else text[: QUOTE_LIMIT - 1] + "…"
 
 
-def _invalid(error: ValidationError) -> Answer:
+def _invalid(error: ValidationError, model: type[RecommendRequest]) -> Answer:
     """Return an answer that explains the first error."""
     first = error.errors()[0]
     name = str(first["loc"][0]) if first["loc"] else None
     code, message = INVALID.get(first["type"], ("invalid_value", "{name}: {msg}."))
-    message = message.format(name=name, fields=", ".join(RecommendRequest.model_fields), **first)
+    message = message.format(name=name, fields=", ".join(model.model_fields), **first)
+    if code == "unknown_field" and name in ("session", "trending"):  # of deploy/scale/events
+        message = f"The field {name!r} needs the tier for many listeners: docs/scale.md."
     return failure(400, message, "top_k" if first["type"] == "value_error" else name, code)
