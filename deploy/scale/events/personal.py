@@ -78,7 +78,7 @@ class Pool:
     """A catalogue that notes the best tracks for a request instead of returning them."""
 
     songs: Recommender
-    rows: np.ndarray | None = None
+    pool: np.ndarray | None = None
 
     def __getattr__(self, name: str):
         """Return all else from the catalogue."""
@@ -90,7 +90,7 @@ class Pool:
         rows, cosine = songs.fusion.candidates(query, None if mood is None else songs._filter(mood))
         keep = ~np.isin(rows, songs.rows(without))
         scores, _ = songs.fusion.score(query, rows[keep], cosine[keep])
-        self.rows = np.sort(rows[keep][top(scores, SIZE)])
+        self.pool = np.sort(rows[keep][top(scores, SIZE)])
         return []
 
 
@@ -99,7 +99,7 @@ class Taste:
     """A catalogue as a session hears it now: a request's pool, the session's events, and the trends."""
 
     songs: Recommender
-    rows: np.ndarray
+    pool: np.ndarray
     memory: Memory
     trends: Trends
     share: float  # the request's `trending`
@@ -121,7 +121,7 @@ class Taste:
 
     def search(self, query: Query, top_k: int, mood, without=(), diversity: float = DIVERSITY) -> list[dict]:
         """Return the tracks of the pool that fit, without those of the session if enough others are left."""
-        rows = self.rows
+        rows = self.pool
         inside = set(rows.tolist())
         heard = [row for row in known(self.songs, self.memory.tracks).values() if row in inside]  # newest first
         rows = rows[~np.isin(rows, heard[: max(0, len(rows) - top_k)])]
@@ -151,7 +151,7 @@ def pool(songs: Recommender, request: contract.RecommendRequest, vectors) -> tup
     answer = contract.answer(noted, request, vectors)
     if answer.status != 200:
         return answer, b""
-    parts = np.array([len(noted.rows)]), noted.rows, np.stack([vectors[text] for text in texts])
+    parts = np.array([len(noted.pool)]), noted.pool, np.stack([vectors[text] for text in texts])
     return answer, b"".join(part.astype(kind).tobytes() for part, kind in zip(parts, ("i4", "i4", "f4"), strict=True))
 
 

@@ -123,7 +123,7 @@ class Aggregator:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.features, self.source, self.find, self.clock = features, source, find, clock
-        self.redis, self.tracks, self.due, self.ignored = features.redis, None, 0.0, 0
+        self.redis, self.tracks, self.due = features.redis, None, 0.0
 
     @property
     def minute(self) -> int:
@@ -184,12 +184,8 @@ class Aggregator:
             counted = event["kind"] in EVENTS[1:] and isinstance(event["id"], str)  # not `shown`
             known = event["track"] in self.tracks.index
         except (ValueError, KeyError, TypeError, OverflowError):  # half a line, or not an event
-            self.ignored += 1
             return None
-        if counted and known and self.minute - KEPT < minute <= self.minute + EARLY:
-            return event
-        self.ignored += counted
-        return None
+        return event if counted and known and self.minute - KEPT < minute <= self.minute + EARLY else None
 
     def _remember(self, name: str) -> bool:
         """Remember an event's id. Return False if it is known."""
