@@ -1,0 +1,143 @@
+"""Measure what the events of listeners cost: python benchmarks/events.py --features [run]."""
+
+import argparse
+import asyncio
+import statistics
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from redis import Redis
+from redis.exceptions import RedisError
+
+from deploy.scale.events import personal, timeseries
+from deploy.scale.events.features import KEPT, Count, open_features
+from deploy.scale.events.sessions import Heard, Memory, Sessions, Trends
+from lib.core.paths import ROOT, resolve
+from lib.performance import typed_requests
+from lib.search.recommender import open_run
+from lib.serve import contract
+
+TRACKS, SHARE = 10_000, 20  # tracks; one of so many is measured, spread evenly over their popularity
+PLAYS = 12_000  # a minute, Zipf-distributed; 30 % of the plays are skipped and 5 % liked
+PORT = 21_990
+
+
+@contextmanager
+def redis(module: Path | None):
+    """Run a redis-server; yield its features."""
+    options = [["--loadmodule", str(module)] if module else [], {"LD_LIBRARY_PATH": str(module.parent)} if module else {}]
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["redis-server", "--port", str(PORT), "--bind", "127.0.0.1", "--save", "", "--dir", folder, *options[0]]
+        process = subprocess.Popen(command, env=options[1] or None, stdout=subprocess.DEVNULL)
+        try:
+            for _ in range(100):
+                try:
+                    Redis(port=PORT).ping()
+                    break
+                except RedisError:
+                    time.sleep(0.05)
+            yield open_features(f"redis://127.0.0.1:{PORT}")
+        finally:
+            process.kill()
+            process.wait()
+
+
+def counts(chance: np.random.Generator, case: str, minute: int) -> dict[Count, int]:
+    """Return the counts of a minute: realistic; or each track played, or each played, skipped and liked."""
+    ranks = np.arange(1, TRACKS + 1, SHARE)
+    plays = chance.poisson(PLAYS / ranks / np.log(TRACKS))
+    if case != "realistic":
+        plays = np.maximum(plays, 1)
+    events = {"played": plays, "skipped": chance.binomial(plays, 0.3), "liked": chance.binomial(plays, 0.05)}
+    if case == "all three each minute":
+        events = {kind: np.maximum(n, 1) for kind, n in events.items()}
+    return {Count(kind, f"t{row:07}", minute): int(n[row]) for kind, n in events.items() for row in np.flatnonzero(n)}
+
+
+def memory(module: Path | None, case: str) -> None:
+    """Print the memory that a day of minutes takes. Each minute is written in two transactions, as it comes."""
+    with redis(module) as features:
+        chance, client, samples, started = np.random.default_rng(7), features.redis, 0, time.perf_counter()
+        before, last = client.info("memory")["used_memory"], int(time.time() // 60)
+        for minute in range(last - getattr(features, "KEPT", KEPT) + 1, last + 1):
+            now = counts(chance, case, minute)
+            samples += len(now)
+            for _ in range(2):
+                with client.pipeline() as pipe:
+                    features.add(pipe, now)
+                    pipe.execute()
+        size, rate = client.info("memory")["used_memory"] - before, 2 * samples / (time.perf_counter() - started)
+        name, hours = type(features).__name__, getattr(features, "KEPT", KEPT) / 60
+        print(f"{name}, {case}, {hours:.0f} h: {size * SHARE / 1e6:.0f} MB ({size / samples:.1f} bytes a sample, {rate:,.0f} writes/s)")
+
+
+def ranking(run: Path) -> None:
+    """Print the cost of sessions and trends after the cache, beside that of an answer that is not cached."""
+    songs = open_run(run)
+    texts = [request.text for request in typed_requests.read()]
+    trends, ids = Trends(Sessions("")), songs.tracks["id"].tolist()
+    rows = [[track, 0.9, 9, 1, 1] for track in ids[:2000]]
+    trends._take({"at": None, "sessions": None, "tracks": rows})
+    now, times = time.time(), {}
+    heard = Memory([Heard(kind, ids[n], now - 60 * n) for n, kind in enumerate(["liked", "skipped", "played"] * 8)])
+    for text in texts:
+        request = personal.RecommendRequest(text=text, top_k=5)
+        vectors = dict(zip(read := songs.read(text).texts, songs.encode(read), strict=True))
+        _, pool = personal.pool(songs, request, vectors)
+        own = request.model_copy(update={"trending": 0.5})
+        for name, answer in (
+            ("whole search, text encoded before", lambda: contract.answer(songs, request, vectors)),
+            ("pool", lambda: personal.pool(songs, request, vectors)),
+            ("session", lambda: personal.answer(songs, request, pool, heard, trends)),
+            ("trending", lambda: personal.answer(songs, own, pool, Memory([]), trends)),
+            ("both", lambda: personal.answer(songs, own, pool, heard, trends)),
+        ):
+            started = time.perf_counter()
+            answer()
+            times.setdefault(name, []).append(1000 * (time.perf_counter() - started))
+    for name, values in times.items():
+        print(f"{name}: p50 {statistics.median(values):.2f} ms, p99 {np.quantile(values, 0.99):.2f} ms")
+    print(f"a pool: {len(pool):,} bytes")
+
+
+def recall() -> None:
+    """Print the seconds that reading a session takes."""
+    with redis(None):
+        asyncio.run(_recall())
+
+
+async def _recall() -> None:
+    sessions, times = Sessions(f"redis://127.0.0.1:{PORT}"), []
+    pipe = sessions.redis.pipeline()
+    for n in range(100):
+        pipe.lpush("session:s", f'["played", "t{n:07}", 1796036805.5]')
+    await pipe.execute()
+    for _ in range(500):
+        started = time.perf_counter()
+        await sessions.recall("s")
+        times.append(1000 * (time.perf_counter() - started))
+    await sessions.close()
+    print(f"reading a session of 100 events: p50 {statistics.median(times):.2f} ms")
+
+
+def features(run: Path) -> None:
+    """Measure the memory of the features, and the cost of sessions and trends in answers."""
+    module = timeseries.prepare(ROOT / ".venv-events" / "timeseries")
+    for case in ("realistic", "each track each minute", "all three each minute"):
+        memory(module, case)
+    memory(None, "realistic")
+    ranking(run)
+    recall()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", nargs="?", default="outputs/quick")
+    parser.add_argument("--features", action="store_true")
+    args = parser.parse_args()
+    if args.features:
+        features(resolve(args.run))
