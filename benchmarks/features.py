@@ -1,12 +1,15 @@
-"""Measure what the events of listeners cost: python benchmarks/events.py --features [run]."""
+"""Measure the memory of features, and the cost of sessions and trends: python benchmarks/features.py outputs/quick."""
 
-import argparse
 import asyncio
+import os
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
+import timeit
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +32,11 @@ PORT = 21_990
 @contextmanager
 def redis(module: Path | None):
     """Run a redis-server; yield its features."""
-    options = [["--loadmodule", str(module)] if module else [], {"LD_LIBRARY_PATH": str(module.parent)} if module else {}]
+    command = ["redis-server", "--port", str(PORT), "--bind", "127.0.0.1", "--save", ""]
+    command += ["--loadmodule", str(module)] if module else []
+    environment = os.environ | ({"LD_LIBRARY_PATH": str(module.parent)} if module else {})
     with tempfile.TemporaryDirectory() as folder:
-        command = ["redis-server", "--port", str(PORT), "--bind", "127.0.0.1", "--save", "", "--dir", folder, *options[0]]
-        process = subprocess.Popen(command, env=options[1] or None, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(command, env=environment, cwd=folder, stdout=subprocess.DEVNULL)
         try:
             for _ in range(100):
                 try:
@@ -70,37 +74,35 @@ def memory(module: Path | None, case: str) -> None:
                 with client.pipeline() as pipe:
                     features.add(pipe, now)
                     pipe.execute()
-        size, rate = client.info("memory")["used_memory"] - before, 2 * samples / (time.perf_counter() - started)
-        name, hours = type(features).__name__, getattr(features, "KEPT", KEPT) / 60
-        print(f"{name}, {case}, {hours:.0f} h: {size * SHARE / 1e6:.0f} MB ({size / samples:.1f} bytes a sample, {rate:,.0f} writes/s)")
+        size, writes = client.info("memory")["used_memory"] - before, 2 * samples / (time.perf_counter() - started)
+        name, hours = type(features).__name__, getattr(features, "KEPT", KEPT) // 60
+        print(f"{name}, {case}, {hours} h: {size * SHARE / 1e6:.0f} MB, {size / samples:.1f} bytes a sample; ", end="")
+        print(f"{writes:,.0f} writes/s", flush=True)
 
 
 def ranking(run: Path) -> None:
     """Print the cost of sessions and trends after the cache, beside that of an answer that is not cached."""
     songs = open_run(run)
-    texts = [request.text for request in typed_requests.read()]
     trends, ids = Trends(Sessions("")), songs.tracks["id"].tolist()
     rows = [[track, 0.9, 9, 1, 1] for track in ids[:2000]]
     trends._take({"at": None, "sessions": None, "tracks": rows})
     now, times = time.time(), {}
     heard = Memory([Heard(kind, ids[n], now - 60 * n) for n, kind in enumerate(["liked", "skipped", "played"] * 8)])
-    for text in texts:
+    for text in typed_requests.load()["text"]:
         request = personal.RecommendRequest(text=text, top_k=5)
         vectors = dict(zip(read := songs.read(text).texts, songs.encode(read), strict=True))
         _, pool = personal.pool(songs, request, vectors)
         own = request.model_copy(update={"trending": 0.5})
-        for name, answer in (
-            ("whole search, text encoded before", lambda: contract.answer(songs, request, vectors)),
-            ("pool", lambda: personal.pool(songs, request, vectors)),
-            ("session", lambda: personal.answer(songs, request, pool, heard, trends)),
-            ("trending", lambda: personal.answer(songs, own, pool, Memory([]), trends)),
-            ("both", lambda: personal.answer(songs, own, pool, heard, trends)),
-        ):
-            started = time.perf_counter()
-            answer()
-            times.setdefault(name, []).append(1000 * (time.perf_counter() - started))
+        for name, answer in {
+            "the whole search, its text encoded before": partial(contract.answer, songs, request, vectors),
+            "a pool": partial(personal.pool, songs, request, vectors),
+            "a session": partial(personal.answer, songs, request, pool, heard, trends),
+            "trending": partial(personal.answer, songs, own, pool, Memory([]), trends),
+            "both": partial(personal.answer, songs, own, pool, heard, trends),
+        }.items():
+            times.setdefault(name, []).append(min(timeit.repeat(answer, number=1, repeat=3)) * 1000)
     for name, values in times.items():
-        print(f"{name}: p50 {statistics.median(values):.2f} ms, p99 {np.quantile(values, 0.99):.2f} ms")
+        print(f"{name}: p50 {statistics.median(values):.2f} ms (the best of 3 of each text)")
     print(f"a pool: {len(pool):,} bytes")
 
 
@@ -124,20 +126,10 @@ async def _recall() -> None:
     print(f"reading a session of 100 events: p50 {statistics.median(times):.2f} ms")
 
 
-def features(run: Path) -> None:
-    """Measure the memory of the features, and the cost of sessions and trends in answers."""
+if __name__ == "__main__":
     module = timeseries.prepare(ROOT / ".venv-events" / "timeseries")
     for case in ("realistic", "each track each minute", "all three each minute"):
         memory(module, case)
     memory(None, "realistic")
-    ranking(run)
+    ranking(resolve(sys.argv[1]))
     recall()
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", nargs="?", default="outputs/quick")
-    parser.add_argument("--features", action="store_true")
-    args = parser.parse_args()
-    if args.features:
-        features(resolve(args.run))
