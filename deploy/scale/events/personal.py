@@ -186,7 +186,7 @@ def trending(songs: Recommender, trends: Trends, mood: str | None, genre: str | 
 def openapi(moods: list[str]) -> contract.Answer:
     """Answer GET /openapi.json: the contract with the tier's own fields and paths."""
     document = contract.openapi(moods, request=RecommendRequest).content
-    own = yaml.safe_load(Path(__file__).with_name("openapi.yaml").read_text(encoding="utf-8"))
+    own = yaml.safe_load(Path(__file__).with_name("trending.yaml").read_text(encoding="utf-8"))
     _, generated = models_json_schema([(Trending, "serialization")], ref_template="#/components/schemas/{model}")
     document["paths"] |= own["paths"]
     document["components"]["schemas"] |= generated["$defs"]
