@@ -31,6 +31,7 @@ from tritonclient.utils import InferenceServerException
 
 from deploy.scale import registry
 from deploy.scale.cache import TTL, Cache, Full
+from deploy.scale.events.door import Door, Refused
 from lib.search.recommender import Recommender, open_run
 from lib.serve import contract
 
@@ -52,6 +53,7 @@ TRITON = os.environ.get("TRITON", "127.0.0.1:8010").split(",")  # gRPC targets
 EDGE = os.environ.get("EDGE", "http://127.0.0.1:8082")
 REDIS = os.environ.get("REDIS", "redis://127.0.0.1:6379")
 LOCAL = os.environ.get("ENCODER", "triton") == "local"
+EVENTS = os.environ.get("EVENTS", "")  # the folder of the log; without it there are no events
 GONE = (InferenceServerException, CircuitBreakerError, TimeoutError)
 ANSWERS = Counter("recommend_answers", "Answers by source; refused: too many requests waited.", ["found"])
 FAILED = Counter("recommend_encoder_failures", "Requests that Triton did not answer, by gRPC status.", ["status"])
@@ -75,6 +77,7 @@ class Tier:
         self.served: Served | None = None
         self.first = asyncio.Event()
         self.cache = Cache("" if LOCAL else REDIS, DEADLINE, WAITING)
+        self.door = Door(EVENTS)
         self.tritons = [InferenceServerClient(target, channel_args=CHANNEL) for target in TRITON]
         self.turns = count()
         # After five failures in a row, requests that are not cached are refused for a second without a wait.
@@ -193,10 +196,6 @@ def key(served: Served, request: contract.RecommendRequest) -> str:
     return f"{served.prefix}:{hashlib.sha256(request.model_dump_json().encode()).hexdigest()}"
 
 
-class Refused(Exception):
-    """An error answer, which is not cached."""
-
-
 @asynccontextmanager
 async def lifespan(app: FastAPI):
     """Follow the registry as long as the worker lives."""
@@ -210,6 +209,7 @@ async def lifespan(app: FastAPI):
         await task
     await asyncio.gather(*(triton.close() for triton in tier.tritons))
     await tier.cache.redis.aclose()
+    await asyncio.to_thread(tier.door.close)
 
 
 app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
@@ -219,15 +219,7 @@ app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None
 async def recommend(request: Request) -> Response:
     """Recommend tracks: from the cache, or by Triton and the index."""
     tier: Tier = request.app.state.tier
-    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if kind != "application/json":
-        return fail(415, "Send JSON, with the header Content-Type: application/json.")
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > contract.BODY_LIMIT:
-            return fail(413, f"The body is over {contract.BODY_LIMIT // 1024} KiB.")
-    parsed, served = contract.parse(body), tier.served
+    parsed, served = contract.parse(await read(request)), tier.served
     if isinstance(parsed, contract.Answer):
         return send(parsed)
     if not served:
@@ -238,12 +230,10 @@ async def recommend(request: Request) -> Response:
         answer = await tier.answer(served, wish)
         if answer.status != 200:
             raise Refused(answer)
-        return answer.body.encode()
+        return tier.door.pack(answer.content, wish)
 
     try:
-        answer, source = await tier.cache.answer(key(served, wish), make)
-    except Refused as error:
-        return send(error.args[0])
+        packed, source = await tier.cache.answer(key(served, wish), make)
     except Full:
         ANSWERS.labels("refused").inc()
         return fail(429, f"{WAITING} requests wait already.", {"Retry-After": "1"})
@@ -251,12 +241,25 @@ async def recommend(request: Request) -> Response:
         return unavailable("The encoder does not answer.")
     ANSWERS.labels(source).inc()
     personal = wish.history or wish.liked or wish.disliked  # such an answer must not be cached outside the tier
+    body, shown = tier.door.send(packed, request)
     headers = {
         "Cache-Control": "private, no-store" if personal else f"public, max-age={TTL}",
         "X-Served": served.prefix,
         "X-Found": source,
     }
-    return Response(answer, headers=headers, media_type="application/json")
+    return Response(body, headers=headers | shown, media_type="application/json")
+
+
+@app.post("/events")
+async def events(request: Request) -> Response:
+    """Take events of listeners. 202: they are on the disk."""
+    tier: Tier = request.app.state.tier
+    if not tier.door.journal:
+        raise HTTPException(404)
+    body = await read(request)
+    if not tier.served:
+        return unavailable("The service is starting.")
+    return send(contract.Answer(202, {"accepted": len(await tier.door.take(body, tier.served.songs))}))
 
 
 @app.get("/health")
@@ -280,8 +283,10 @@ async def ready(request: Request) -> Response:
 @app.get("/openapi.json")
 async def document(request: Request) -> Response:
     """The contract."""
-    served = request.app.state.tier.served
-    return send(contract.openapi(served.songs.moods)) if served else unavailable("The service is starting.")
+    tier: Tier = request.app.state.tier
+    if not tier.served:
+        return unavailable("The service is starting.")
+    return send(tier.door.describe(contract.openapi(tier.served.songs.moods)))
 
 
 @app.get("/metrics")
@@ -296,6 +301,25 @@ async def metrics() -> Response:
 async def http_error(request: Request, error: HTTPException) -> Response:
     """Answer errors of the framework, such as an unknown path, in the contract's form."""
     return fail(error.status_code, f"{request.method} {request.url.path}: {error.detail}.", error.headers)
+
+
+@app.exception_handler(Refused)
+async def refused(request: Request, error: Refused) -> Response:
+    """Answer a refusal."""
+    return send(*error.args)
+
+
+async def read(request: Request) -> bytes:
+    """Return the body of a request. Refused: 415 or 413 if it is not JSON or too large."""
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind != "application/json":
+        raise Refused(contract.failure(415, "Send JSON, with the header Content-Type: application/json."))
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > contract.BODY_LIMIT:
+            raise Refused(contract.failure(413, f"The body is over {contract.BODY_LIMIT // 1024} KiB."))
+    return body
 
 
 def send(answer: contract.Answer, headers: dict[str, str] | None = None) -> Response:

@@ -19,7 +19,7 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import SkipJsonSchema, models_json_schema
 from pydantic_core import to_json
 
 if TYPE_CHECKING:  # the gateway uses the contract without loading PyTorch
@@ -133,6 +133,7 @@ class Track(BaseModel):
     language: str
     score: float = Field(description=SCORE)
     match: str = Field(description="strong above 0.7, moderate from 0.5, borderline from 0.4, weak below.")
+    parts: SkipJsonSchema[dict[str, float] | None] = Field(None, exclude=True)  # of the score, for the log of events
     why: Why | None = Field(None, exclude_if=not_, description="Present where the request has explain=true.")
 
 
