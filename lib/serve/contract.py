@@ -215,9 +215,8 @@ def recommend(recommender: Recommender, request: str, vectors: dict[str, np.ndar
 def parse(body: str | bytes | dict) -> RecommendRequest | Answer:
     """Return the request in an HTTP body, JSON or parsed; or the error answer if the body is not valid."""
     try:
-        if isinstance(body, str | bytes):
-            return RecommendRequest.model_validate_json(body)
-        return RecommendRequest.model_validate(body)
+        sent = isinstance(body, str | bytes)
+        return RecommendRequest.model_validate_json(body) if sent else RecommendRequest.model_validate(body)
     except ValidationError as error:
         return _invalid(error)
 
