@@ -34,10 +34,10 @@ def watch(varnish: Path, *options: str) -> subprocess.Popen:
 
 
 def lines(line: str) -> bytes:
-    """Return the records of an answer. The request's id comes last, because it may have spaces."""
+    """Return the records of an answer. The request's id comes last: it may have spaces, or be missing."""
     about = json.loads(line)
-    serving, noted, request = about["shown"].split(" ", 2)
-    return shown.lines(noted.encode(), serving, request, datetime.fromtimestamp(about["at"], UTC))
+    serving, noted, *request = about["shown"].split(" ", 2)
+    return shown.lines(noted.encode(), serving, "".join(request), datetime.fromtimestamp(about["at"], UTC))
 
 
 def complain(errors: Iterator[str]) -> None:
