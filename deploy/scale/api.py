@@ -33,6 +33,7 @@ from tritonclient.utils import InferenceServerException
 from deploy.scale import registry
 from deploy.scale.cache import TTL, Cache, Full
 from deploy.scale.events import personal
+from deploy.scale.events.door import Door, Refused
 from deploy.scale.events.sessions import Sessions, Trends
 from lib.search.recommender import Recommender, open_run
 from lib.serve import contract
@@ -56,6 +57,7 @@ EDGE = os.environ.get("EDGE", "http://127.0.0.1:8082")
 REDIS = os.environ.get("REDIS", "redis://127.0.0.1:6379")
 FEATURES = os.environ.get("FEATURES", "")
 LOCAL = os.environ.get("ENCODER", "triton") == "local"
+EVENTS = os.environ.get("EVENTS", "")  # the folder of the log; without it there are no events
 GONE = (InferenceServerException, CircuitBreakerError, TimeoutError)
 ANSWERS = Counter("recommend_answers", "Answers by source; refused: too many requests waited.", ["found"])
 FAILED = Counter("recommend_encoder_failures", "Requests that Triton did not answer, by gRPC status.", ["status"])
@@ -79,6 +81,7 @@ class Tier:
         self.served: Served | None = None
         self.first = asyncio.Event()
         self.cache = Cache("" if LOCAL else REDIS, DEADLINE, WAITING)
+        self.door = Door(EVENTS)
         self.tritons = [InferenceServerClient(target, channel_args=CHANNEL) for target in TRITON]
         self.sessions = Sessions(FEATURES)
         self.trends = Trends(self.sessions)
@@ -132,7 +135,7 @@ class Tier:
             answer, body = personal.pool(served.songs, request, vectors)
         else:
             answer = await self.answer(served, request)
-            body = answer.body.encode()
+            body = answer.status == 200 and self.door.pack(answer.content, request)
         if answer.status != 200:
             raise Refused(answer)
         return body
@@ -222,10 +225,6 @@ def key(served: Served, request: contract.RecommendRequest, pooled: bool = False
     return f"{served.prefix}:{hashlib.sha256(wish.encode()).hexdigest()}"
 
 
-class Refused(Exception):
-    """An error answer, which is not cached."""
-
-
 @asynccontextmanager
 async def lifespan(app: FastAPI):
     """Follow the registry as long as the worker lives."""
@@ -240,6 +239,7 @@ async def lifespan(app: FastAPI):
     await asyncio.gather(*(triton.close() for triton in tier.tritons))
     await tier.cache.redis.aclose()
     await tier.sessions.close()
+    await asyncio.to_thread(tier.door.close)
 
 
 app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
@@ -249,15 +249,7 @@ app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None
 async def recommend(request: Request) -> Response:
     """Recommend tracks: from the cache, or by Triton and the index."""
     tier: Tier = request.app.state.tier
-    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if kind != "application/json":
-        return fail(415, "Send JSON, with the header Content-Type: application/json.")
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > contract.BODY_LIMIT:
-            return fail(413, f"The body is over {contract.BODY_LIMIT // 1024} KiB.")
-    parsed, served = contract.parse(body, personal.RecommendRequest), tier.served
+    parsed, served = contract.parse(await read(request), personal.RecommendRequest), tier.served
     if isinstance(parsed, contract.Answer):
         return send(parsed)
     if not served:
@@ -266,9 +258,7 @@ async def recommend(request: Request) -> Response:
     pooled = bool(memory.events or (parsed.trending and tier.trends.tracks))
     make = partial(tier.body, served, wish, pooled)
     try:
-        answer, source = await tier.cache.answer(key(served, wish, pooled), make)
-    except Refused as error:
-        return send(error.args[0])
+        packed, source = await tier.cache.answer(key(served, wish, pooled), make)
     except Full:
         ANSWERS.labels("refused").inc()
         return fail(429, f"{WAITING} requests wait already.", {"Retry-After": "1"})
@@ -277,15 +267,31 @@ async def recommend(request: Request) -> Response:
     ANSWERS.labels(source).inc()
     if pooled:
         wish = wish.model_copy(update={"trending": parsed.trending})
-        answer = personal.answer(served.songs, wish, answer, memory, tier.trends).body
+        answer = personal.answer(served.songs, wish, packed, memory, tier.trends)
+        packed = tier.door.pack(answer.content, wish)
     # An answer of one's own must not be cached outside the tier.
     own = parsed.session or parsed.trending or wish.history or wish.liked or wish.disliked
+    body, shown = tier.door.send(packed, request, parsed.session)
     headers = {
         "Cache-Control": "private, no-store" if own else f"public, max-age={TTL}",
         "X-Served": served.prefix,
         "X-Found": source,
     }
-    return Response(answer, headers=headers, media_type="application/json")
+    return Response(body, headers=headers | shown, media_type="application/json")
+
+
+@app.post("/events")
+async def events(request: Request) -> Response:
+    """Take events of listeners. 202: they are on the disk."""
+    tier: Tier = request.app.state.tier
+    if not tier.door.journal:
+        raise HTTPException(404)
+    body = await read(request)
+    if not tier.served:
+        return unavailable("The service is starting.")
+    taken = await tier.door.take(body, tier.served.songs)
+    await tier.sessions.remember(taken)
+    return send(contract.Answer(202, {"accepted": len(taken)}))
 
 
 @app.get("/health")
@@ -309,8 +315,10 @@ async def ready(request: Request) -> Response:
 @app.get("/openapi.json")
 async def document(request: Request) -> Response:
     """The contract."""
-    served = request.app.state.tier.served
-    return send(personal.openapi(served.songs.moods)) if served else unavailable("The service is starting.")
+    tier: Tier = request.app.state.tier
+    if not tier.served:
+        return unavailable("The service is starting.")
+    return send(tier.door.describe(personal.openapi(tier.served.songs.moods)))
 
 
 @app.get("/trending")
@@ -335,6 +343,25 @@ async def metrics() -> Response:
 async def http_error(request: Request, error: HTTPException) -> Response:
     """Answer errors of the framework, such as an unknown path, in the contract's form."""
     return fail(error.status_code, f"{request.method} {request.url.path}: {error.detail}.", error.headers)
+
+
+@app.exception_handler(Refused)
+async def refused(request: Request, error: Refused) -> Response:
+    """Answer a refusal."""
+    return send(*error.args)
+
+
+async def read(request: Request) -> bytes:
+    """Return the body of a request. Refused: 415 or 413 if it is not JSON or too large."""
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind != "application/json":
+        raise Refused(contract.failure(415, "Send JSON, with the header Content-Type: application/json."))
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > contract.BODY_LIMIT:
+            raise Refused(contract.failure(413, f"The body is over {contract.BODY_LIMIT // 1024} KiB."))
+    return body
 
 
 def send(answer: contract.Answer, headers: dict[str, str] | None = None) -> Response:

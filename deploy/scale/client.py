@@ -133,7 +133,7 @@ class Tier:
         port = int(named.rpartition("-")[2] or getattr(self.ports, kind, 0))
         if kind == "triton":
             return self.wait(port, f"/v2/models/{self.model}/ready")
-        if kind == "redis":  # no HTTP; the port opens at once
+        if kind == "redis" or not port:  # no HTTP
             return 0.0
         return self.wait(port, "/health" if kind == "mlflow" else "/ready")
 

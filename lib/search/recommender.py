@@ -133,7 +133,7 @@ class Recommender:
             diversity: 0 for the best tracks, up to 1 for the least alike of the pool.
 
         Returns:
-            For each track: `SHOWN`, score (0 to 1, never increasing), match (its band).
+            For each track: `SHOWN`, score (0 to 1, never increasing), match (its band), parts (the score after each).
         """
         allowed = None if mood is None else self._filter(mood)
         rows, cosine = self.fusion.candidates(query, allowed)
@@ -150,7 +150,7 @@ class Recommender:
 
         `lift`: (m,) to add to the score when tracks are chosen. The answer's order and its scores are without it.
         """
-        scores, named = self.fusion.score(query, rows, cosine)
+        scores, named, parts = self.fusion.score(query, rows, cosine)
         values = scores + lift
         best = top(values, POOL * top_k)
         rows, scores, named, values = rows[best], scores[best], named[best], values[best]
@@ -162,7 +162,9 @@ class Recommender:
         chosen = sorted(chosen, key=lambda i: (-scores[i], i))
         tracks = [{name: read(row) for name, read in self.shown.items()} for row in rows[chosen].tolist()]
         marks = np.clip(scores[chosen], 0, 1).astype(float).round(4).tolist()
-        return [track | {"score": mark, "match": band(mark)} for track, mark in zip(tracks, marks, strict=True)]
+        parts = parts[:, best[chosen]].T.tolist()
+        rated = zip(tracks, marks, parts, strict=True)
+        return [track | {"score": mark, "match": band(mark), "parts": part} for track, mark, part in rated]
 
     def note(self, query: Query, tracks: list[dict]) -> str | None:
         """Return a sentence on an answer in which nothing comes close, or tracks miss a condition; None otherwise."""

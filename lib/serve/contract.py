@@ -19,7 +19,7 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import SkipJsonSchema, models_json_schema
 from pydantic_core import to_json
 
 if TYPE_CHECKING:  # the gateway uses the contract without loading PyTorch
@@ -133,6 +133,7 @@ class Track(BaseModel):
     language: str
     score: float = Field(description=SCORE)
     match: str = Field(description="strong above 0.7, moderate from 0.5, borderline from 0.4, weak below.")
+    parts: SkipJsonSchema[list[float]] = Field([], exclude=True)  # the score after each of its PARTS, for a log
     why: Why | None = Field(None, exclude_if=not_, description="Present where the request has explain=true.")
 
 
@@ -294,7 +295,6 @@ def _invalid(error: ValidationError, model: type[RecommendRequest]) -> Answer:
     first = error.errors()[0]
     name = str(first["loc"][0]) if first["loc"] else None
     code, message = INVALID.get(first["type"], ("invalid_value", "{name}: {msg}."))
+    message += " The tier has it: docs/scale.md." * (code == "unknown_field" and name in ("session", "trending"))
     message = message.format(name=name, fields=", ".join(model.model_fields), **first)
-    if code == "unknown_field" and name in ("session", "trending"):  # of deploy/scale/events
-        message = f"The field {name!r} needs the tier for many listeners: docs/scale.md."
     return failure(400, message, "top_k" if first["type"] == "value_error" else name, code)

@@ -89,7 +89,7 @@ class Pool:
         songs = self.songs
         rows, cosine = songs.fusion.candidates(query, None if mood is None else songs._filter(mood))
         keep = ~np.isin(rows, songs.rows(without))
-        scores, _ = songs.fusion.score(query, rows[keep], cosine[keep])
+        scores, *_ = songs.fusion.score(query, rows[keep], cosine[keep])
         self.pool = np.sort(rows[keep][top(scores, SIZE)])
         return []
 

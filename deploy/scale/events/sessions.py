@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as Broken
 
 from deploy.scale.cache import GONE, PATIENCE
-from deploy.scale.events.schema import Record
+from deploy.scale.events.schema import Event
 
 KEPT = 6 * 3600  # seconds after a session's last event
 MOST = 100  # events of a session
@@ -79,14 +79,14 @@ class Sessions:
         """Return the result of a command of Redis; raise one of `GONE` if Redis is away."""
         return await command()
 
-    async def remember(self, records: Iterable[Record]) -> None:
+    async def remember(self, events: Iterable[Event]) -> None:
         """Write the events of sessions. Without Redis they are in the log only."""
-        events = [record for record in records if record.session and record.kind != "shown"]
+        events, now = [event for event in events if event.session and event.kind != "shown"], time.time()
         if not events or not self.redis:
             return
         pipe = self.redis.pipeline(transaction=False)
         for event in sorted(events, key=lambda event: event.at):
-            at = min(event.at, event.received).timestamp()  # a client's clock may be ahead
+            at = min(event.at.timestamp(), now)  # a client's clock may be ahead
             pipe.lpush(f"session:{event.session}", json.dumps(Heard(event.kind, event.track, at)))
         for session in {event.session for event in events}:
             pipe.ltrim(f"session:{session}", 0, MOST - 1)

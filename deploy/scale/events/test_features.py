@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
+from collections.abc import Coroutine
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from deploy.scale import api, registry
 from deploy.scale.cache import Cache
 from deploy.scale.events import personal, timeseries, trends
 from deploy.scale.events.features import KEPT, Count, Series, Sets, open_features
-from deploy.scale.events.schema import Record
+from deploy.scale.events.schema import Event
 from deploy.scale.events.sessions import HALF, MOST, Heard, Memory, Sessions, Trends
 from deploy.scale.events.trends import Aggregator, Message
 from lib.core import paths
@@ -269,6 +270,12 @@ def test_redis_that_lost_its_last_second_is_counted_again(plain):
     assert result(drained(one))["a"][1] == 16
 
 
+def run(scenario: Coroutine) -> None:
+    """Run a scenario in a loop of its own. asyncio.run would take the loop of the tests that follow."""
+    with closing(asyncio.new_event_loop()) as loop:
+        loop.run_until_complete(scenario)
+
+
 class Worker:
     """A worker without Triton and without a shared cache, in a loop of its own."""
 
@@ -296,7 +303,7 @@ class Worker:
     async def tell(self, session: str, kind: str, *tracks: str, age: float = 0) -> None:
         """Send events of a session, as POST /events does."""
         at = datetime.now(UTC) - timedelta(seconds=age)
-        records = [Record(id=f"{session}{t}{age}", kind=kind, track=t, session=session, at=at) for t in tracks]
+        records = [Event(id=f"{session}{t}{age}", kind=kind, track=t, session=session, at=at) for t in tracks]
         await self.tier.sessions.remember(records)
 
     def trend(self, *tracks: str) -> None:
@@ -329,7 +336,7 @@ def test_a_like_changes_the_sessions_next_answer(songs, plain):
         await worker.tell("s4", "skipped", *before[:3])
         assert near(await worker.tracks(session="s4", top_k=10)) != pulled
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 def test_a_sessions_tracks_are_not_repeated(songs, plain):
@@ -346,7 +353,7 @@ def test_a_sessions_tracks_are_not_repeated(songs, plain):
         await worker.tell("r", "played", *all_of_it)
         assert len(await worker.tracks(session="r", mood=rare)) == min(5, counts.iloc[-1])
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 def test_scores_are_honest_and_never_increase(songs, plain):
@@ -366,7 +373,7 @@ def test_scores_are_honest_and_never_increase(songs, plain):
         both = plain_scores.keys() & trending
         assert both and all(plain_scores[name] == trending[name] for name in both)
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 def test_trending_decides_among_tracks_that_fit(songs):
@@ -381,7 +388,7 @@ def test_trending_decides_among_tracks_that_fit(songs):
         assert set(further[:2]) <= set(chosen[2])
         assert len({*chosen[2]} & {*further[:3]}) >= len({*chosen[1]} & {*further[:3]})
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 def test_cached_answers_are_shared_and_own_ones_are_not(songs, plain):
@@ -401,7 +408,7 @@ def test_cached_answers_are_shared_and_own_ones_are_not(songs, plain):
         assert (await worker.ask(trending=0.2)).headers["Cache-Control"] == "private, no-store"
         assert (await worker.ask()).headers["Cache-Control"].startswith("public")
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 def test_without_redis_answers_go_on(songs, plain):
@@ -422,7 +429,7 @@ def test_without_redis_answers_go_on(songs, plain):
         await asyncio.sleep(1.1)  # until Redis is tried again
         assert await worker.tracks(session="s") == with_session  # AOF kept the session
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 def test_wrong_fields_are_refused(songs):
@@ -438,7 +445,7 @@ def test_wrong_fields_are_refused(songs):
             assert response.status_code == 400 and response.json()["error"]["field"] == field
             assert len(response.text) < 1500
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 def test_the_notebook_service_names_the_tier():
@@ -463,7 +470,7 @@ def test_trending_by_mood_and_genre(songs):
         assert all(mood in wrong.json()["error"]["message"] for mood in songs.moods)
         assert (await worker.http.get("/trending?genre=%00")).status_code == 400
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 def test_the_document_has_the_tiers_fields(songs):
@@ -484,16 +491,16 @@ def test_a_session_keeps_its_last_events(plain):
         sessions, now = Sessions(plain.address), datetime.now(UTC)
         ahead = now + timedelta(days=400)
         await sessions.remember(
-            Record(id=f"{n}", kind="played", track=f"t{n}", session="s", at=now) for n in range(MOST + 20)
+            Event(id=f"{n}", kind="played", track=f"t{n}", session="s", at=now) for n in range(MOST + 20)
         )
-        await sessions.remember([Record(id="x", kind="liked", track="future", session="s", at=ahead)])
-        await sessions.remember([Record(id="y", kind="shown", track="shown", session="s", at=now)])
+        await sessions.remember([Event(id="x", kind="liked", track="future", session="s", at=ahead)])
+        await sessions.remember([Event(id="y", kind="shown", track="shown", session="s", at=now)])
         memory = await sessions.recall("s")
         assert len(memory.events) == MOST and memory.tracks[0] == "future" and "t19" not in memory.tracks
         assert memory.events[0].at < time.time() + 1 and 0 < await sessions.redis.ttl("session:s") <= 6 * 3600
         await sessions.close()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 @contextmanager
@@ -514,10 +521,10 @@ def broker():
         process.wait()
 
 
-def started(features: Server, brokers: str, run: Path, home: Path) -> subprocess.Popen:
+def started(features: Server, brokers: str, folder: Path, home: Path) -> subprocess.Popen:
     """Start the aggregator as the tier does. Its registry is away, but has left the served version."""
     served = home / "served.json"
-    served.write_text(json.dumps(registry.Version("1", "model", str(run))._asdict()))
+    served.write_text(json.dumps(registry.Version("1", "model", str(folder))._asdict()))
     env = {"FEATURES": features.address, "BROKERS": brokers, "SERVED": str(served), "PYTHONPATH": str(paths.ROOT)}
     env |= {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
     return subprocess.Popen([sys.executable, "-m", "deploy.scale.events.trends"], env=os.environ | env)
@@ -543,7 +550,7 @@ def test_a_burst_is_trending_and_kills_count_nothing_twice(songs, small_run, mod
             until(lambda: features.redis.hget("trends", "number"), 60)
             began = time.monotonic()
             play(200)
-            asyncio.run(seen(songs, server, track))
+            run(seen(songs, server, track))
             assert time.monotonic() - began < 15
             for victim in ("aggregator", "redis", "aggregator", "redis"):
                 play(300)
