@@ -18,14 +18,14 @@ from pathlib import Path
 
 import httpx
 from measure import machine
-from tier import DISTINCT, Client, texts, zipf
+from tier import DISTINCT, Client, loaded, texts, zipf
 
 from deploy.scale.client import Tier, free_ports, started
 from lib.core.paths import resolve
 from lib.workbook.runner import revision
 
-ROUNDS, SECONDS, CLIENTS = 4, 15, 64
-RATE = 250  # requests a second: about half of what two cores answer
+ROUNDS, SECONDS, CLIENTS = 6, 10, 64
+RATE = 80  # requests a second: two cores answer them without a queue, beside the client
 EVENTS = 200  # events a second, in batches of BATCH
 BATCH = 20
 DOOR = ("redis", "mlflow", "triton", "api", "varnish", "shown", "envoy")  # parts that answer, and log
@@ -57,7 +57,7 @@ def batch(track: str, size: int, name: str) -> dict:
 
 def answers(run: Path, folder: Path, with_events: Tier, without: Tier) -> None:
     """Print the latencies of answers in rounds, with and without events, in turn; then the ratios."""
-    shared, ratios = texts(run, DISTINCT, 6), {"p50": [], "p99": []}
+    shared, ratios = texts(run, DISTINCT, 6), {"p50": [], "p90": [], "p99": [], "cpu": []}
     for n in range(ROUNDS + 1):  # the first one warms up
         loads = {}
         for tier in (with_events, without) if n % 2 else (without, with_events):
@@ -65,12 +65,16 @@ def answers(run: Path, folder: Path, with_events: Tier, without: Tier) -> None:
             if tier is with_events:
                 listeners.start()
             bodies = [shared[rank] for rank in zipf(20_000, n)]
-            loads[tier is with_events] = load = Client(folder, tier).ask(tier.first, bodies, CLIENTS, SECONDS, RATE)
+            loads[tier is with_events] = load = loaded(
+                tier, Client(folder, tier), tier.first, bodies, CLIENTS, SECONDS, RATE
+            )
+            load["cpu"] = sum(load["cpu"].values())
             listeners.stop.set()
             name = f"{'with' if tier is with_events else 'without'} events, round {n}"
             posted = BATCH * listeners.statuses.count(202) / SECONDS
             print(f"{name}: {load['rate']:.0f}/s, {load['failed']} failed, p50 {load['p50']:.2f} ms, "
-                  f"p99 {load['p99']:.1f} ms; {posted:.0f} events/s", flush=True)  # fmt: skip
+                  f"p90 {load['p90']:.1f} ms, p99 {load['p99']:.1f} ms, {load['cpu']:.2f} ms of CPU a request; "
+                  f"{posted:.0f} events/s", flush=True)  # fmt: skip
         if n:
             [ratios[name].append(loads[True][name] / loads[False][name]) for name in ratios]
     for name, values in ratios.items():
@@ -87,8 +91,8 @@ def acknowledged(tier: Tier, folder: Path) -> None:
         load = ["h2load", "--h1", "-c", "32", "-D", "5", "-d", body, "-H", "Content-Type: application/json"]
         output = subprocess.run([*load, f"http://127.0.0.1:{tier.ports.api}/events"], capture_output=True, text=True)
         rate = float(re.search(r"([\d.]+) req/s", output.stdout)[1])
-        done, all_good = (int(re.search(rf"(\d+) {word}", output.stdout)[1]) for word in ("total", "2xx"))
-        print(f"a worker, batches of {size}: {size * rate:,.0f} events/s ({done} bodies, {done - all_good} refused)")
+        good, *others = (int(re.search(rf"(\d+) {code}", output.stdout)[1]) for code in ("2xx", "4xx", "5xx"))
+        print(f"a worker, batches of {size}: {size * rate:,.0f} events/s ({good} bodies taken, {sum(others)} refused)")
 
 
 def main() -> None:

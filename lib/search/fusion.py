@@ -11,6 +11,7 @@ import pandas as pd
 from lib.search.artists import Artists
 from lib.search.conditions.facts import Facts
 from lib.search.index import Filter, Index, bits
+from lib.search.match import PARTS
 from lib.search.names.mentions import Mention, Names
 from lib.search.turn import BEFORE, Reading
 from lib.search.words import Words, shared
@@ -22,7 +23,6 @@ OWN = 2  # tracks of X among the songs like X: real listeners like them, too
 MISSED = {"": 0.5, "mood": 0.25}  # the share of the score that an unmet condition removes; the encoder knows moods, too
 UNWANTED = 0.2  # the share of the score that remains if an unwanted condition is met
 CLOSE = 0.28  # the best score, below which nothing comes close: 2 % of typed requests, a third of texts on other things
-PARTS = ("meaning", "words", "names", "conditions")  # of a fused score, which is their sum
 FITTING = 0.5  # the lowest fit that meets a condition
 CANDIDATES = 1000  # tracks that meaning and words each propose, in an index with lists
 

@@ -18,7 +18,7 @@ from lib.core.files import fingerprint
 from lib.core.paths import shown
 from lib.core.runs import need
 from lib.search.encoders import open_form
-from lib.search.fusion import PARTS, Fusion, Query, open_fusion
+from lib.search.fusion import Fusion, Query, open_fusion
 from lib.search.index import SHOWN, TRACKS, open_index, top
 from lib.search.integrity import READ_ERRORS, forms, read_index
 from lib.search.match import band
@@ -133,7 +133,7 @@ class Recommender:
             diversity: 0 for the best tracks, up to 1 for the least alike of the pool.
 
         Returns:
-            For each track: `SHOWN`, score (0 to 1, never increasing), match (its band), parts (of the score: `PARTS`).
+            For each track: `SHOWN`, score (0 to 1, never increasing), match (its band), parts (the score after each).
         """
         allowed = None if mood is None else self._filter(mood)
         rows, cosine = self.fusion.candidates(query, allowed)
@@ -142,7 +142,7 @@ class Recommender:
             rows, cosine = rows[keep], cosine[keep]
         scores, named, parts = self.fusion.score(query, rows, cosine)
         best = top(scores, POOL * top_k)
-        rows, scores, named, parts = rows[best], scores[best], named[best], parts[:, best]
+        rows, scores, named = rows[best], scores[best], named[best]
         artist = self.artist[rows]
         if len(query.reading.named) < 2:  # of "X or Y" both are shown
             artist = np.where(named, -1, artist)
@@ -150,11 +150,9 @@ class Recommender:
         chosen = sorted(self._diversify(rows, scores, artist, seen + top_k, diversity)[-top_k:])
         tracks = [{name: read(row) for name, read in self.shown.items()} for row in rows[chosen].tolist()]
         marks = np.clip(scores[chosen], 0, 1).astype(float).round(4).tolist()
-        gains = np.diff(parts[:, chosen], axis=0, prepend=0).T.astype(float).round(4).tolist()
-        return [
-            track | {"score": mark, "match": band(mark), "parts": dict(zip(PARTS, gain, strict=True))}
-            for track, mark, gain in zip(tracks, marks, gains, strict=True)
-        ]
+        parts = parts[:, best[chosen]].T.tolist()
+        rated = zip(tracks, marks, parts, strict=True)
+        return [track | {"score": mark, "match": band(mark), "parts": part} for track, mark, part in rated]
 
     def note(self, query: Query, tracks: list[dict]) -> str | None:
         """Return a sentence on an answer in which nothing comes close, or tracks miss a condition; None otherwise."""

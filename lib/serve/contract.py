@@ -133,7 +133,7 @@ class Track(BaseModel):
     language: str
     score: float = Field(description=SCORE)
     match: str = Field(description="strong above 0.7, moderate from 0.5, borderline from 0.4, weak below.")
-    parts: SkipJsonSchema[dict[str, float] | None] = Field(None, exclude=True)  # of the score, for the log of events
+    parts: SkipJsonSchema[list[float]] = Field([], exclude=True)  # the score after each of its PARTS, for a log
     why: Why | None = Field(None, exclude_if=not_, description="Present where the request has explain=true.")
 
 

@@ -9,9 +9,11 @@ import json
 import os
 import re
 from datetime import UTC, datetime
+from itertools import pairwise
 
 from pydantic_core import to_json
 
+from lib.search.match import PARTS
 from lib.serve.contract import RecommendRequest, RecommendResponse
 
 HEADER = "X-Shown"
@@ -22,9 +24,9 @@ TEXT = os.environ.get("LOG_TEXT") == "1"
 
 
 def note(answer: RecommendResponse, request: RecommendRequest) -> bytes:
-    """Return what an answer shows, in base64: JSON with tracks, [[id, score, parts], …], model, mood and text."""
+    """Return what an answer shows, as JSON in base64: model, mood, text and tracks, [[id, score, track.parts], …]."""
     about = {
-        "tracks": [[track.id, track.score, track.parts] for track in answer.tracks],
+        "tracks": [[track.id, track.score, [round(part, 4) for part in track.parts]] for track in answer.tracks],
         "model": answer.model,
         "mood": request.mood,
         "text": request.text if TEXT else None,
@@ -45,8 +47,9 @@ def lines(noted: bytes, serving: str, request: str | None, at: datetime, session
     tracks = about.pop("tracks")
     own = about | {"kind": "shown", "session": session, "at": at, "received": datetime.now(UTC)}
     own["request"] = request if request and NAME.fullmatch(request) else None
-    records = (
-        own | {"id": f"{serving}-{n}", "track": track, "position": n, "score": score, "parts": parts}
-        for n, (track, score, parts) in enumerate(tracks, 1)
-    )
+    records = []
+    for n, (track, score, after) in enumerate(tracks, 1):
+        gains = (round(here - before, 4) for before, here in pairwise([0, *after]))
+        parts = dict(zip(PARTS, gains, strict=False)) or None
+        records.append(own | {"id": f"{serving}-{n}", "track": track, "position": n, "score": score, "parts": parts})
     return b"".join(to_json(record, exclude_none=True) + b"\n" for record in records)
