@@ -187,9 +187,10 @@ def test_what_is_no_event_of_today_is_ignored(server):
     lines = [event(n, age=age) for n, age in enumerate((-400, -day, day + 100, 365 * day))]
     junk = [b"", b"{", b"3", b'{"id": 1}', b"\xff\xfe", json.dumps(event(8)).encode()[:-9]]
     odd = [event(9, track="unknown"), event(10, "bought"), event(11, "shown"), event(12, track=["a"]), event(13, at=4)]
+    odd += [event(16, session=["a"]), event(17, session=3), event(["a"]) | {"id": ["a"]}]
     one = aggregator(server, Lines(*lines, *junk, *odd, event(14, age=-200), event(15, age=3000)))
     assert {track: rest[1:] for track, rest in result(one).items()} == {"a": [2, 0, 0]}
-    assert one.offsets == {0: 17} and not one.redis.keys("*unknown*")
+    assert one.offsets == {0: 20} and not one.redis.keys("*unknown*")
 
 
 def test_a_new_play_is_hotter_than_an_old_one(server):

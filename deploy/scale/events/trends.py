@@ -38,7 +38,7 @@ COUNTED = 60  # minutes whose plays, likes and skips a result states
 ACTIVE = 10  # minutes in which a session with an event is active
 EARLY = 5  # minutes that an event's time may be ahead of this machine's clock
 COLD = 0.01  # the weight of a track that is forgotten: a play after six half-lives has more
-IDS = 200_000  # events whose ids are remembered: an event that comes twice within them counts once
+IDS = 100_000  # messages whose ids are remembered: an event that comes twice within them counts once
 MOST, WAIT = 1_000, 1.0  # events of a transaction, which stops Redis for some 50 ms; seconds to wait for them
 LISTED = 2_000  # tracks of a result
 EACH = 10  # of them, of each mood and genre
@@ -181,7 +181,8 @@ class Aggregator:
         try:
             event = json.loads(line)
             event["minute"] = minute = int(datetime.fromisoformat(event["at"]).timestamp() // MINUTE)
-            counted = event["kind"] in EVENTS[1:] and isinstance(event["id"], str)  # not `shown`
+            texts = isinstance(event["id"], str) and isinstance(event.get("session"), str | None)
+            counted = texts and event["kind"] in EVENTS[1:]  # not `shown`
             known = event["track"] in self.tracks.index
         except (ValueError, KeyError, TypeError, OverflowError):  # half a line, or not an event
             return None
