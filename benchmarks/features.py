@@ -23,7 +23,7 @@ from lib.performance import typed_requests
 from lib.search.recommender import open_run
 from lib.serve import contract
 
-TRACKS, SHARE = 10_000, 20  # tracks; one of so many is measured, spread evenly over their popularity
+TRACKS, SHARE = 10_000, 50  # tracks; one of so many is measured, spread evenly over their popularity
 PLAYS = 12_000  # a minute, Zipf-distributed; 30 % of the plays are skipped and 5 % liked
 PORT = 21_990
 
@@ -49,13 +49,15 @@ def redis(module: bool):
 
 
 def counts(chance: np.random.Generator, case: str, minute: int) -> dict[Count, int]:
-    """Return the counts of a minute: realistic; or each track played, or each played, skipped and liked."""
+    """Return the counts of a minute, by case: "realistic", "uniform" (five plays a track), "each played", "each of all"."""
     ranks = np.arange(1, TRACKS + 1, SHARE)
     plays = chance.poisson(PLAYS / ranks / np.log(TRACKS))
-    if case != "realistic":
+    if case == "uniform":
+        plays = chance.poisson(5, len(ranks))
+    if case.startswith("each"):
         plays = np.maximum(plays, 1)
     events = {"played": plays, "skipped": chance.binomial(plays, 0.3), "liked": chance.binomial(plays, 0.05)}
-    if case == "all three each minute":
+    if case == "each of all":
         events = {kind: np.maximum(n, 1) for kind, n in events.items()}
     return {Count(kind, f"t{row:07}", minute): int(n[row]) for kind, n in events.items() for row in np.flatnonzero(n)}
 
@@ -125,7 +127,7 @@ async def _recall() -> None:
 
 
 if __name__ == "__main__":
-    for case in ("realistic", "each track each minute", "all three each minute"):
+    for case in ("realistic", "uniform", "each played", "each of all"):
         memory(True, case)
     memory(False, "realistic")
     ranking(resolve(sys.argv[1]))
