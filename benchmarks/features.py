@@ -49,7 +49,7 @@ def redis(module: bool):
 
 
 def counts(chance: np.random.Generator, case: str, minute: int) -> dict[Count, int]:
-    """Return the counts of a minute, by case: "realistic", "uniform" (five plays a track), "each played", "each of all"."""
+    """Return the counts of a minute: realistic, uniform (five plays a track), or at least one each."""
     ranks = np.arange(1, TRACKS + 1, SHARE)
     plays = chance.poisson(PLAYS / ranks / np.log(TRACKS))
     if case == "uniform":
