@@ -6,26 +6,28 @@ PYTHONPATH=. python benchmarks/events.py outputs/quick --door
 import argparse
 import json
 import re
-import statistics
 import subprocess
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from itertools import count
+from itertools import accumulate, count, islice
 from pathlib import Path
+from random import Random
 
 import httpx
+import numpy as np
 from measure import machine
-from tier import DISTINCT, Client, loaded, texts, zipf
+from tier import DISTINCT, texts, zipf
 
 from deploy.scale.client import Tier, free_ports, started
 from lib.core.paths import resolve
 from lib.workbook.runner import revision
 
-ROUNDS, SECONDS, CLIENTS = 6, 10, 64
-RATE = 80  # requests a second: two cores answer them without a queue, beside the client
+ROUNDS, SLOTS, SLOT = 3, 12, 2.0  # each round has so many slots of seconds, in turn with and without events
+RATE = 30  # requests a second: two cores answer them without a queue, beside the client
 EVENTS = 200  # events a second, in batches of BATCH
 BATCH = 20
 DOOR = ("redis", "mlflow", "triton", "api", "varnish", "shown", "envoy")  # parts that answer, and log
@@ -34,18 +36,18 @@ DOOR = ("redis", "mlflow", "triton", "api", "varnish", "shown", "envoy")  # part
 class Listeners(threading.Thread):
     """A client that posts events at a constant rate, until `stop` is set."""
 
-    def __init__(self, tier: Tier):
+    def __init__(self, tier: Tier, http: httpx.Client, track: str):
         super().__init__(daemon=True)
-        self.tier, self.stop, self.statuses = tier, threading.Event(), []
+        self.url, self.http, self.track = f"http://127.0.0.1:{tier.first}/events", http, track
+        self.stop, self.taken = threading.Event(), 0
 
     def run(self) -> None:
-        began, url = time.monotonic(), f"http://127.0.0.1:{self.tier.first}/events"
-        track = self.tier.ask({"text": "calm"}).json()["tracks"][0]["id"]
-        with httpx.Client(timeout=10, headers=self.tier.headers()) as http:
-            for n in count(1):
-                self.statuses.append(http.post(url, json=batch(track, BATCH, f"{began}-{n}")).status_code)
-                if self.stop.wait(max(0, began + n * BATCH / EVENTS - time.monotonic())):
-                    break
+        began = time.monotonic()
+        for n in count(1):
+            answer = self.http.post(self.url, json=batch(self.track, BATCH, f"{began}-{n}"))
+            self.taken += answer.json().get("accepted", 0)
+            if self.stop.wait(max(0, began + n * BATCH / EVENTS - time.monotonic())):
+                break
 
 
 def batch(track: str, size: int, name: str) -> dict:
@@ -55,31 +57,48 @@ def batch(track: str, size: int, name: str) -> dict:
     return {"events": [event | {"id": f"{name}-{i}", "session": f"s{i}"} for i in range(size)]}
 
 
-def answers(run: Path, folder: Path, with_events: Tier, without: Tier) -> None:
-    """Print the latencies of answers in rounds, with and without events, in turn; then the ratios."""
-    shared, ratios = texts(run, DISTINCT, 6), {"p50": [], "p90": [], "p99": [], "cpu": []}
-    for n in range(ROUNDS + 1):  # the first one warms up
-        loads = {}
-        for tier in (with_events, without) if n % 2 else (without, with_events):
-            listeners = Listeners(tier)
-            if tier is with_events:
-                listeners.start()
-            bodies = [shared[rank] for rank in zipf(20_000, n)]
-            loads[tier is with_events] = load = loaded(
-                tier, Client(folder, tier), tier.first, bodies, CLIENTS, SECONDS, RATE
-            )
-            load["cpu"] = sum(load["cpu"].values())
-            listeners.stop.set()
-            name = f"{'with' if tier is with_events else 'without'} events, round {n}"
-            posted = BATCH * listeners.statuses.count(202) / SECONDS
-            print(f"{name}: {load['rate']:.0f}/s, {load['failed']} failed, p50 {load['p50']:.2f} ms, "
-                  f"p90 {load['p90']:.1f} ms, p99 {load['p99']:.1f} ms, {load['cpu']:.2f} ms of CPU a request; "
-                  f"{posted:.0f} events/s", flush=True)  # fmt: skip
+def ask(tier: Tier, http: httpx.Client, bodies: list[str], rng: Random) -> list[float]:
+    """Send requests for a slot, at random moments. Return the latencies (ms) from then on; a failure counts 10 s."""
+    began, url = time.monotonic(), f"http://127.0.0.1:{tier.first}/recommend"
+
+    def send(text: str, moment: float) -> float:
+        time.sleep(max(0, began + moment - time.monotonic()))
+        status = http.post(url, json={"text": text}).status_code
+        return 1000 * (time.monotonic() - began - moment) if status == 200 else 10_000
+
+    with ThreadPoolExecutor(32) as clients:
+        return [*clients.map(send, bodies, accumulate(rng.expovariate(RATE) for _ in bodies))]
+
+
+def answers(run: Path, with_events: Tier, without: Tier) -> None:
+    """Print the latencies of answers with and without events, and their ratios by round.
+
+    Short slots in turn: what else runs on the machine disturbs both alike.
+    """
+    shared, rng = texts(run, DISTINCT, 6), Random(7)
+    ranks = iter(zipf((ROUNDS * SLOTS + 4) * int(RATE * SLOT), 7))
+    track = with_events.ask({"text": "calm"}).json()["tracks"][0]["id"]
+    clients = {tier.first: httpx.Client(timeout=10, headers=tier.headers()) for tier in (with_events, without)}
+    for n in range(ROUNDS + 1):
+        took: dict[bool, list[float]] = {True: [], False: []}
+        events = 0
+        for slot in range(SLOTS if n else 4):  # the first slots warm up
+            bodies = [shared[rank] for rank in islice(ranks, int(RATE * SLOT))]
+            for tier in (with_events, without) if slot % 2 else (without, with_events):
+                listeners = Listeners(tier, clients[tier.first], track)
+                if tier is with_events:
+                    listeners.start()
+                took[tier is with_events] += ask(tier, clients[tier.first], bodies, rng)
+                listeners.stop.set()
+                events += listeners.taken
         if n:
-            [ratios[name].append(loads[True][name] / loads[False][name]) for name in ratios]
-    for name, values in ratios.items():
-        each = ", ".join(f"{value:.2f}" for value in values)
-        print(f"{name} with events over without: {statistics.median(values):.2f} (rounds: {each})")
+            own, base = (np.percentile(took[key], (50, 90, 99)) for key in (True, False))
+            cells = [
+                f"p{p} {a:.0f} / {b:.0f} ms = {a / b:.2f}" for p, a, b in zip((50, 90, 99), own, base, strict=True)
+            ]
+            failed = [took[key].count(10_000) for key in (True, False)]
+            print(f"round {n}, with {events / SLOTS / SLOT:.0f} events/s / without: {', '.join(cells)}; "
+                  f"{len(took[True])} requests each, failed {failed}", flush=True)  # fmt: skip
 
 
 def acknowledged(tier: Tier, folder: Path) -> None:
@@ -109,7 +128,7 @@ def main() -> None:
             for name, options in (("with", []), ("without", ["--no-events"]))
         ]
         tiers[0].ctl("stop", *(part for part in tiers[0].parts() if part.partition(":")[0] not in DOOR))
-        answers(run, folder, *tiers)
+        answers(run, *tiers)
         acknowledged(tiers[0], folder)
 
 
