@@ -83,7 +83,7 @@ def best(catalogue, text: str, history=()) -> list[str]:
     vector = np.zeros(64, np.float32)
     words = catalogue.words.find(reading.texts)
     unwanted = np.setdiff1d(catalogue.words.find(reading.negated), words)
-    scores, _ = catalogue.score(fusion.Query(vector, reading, words, unwanted), np.arange(6), np.zeros(6))
+    scores, *_ = catalogue.score(fusion.Query(vector, reading, words, unwanted), np.arange(6), np.zeros(6))
     assert (scores >= 0).all() and (scores <= 1).all()
     return [ROWS[row][0] for row in np.argsort(-scores, kind="stable") if scores[row] > 0.01]
 
@@ -192,7 +192,7 @@ def test_few_songs_like_an_artist_are_by_the_artist(catalogue, monkeypatch):
     monkeypatch.setattr(fusion, "OWN", 1)
     vector, none = catalogue.index.vectors[3:5].sum(axis=0), np.zeros(0, int)
     asked = fusion.Query(vector / np.linalg.norm(vector), read(catalogue, "songs like Ivo Brandt"), none, none)
-    scores, named = catalogue.score(asked, *catalogue.candidates(asked, None))
+    scores, named, _ = catalogue.score(asked, *catalogue.candidates(asked, None))
     assert max(scores[3:5]) > 0.5 > 0.2 > min(scores[3:5]) and not named.any()
 
 

@@ -16,6 +16,7 @@ import pytest
 from deploy.scale import api, registry
 from deploy.scale.cache import Cache
 from deploy.scale.events import personal
+from deploy.scale.events.door import Door
 from deploy.scale.events.schema import Event
 from deploy.scale.events.sessions import HALF, MOST, Heard, Memory, Sessions, Trends
 from deploy.scale.events.test_features import module, plain
@@ -90,6 +91,27 @@ def test_a_like_changes_the_sessions_next_answer(songs, plain):
         assert near(before) <= near(await worker.tracks(session="s3", top_k=10)) < pulled
         await worker.tell("s4", "skipped", *before[:3])
         assert near(await worker.tracks(session="s4", top_k=10)) != pulled
+
+    run(scenario())
+
+
+def test_a_like_that_the_door_takes_changes_the_next_answer(songs, plain, tmp_path):
+    """And the log has the tracks of both answers, with the session."""
+
+    async def scenario():
+        worker = Worker(songs, plain.address)
+        worker.tier.door = door = Door(str(tmp_path / "log"))
+        liked = songs.tracks["id"].iloc[250]
+        before = await worker.tracks(session="s")
+        event = {"id": "e1", "kind": "liked", "track": liked, "session": "s", "at": datetime.now(UTC).isoformat()}
+        assert (await worker.http.post("/events", json={"events": [event]})).status_code == 202
+        now = await worker.tracks(session="s", trending=0.5)
+        assert now != before
+        await asyncio.to_thread(door.close)
+        records = [json.loads(line) for file in (tmp_path / "log").iterdir() for line in file.open()]
+        shown = [record for record in records if record["kind"] == "shown"]
+        assert [record["track"] for record in shown] == before + now and {r["session"] for r in records} == {"s"}
+        assert all(sum(record["parts"].values()) == pytest.approx(record["score"], abs=1e-3) for record in shown)
 
     run(scenario())
 
