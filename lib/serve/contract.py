@@ -58,6 +58,7 @@ INVALID = {  # pydantic's type of an error -> code, message
     "missing": ("missing_field", "The field {name!r} is required."),
     "extra_forbidden": ("unknown_field", "There is no field {name!r}; there are {fields}."),
     "string_too_short": ("invalid_value", "The field {name!r} is empty: say what you would like to hear."),
+    "string_too_long": ("invalid_value", "The field {name!r} has over {ctx[max_length]:,} characters."),
     "model_type": ("not_an_object", "The body must be a JSON object with a field 'text'."),
     "value_error": ("invalid_value", "{ctx[error]}."),
 }

@@ -155,7 +155,7 @@ def index(
     """Index a run's catalogue again with the model it has; only new texts are embedded."""
     from lib.search import indexing
 
-    indexing.reindex(resolve(run), kind)
+    print(f"{run} is indexed: {indexing.reindex(resolve(run), kind):,} tracks.")
 
 
 @app.command()
