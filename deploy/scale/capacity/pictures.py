@@ -202,6 +202,21 @@ def bad_days(timelines: dict[str, pd.DataFrame], days: dict[str, list[Event]]) -
     return figure
 
 
+def bottlenecks(table: pd.DataFrame, users: float) -> Figure:
+    """Draw the listeners whose events one process of each engine carries; orange if they are too few."""
+    figure, axes = plt.subplots(figsize=(8, 0.45 * len(table) + 1.5), layout="constrained")
+    millions, few = table["listeners"] / 1e6, table["listeners"] < users
+    colors = [OTHER if row else TUNED for row in few]
+    _bars(axes, millions, colors, [f"{value:,.3g} M" for value in millions])
+    axes.axvline(users / 1e6, **MARK)
+    axes.set(xlabel="million listeners, on a logarithmic scale", xscale="log")
+    axes.set_xlim(millions.min() / 3, 4 * max(millions.max(), users / 1e6))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    first = table.index[0]
+    axes.set_title(f"Events: {first} breaks first, at {millions.iloc[0]:,.2g} M listeners")
+    return figure
+
+
 def budget(table: pd.DataFrame, target: float) -> Figure:
     """Draw the share of the month's error budget that each kind of event uses."""
     figure, axes = plt.subplots(figsize=(9, 0.42 * len(table) + 1.4), layout="constrained")
