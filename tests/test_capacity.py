@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from deploy.scale.capacity import calibration, events, plan, scenarios, simulation
+from deploy.scale.capacity import calibration, events, pictures, plan, scenarios, simulation
 from deploy.scale.capacity.simulation import Event, Service, Site, Traffic, simulate
 from lib.core import errors, paths
 
@@ -279,6 +279,8 @@ def test_the_first_bottleneck_carries_its_own_listeners_and_no_more():
     assert events.rates(at_limit, HABITS)["broker"] == pytest.approx(0.6 * 5000)
     memory = DEMAND._replace(users=table.loc["the memory of one Redis", "listeners"])
     assert events.redis_gib(MEASURED["figures"], memory, HABITS, STORE) == pytest.approx(25, rel=0.01)
+    title = pictures.bottlenecks(table, DEMAND.users).axes[0].get_title("left")
+    assert title == "Events break one broker partition first:\nit carries 1.4 M listeners"
     silent = HABITS._replace(played=0, skipped=0, rated=0)
     assert events.bottlenecks(MEASURED, DEMAND, silent, SUPPLY, STORE).loc["one Redis", "listeners"] == events.MOST
 
