@@ -242,7 +242,7 @@ async def recommend(request: Request) -> Response:
         return answer.body.encode()
 
     try:
-        answer, source = await tier.cache.answer(name := key(served, wish), make)
+        answer, source = await tier.cache.answer(key(served, wish), make)
     except Refused as error:
         return send(error.args[0])
     except Full:
@@ -255,7 +255,7 @@ async def recommend(request: Request) -> Response:
     headers = {
         "Cache-Control": "private, no-store" if personal else f"public, max-age={TTL}",
         "X-Served": served.prefix,
-        "X-Key": name,
+        "X-Key": key(served, wish),
         "X-Found": source,
     }
     return Response(answer, headers=headers, media_type="application/json")
