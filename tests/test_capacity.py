@@ -268,6 +268,8 @@ def test_the_plan_of_events_is_one_that_one_can_do_by_hand():
     assert table.loc["lake", "gib"] == pytest.approx(90 * 40 * day / 2**30, rel=1e-3)
     kept = table.loc["lake", "gib"] * 0.023 + 720 * 200 / 1000 * 0.005
     assert table.loc["lake", "dollars"] == pytest.approx(rows["lake"] * 0.045 * 720 + kept)
+    door = {"figures": MEASURED["figures"] | {"door": {"value": 3700, "basis": "measured"}}}
+    assert events.plan(door, DEMAND, HABITS, supply, STORE, size).loc["door", "processes"] == 10
     lost = events.plan(MEASURED, DEMAND, HABITS, supply._replace(regions=3), STORE, size)
     assert lost.loc["broker", "processes"] == 3 * np.ceil(3 * peak / 2 / 2500)
 
@@ -277,12 +279,15 @@ def test_the_first_bottleneck_carries_its_own_listeners_and_no_more():
     assert table.index[0] == "one broker partition" and table["listeners"].is_monotonic_increasing
     at_limit = DEMAND._replace(users=table["listeners"].iloc[0])
     assert events.rates(at_limit, HABITS)["broker"] == pytest.approx(0.6 * 5000)
-    memory = DEMAND._replace(users=table.loc["the memory of one Redis", "listeners"])
+    memory = DEMAND._replace(users=table.loc["one Redis: memory", "listeners"])
     assert events.redis_gib(MEASURED["figures"], memory, HABITS, STORE) == pytest.approx(25, rel=0.01)
     title = pictures.bottlenecks(table, DEMAND.users).axes[0].get_title("left")
     assert title == "Events break one broker partition first:\nit carries 1.4 M listeners"
     silent = HABITS._replace(played=0, skipped=0, rated=0)
-    assert events.bottlenecks(MEASURED, DEMAND, silent, SUPPLY, STORE).loc["one Redis", "listeners"] == events.MOST
+    assert (
+        events.bottlenecks(MEASURED, DEMAND, silent, SUPPLY, STORE).loc["one Redis: commands", "listeners"]
+        == events.MOST
+    )
 
 
 def test_every_figure_of_the_events_says_where_it_is_from():

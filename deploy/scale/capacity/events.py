@@ -1,6 +1,8 @@
 """The events of many listeners: their number, their bytes in the log, the broker, the lake and Redis, and their cost.
 
-A process of each engine takes a rate, from benchmarks/events.json. Bytes are counted here, on records like real ones.
+Bytes are counted here, on records like real ones. Rates are in benchmarks/events.json: for each engine, the events a
+second that one process takes, as {"value": 5700, "unit": "events a second", "basis": "measured"}. The basis is "measured"
+if benchmarks/events.py measured it on the committed code, "trial" if it comes from a first try on toy data.
 """
 
 import io
@@ -24,11 +26,12 @@ from lib.core.paths import shown
 from lib.core.ranges import check_ranges
 from lib.feedback.lake import SCHEMA
 
-ENGINES = {  # and the part of each that one process has
-    **{"shipper": "one shipper", "broker": "one broker partition", "lake": "one Spark process"},
-    "features": "one Redis",
+ENGINES = {  # and what one process of each is
+    **{"door": "POST /events of a worker", "shipper": "one shipper", "broker": "one broker partition"},
+    **{"lake": "one Spark process", "aggregator": "one aggregator", "features": "one Redis: commands"},
 }
-FIGURES = {*ENGINES, "series", "sample", "session"}
+OPTIONAL = {"door", "aggregator"}  # they have a row once they are measured
+FIGURES = {*ENGINES, "series", "sample", "session"} - OPTIONAL
 PARTS = ("meaning", "words", "names", "conditions")  # of a fused score
 SERIES = ("played", "liked", "skipped")  # the counts that features keep of a track, a minute each
 START = datetime(2026, 11, 30, 9, tzinfo=UTC)
@@ -173,11 +176,13 @@ def reached(events: float, catalogue: int) -> float:
 def rates(demand: Demand, habits: Habits) -> dict[str, float]:
     """Return the events a second that each engine must take.
 
-    Spark reads an hour's events later, so it needs the mean rate only. Features count what listeners do, not `shown`.
+    Listeners send all but `shown`. Spark reads an hour's events later, so it needs the mean rate only. Redis counts
+    plays, likes and skips.
     """
-    peak = demand.peak * habits.per_answer
+    peak, mean = demand.peak * habits.per_answer, demand.mean * habits.per_answer
+    sent = peak - demand.peak * habits.shown
     counted = demand.peak * sum(habits.kinds[kind] for kind in SERIES)
-    return {"shipper": peak, "broker": peak, "lake": demand.mean * habits.per_answer, "features": counted}
+    return dict(zip(ENGINES, (sent, peak, peak, mean, peak, counted), strict=True))
 
 
 def bottlenecks(measured: dict, demand: Demand, habits: Habits, supply: Supply, store: Store) -> pd.DataFrame:
@@ -188,6 +193,8 @@ def bottlenecks(measured: dict, demand: Demand, habits: Habits, supply: Supply, 
     """
     figures, rows = measured["figures"], {}
     for engine, rate in rates(demand, habits).items():
+        if engine not in figures:
+            continue
         factor = supply.utilisation * figures[engine]["value"] / rate if rate else math.inf
         rows[ENGINES[engine]] = (min(factor * demand.users, MOST), figures[engine]["basis"])
     least, most = 1.0, MOST
@@ -195,7 +202,7 @@ def bottlenecks(measured: dict, demand: Demand, habits: Habits, supply: Supply, 
         middle = math.sqrt(least * most)
         fits = redis_gib(figures, demand._replace(users=middle), habits, store) <= store.redis_gib
         least, most = (middle, most) if fits else (least, middle)
-    rows["the memory of one Redis"] = (least, figures["series"]["basis"])
+    rows["one Redis: memory"] = (least, figures["series"]["basis"])
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["listeners", "basis"])
     return table.sort_values("listeners")
 
@@ -204,32 +211,30 @@ def plan(measured: dict, demand: Demand, habits: Habits, supply: Supply, store: 
     """Return the needs of the events of all regions together; any region can be lost in the busiest second.
 
     Returns:
-        Index: log, broker, lake, features; columns events (a second), processes, gb_a_day (new bytes), gib (kept),
-        dollars (a month), basis.
+        Index: the measured `ENGINES`; columns events (a second), processes, gb_a_day (new), gib (kept), dollars (a
+        month), basis.
     """
-    figures, need, regions = measured["figures"], rates(demand, habits), supply.regions
-    daily = demand.mean * habits.per_answer * DAY
+    figures, regions = measured["figures"], supply.regions
+    need = {engine: rate for engine, rate in rates(demand, habits).items() if engine in figures}
+    daily = demand.mean * habits.per_answer * DAY  # events
     memory = redis_gib(figures, demand._replace(users=demand.users / regions), habits, store)  # of a region
-    instances = max(2, 2 * math.ceil(memory / store.redis_gib))  # each with a replica
+    least = {"broker": store.copies, "features": 2 * math.ceil(memory / store.redis_gib)}  # processes of a region
     kept = {  # bytes a day, days, and the price of a GiB in a month
         "shipper": (daily * size.line, store.log_days, store.disk_gib_month),
         "broker": (daily * size.line * store.copies, store.broker_days, store.disk_gib_month),
         "lake": (daily * size.row, store.lake_days, store.s3_gib_month),
     }
+    kept = {engine: (day, day * days / GIB, price) for engine, (day, days, price) in kept.items()}
+    # Each Redis has a replica.
+    kept["features"] = (0.0, 2 * regions * memory, supply.gib_hour * MONTH / 3600)
     rows = {}
     for engine, rate in need.items():
-        busy = rate / max(regions - 1, 1) / supply.utilisation / figures[engine]["value"]
+        day, gib, price = kept.get(engine, (0.0, 0.0, 0.0))
         copies = store.copies if engine == "broker" else 1
-        processes = regions * max(copies if engine == "broker" else 2, math.ceil(busy * copies))
-        if engine == "features":
-            processes, day, gib = max(processes, regions * instances), 0.0, 2 * regions * memory
-            price = supply.gib_hour * MONTH / 3600
-        else:
-            day, days, price = kept[engine]
-            gib = day * days / GIB
-        dollars = processes * supply.core_hour * MONTH / 3600 + gib * price
-        if engine == "lake":
-            dollars += store.files_an_hour * MONTH / 3600 / 1000 * store.s3_thousand_puts
+        busy = copies * rate / max(regions - 1, 1) / supply.utilisation / figures[engine]["value"]
+        processes = regions * max(least.get(engine, 2), math.ceil(busy))
+        puts = store.files_an_hour * MONTH / 3600 / 1000 * store.s3_thousand_puts if engine == "lake" else 0.0
+        dollars = processes * supply.core_hour * MONTH / 3600 + gib * price + puts
         rows[engine] = (rate, processes, day / 1e9, gib, dollars, figures[engine]["basis"])
     columns = ["events", "processes", "gb_a_day", "gib", "dollars", "basis"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
