@@ -1,8 +1,8 @@
 """The events of many listeners: their number, their bytes in the log, the broker, the lake and Redis, and their cost.
 
 Bytes are counted here, on records like real ones. Rates are in benchmarks/events.json: for each engine, the events a
-second that one process takes, as {"value": 5700, "unit": "events a second", "basis": "measured"}. The basis is "measured"
-if benchmarks/events.py measured it on the committed code, "trial" if it comes from a first try on toy data.
+second that one process takes, such as {"value": 5700, "unit": "events a second", "basis": "trial"}. The basis is
+"measured" if benchmarks/events.py measured it on the committed code, "trial" if it is of a first try on toy data.
 """
 
 import io
