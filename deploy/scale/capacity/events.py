@@ -2,7 +2,7 @@
 
 Bytes are counted here, on records like real ones. Rates are in benchmarks/events.json: for each engine, the events a
 second that one process takes, such as {"value": 5700, "unit": "events a second", "basis": "trial"}. The basis is
-"measured" if benchmarks/events.py measured it on the committed code, "trial" if it is of a first try on toy data.
+"measured" if a script in benchmarks/ measured it on the committed code, "trial" if it is of a first try on toy data.
 """
 
 import io
@@ -100,9 +100,11 @@ def read(file: Path) -> dict:
         measured = read_json(file)
         lacking = FIGURES - measured["figures"].keys()
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise WorkbookError(f"{shown(file)} cannot be read ({error!r}): benchmarks/events.py writes it.") from None
+        raise WorkbookError(f"{shown(file)} cannot be read ({error!r}): take the file of the repository.") from None
     if lacking:
-        raise WorkbookError(f"{shown(file)} lacks {', '.join(sorted(lacking))}: benchmarks/events.py writes them.")
+        raise WorkbookError(
+            f"{shown(file)} lacks {', '.join(sorted(lacking))}: enter what the scripts in benchmarks/ measure."
+        )
     return measured
 
 
