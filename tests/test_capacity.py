@@ -299,7 +299,7 @@ def test_every_figure_of_the_events_says_where_it_is_from():
 @pytest.mark.parametrize("text", ["", "[]", '{"figures": 1}', '{"figures": {"broker": {"value": 1}}}'])
 def test_a_file_without_figures_of_events_is_refused(tmp_path, text):
     (tmp_path / "events.json").write_text(text)
-    with pytest.raises(errors.WorkbookError, match="events.json (cannot be read|lacks)"):
+    with pytest.raises(errors.WorkbookError, match=r"events\.json (cannot be read|lacks)"):
         events.read(tmp_path / "events.json")
 
 
