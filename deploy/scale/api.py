@@ -14,7 +14,6 @@ import os
 import re
 import time
 import unicodedata
-import urllib.request
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
@@ -31,11 +30,12 @@ from tritonclient.utils import InferenceServerException
 
 from deploy.scale import registry
 from deploy.scale.cache import TTL, Cache, Full
+from deploy.scale.events import hints
 from lib.search.recommender import Recommender, open_run
 from lib.serve import contract
 
 DEADLINE = 1.0  # seconds for Triton's answer
-LOOK = 1.0  # seconds between two looks at the registry
+LOOK = 1.0  # seconds between two looks at the registry, unless a hint comes earlier
 START = 30.0  # seconds in which a worker should be ready
 # Requests of a worker that may wait for Triton: as many as Triton answers in time. A worker refuses more at once.
 # Otherwise the door would give up all of them after a second, and Triton's work would be lost.
@@ -73,7 +73,7 @@ class Tier:
 
     def __init__(self) -> None:
         self.served: Served | None = None
-        self.first = asyncio.Event()
+        self.first, self.look = asyncio.Event(), asyncio.Event()
         self.cache = Cache("" if LOCAL else REDIS, DEADLINE, WAITING)
         self.tritons = [InferenceServerClient(target, channel_args=CHANNEL) for target in TRITON]
         self.turns = count()
@@ -139,14 +139,14 @@ class Tier:
                 pass  # a part of the tier is gone: the worker keeps its version
             except Exception:
                 log.exception("the version was not taken")
-            await asyncio.sleep(LOOK)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.look.wait(), LOOK)
+            self.look.clear()
 
     async def _ban(self, prefix: str) -> None:
         """Have the edge drop the answers of other versions, after the last request to them has been answered."""
         await asyncio.sleep(2 * DEADLINE)
-        ban = urllib.request.Request(EDGE, method="BAN", headers={"X-Served": prefix})
-        with suppress(OSError):  # without Varnish there is nothing to drop
-            await asyncio.to_thread(urllib.request.urlopen, ban, timeout=1)
+        await asyncio.to_thread(hints.ban, EDGE, "X-Served", prefix)
 
     async def _open(self, version: registry.Version) -> Served:
         if not LOCAL:
@@ -204,7 +204,8 @@ async def lifespan(app: FastAPI):
     task = asyncio.create_task(tier.follow())
     with suppress(TimeoutError):  # the port opens when a version is ready, or after START without one
         await asyncio.wait_for(tier.first.wait(), START)
-    yield
+    async with hints.listen(tier.look.set, tier.cache.local, EDGE):
+        yield
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
@@ -254,6 +255,7 @@ async def recommend(request: Request) -> Response:
     headers = {
         "Cache-Control": "private, no-store" if personal else f"public, max-age={TTL}",
         "X-Served": served.prefix,
+        "X-Key": key(served, wish),
         "X-Found": source,
     }
     return Response(answer, headers=headers, media_type="application/json")

@@ -151,9 +151,15 @@ class Tier:
         time.sleep(2)  # until the parts before it notice it
         return time.monotonic() - started
 
+    def hints(self) -> dict[str, str]:
+        """Return the settings for hints to all workers (events/hints.py)."""
+        ports = [name.rpartition("-")[2] for name in self.states() if name.startswith("api:")]
+        key = self.home / "keys" / "hints.key"
+        return {"HINTS": ",".join(f"127.0.0.1:{port}" for port in ports), "HINTS_KEY": str(key)}
+
     def registry(self, *words: str, stderr: int | None = None) -> subprocess.CompletedProcess:
         """Run the registry's command line; its error messages go to stderr by default."""
-        env = os.environ | {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{self.ports.mlflow}"}
+        env = os.environ | {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{self.ports.mlflow}"} | self.hints()
         command = [sys.executable, "-m", "deploy.scale.registry", *words]
         return subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=ROOT)
 

@@ -6,6 +6,7 @@
     python -m deploy.scale.tier promote outputs/other
     python -m deploy.scale.tier rollback
     python -m deploy.scale.tier restart
+    python -m deploy.scale.tier drop '{"text": "sad piano"}'
 
 Its files are in outputs/scale: settings, logs, the registry, and the key that signs tokens.
 """
@@ -27,6 +28,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tqdm import tqdm
 
 from deploy.scale.client import AUDIENCE, BIN, DRAIN, ISSUER, PORTS, Tier, ports, ports_in_use, token
+from deploy.scale.events import drop, hints
 from lib.core.errors import WorkbookError
 from lib.core.files import write_json
 from lib.core.paths import ROOT, resolve, shown
@@ -72,6 +74,7 @@ def write(home: Path, first: int, replicas: int, encoder: str) -> None:
         shutil.rmtree(home / name, ignore_errors=True)
         (home / name).mkdir()
     make_key(home)
+    hints.make_key(home / "keys" / "hints.key")
     write_json(home / "tier.json", {"first": first})
     settings = Environment(loader=FileSystemLoader(HERE), undefined=StrictUndefined, trim_blocks=True)
     values = {"root": ROOT, "home": home, "ports": ports(first), "replicas": replicas, "encoder": encoder}
@@ -149,6 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("promote", help="register a run and serve it").add_argument("run", help="the run's folder")
     commands.add_parser("rollback", help="serve the previous version again")
     commands.add_parser("restart", help="replace every process, one after another, while the tier serves")
+    commands.add_parser("drop", help="drop the answer to one request from all caches").add_argument("body", help="JSON")
     defaults = argparse.ArgumentDefaultsHelpFormatter
     start = commands.add_parser("up", help="start all parts, until Ctrl-C", formatter_class=defaults)
     start.add_argument("--run", help=f"the run to serve if the registry is empty; without it {QUICK}")
@@ -174,6 +178,9 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         if not tier.states():
             raise WorkbookError(f"no tier runs in {shown(home)}: make scale")
+        if args.command == "drop":
+            print(drop.drop(tier, args.body))
+            return 0
         if args.command == "status":
             print(tier.ctl("status"), end="")
             return 0
