@@ -12,7 +12,7 @@ FLOORS = (
     ("lib.core",),
     ("lib.tracks", "lib.search"),
     ("lib.quality", "lib.finetune", "lib.debug", "lib.performance", "lib.serve"),
-    ("lib.playground", "lib.workbook"),
+    ("lib.playground", "lib.feedback", "lib.workbook"),
     ("deploy", "benchmarks"),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -132,6 +132,23 @@ def ask(
 
 
 @app.command()
+def learn(
+    run: Run = CURRENT,
+    lake: Annotated[
+        str,
+        typer.Option(envvar="LAKE", help="Folder or s3://bucket/prefix of events; without one, simulated listeners."),
+    ] = "",
+    since: Annotated[str, typer.Option(help="The first hour, as 2026-11-30T09 in UTC.")] = "",
+    until: Annotated[str, typer.Option(help="The hour after the last.")] = "",
+    promote: Annotated[bool, typer.Option(help="Serve the next model if it passes the gate.")] = True,
+) -> None:
+    """Train the next model on what listeners did, measure it beside the last, and serve it if it is better."""
+    from lib.workbook import learning
+
+    print(learning.learn(run, lake=lake, since=since, until=until, promote=promote))
+
+
+@app.command()
 def promote(run: Run) -> None:
     """Check a run, then serve it from now on; a running service follows within seconds."""
     from lib.serve import promotion

@@ -1,0 +1,40 @@
+"""Train the next model on what listeners did: notebook 08 through papermill, once. A timer makes it hourly."""
+
+import signal
+
+from lib.core import runs
+from lib.core.errors import WorkbookError
+from lib.core.files import read_json
+from lib.core.paths import resolve
+from lib.core.processes import only_one
+from lib.serve.promotion import spare
+from lib.workbook.parameters import declared
+from lib.workbook.runner import execute
+
+NOTEBOOK = "08_learn_from_listeners"
+RESULT = "learned.json"
+BUSY = "another process learns in {}: it ends first; the next hour reads what it left."
+
+
+def learn(run: str, **values) -> str:
+    """Run notebook 08 on a finished run. -> its verdict, a line that begins with "promoted", "passed" or "kept".
+
+    Args:
+        values: parameters of the notebook: lake, since, until, promote.
+
+    Raises:
+        WorkbookError: the notebook failed, was stopped, or another process learns.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    last = resolve(run)
+    runs.need(last, "tracks.parquet", "requests.parquet", "model", "index")
+    with only_one(runs.folder("outputs"), ".learn.lock", BUSY):
+        folder = runs.folder(spare("learned", last))
+        (folder / RESULT).unlink(missing_ok=True)
+        try:
+            execute(
+                folder, NOTEBOOK, declared(NOTEBOOK) | values | {"run_dir": str(last), "out_dir": str(folder)}, NOTEBOOK
+            )
+        except KeyboardInterrupt as error:
+            raise WorkbookError("stopped: nothing was promoted. The same command resumes the training.") from error
+        return read_json(folder / RESULT)["verdict"]
