@@ -7,6 +7,7 @@ idiom means to his community (listeners.yaml) and for its genres.
 """
 
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import yaml
 from lib.core.errors import WorkbookError
 from lib.feedback.listening import normal
 from lib.search.recommender import Recommender
-from lib.tracks.listener_requests import Judge
+from lib.tracks.listener_requests import NAMES, Judge
 
 _DATA = yaml.safe_load(Path(__file__).with_name("listeners.yaml").read_text(encoding="utf-8"))
 START = datetime(2026, 11, 30, 6, tzinfo=UTC)
@@ -26,6 +27,7 @@ PLAIN = 0.25  # share of requests in ordinary words, drawn from the run's traini
 ASKS = 6  # requests of a session, at most
 ORDINARY = 60  # different ones: popular requests come again and again
 _NO = dict.fromkeys(("genre", "genre2", "decade", "language", "instrument", "wants", "unwanted", "target"), "")
+_READ = ["text", "mood", *_NO, *NAMES]  # columns of a request that `Judge` reads
 
 
 def wordings(hours: str) -> pd.DataFrame:
@@ -35,7 +37,10 @@ def wordings(hours: str) -> pd.DataFrame:
         taste = dict(zip(("genre", "genre2"), community["genres"], strict=True))
         for mood, idioms in community["idioms"].items():
             texts = [frame.format(idiom=idiom) for idiom in idioms[hours] for frame in _DATA["frames"][hours]]
-            rows += [_NO | taste | {"community": name, "text": text, "mood": mood} for text in texts]
+            rows += [
+                _NO | dict.fromkeys(NAMES, "") | taste | {"community": name, "text": text, "mood": mood}
+                for text in texts
+            ]
     return pd.DataFrame(rows)
 
 
@@ -83,37 +88,53 @@ def listen(
     """
     if tracks["mood"].isin(wordings("earlier")["mood"]).mean() < 0.2:
         raise WorkbookError("too few tracks have a mood that simulated listeners ask for: name a lake of real events.")
-    rng, judge, vectors, events = np.random.default_rng(seed), Judge(tracks), {}, []
+    rng, world, events = np.random.default_rng(seed), _World(songs, tracks), []
     popular = [wordings(hours).sample(frac=1, random_state=seed) for hours in ("earlier", "later")]
-    plain = _ordinary(requests)
-    grade_of = dict(zip(judge.ids, range(len(judge.ids)), strict=True))
-    grades = {}
-    for session, second in enumerate(np.sort(rng.integers(0, 3600 * hours, sessions))):
+    for number, second in enumerate(np.sort(rng.integers(0, 3600 * hours, sessions)).tolist()):
         asks = popular[int(second >= 3600 * (hours - later))]
         asks = asks[asks["community"] == rng.choice(list(_DATA["communities"]))]
-        at, seen, liked, disliked = START + timedelta(seconds=int(second)), [], [], []
-        for number in range(rng.integers(1, ASKS + 1)):
-            source = plain if rng.random() < PLAIN and len(plain) else asks
-            ask = source.iloc[
-                int((len(source) + 1) ** rng.random()) - 1
-            ]  # the n-th is asked for in proportion to 1 / n
-            reading = songs.read(ask.text)
-            new = [text for text in reading.texts if text not in vectors]
-            vectors |= dict(zip(new, songs.encode(new), strict=True)) if new else {}
-            answer = songs.search(songs.query(reading, liked, disliked, vectors), SHOWN, without=seen)
-            if ask.text not in grades:
-                grades[ask.text] = judge.grade(ask)
-            about = {"request": f"r{session:06d}-{number}", "session": f"s{session:06d}"}
-            for place, track in enumerate(answer):
-                row = about | {"track": track["id"]}
-                more = {"position": place + 1, "score": track["score"], "model": songs.fingerprints["model"]}
-                events.append(_event("shown", row, at, **more, text=ask.text))
-                for kind in _acts(grades[ask.text][grade_of[track["id"]]], place, rng):
-                    at += timedelta(seconds=int(rng.integers(2, 20)))
-                    events.append(_event(kind, row, at))
-                    (liked if kind == "liked" else disliked if kind == "disliked" else []).append(track["id"])
-            seen += [track["id"] for track in answer]
-            at += timedelta(seconds=int(rng.integers(5, 60)))
+        begin = START + timedelta(seconds=second)
+        events += _session(world, asks, _ordinary(requests), f"{number:06d}", begin, rng)
+    return sorted(events, key=lambda event: event["at"])
+
+
+class _World:
+    """What answers requests, and what listeners really want."""
+
+    def __init__(self, songs: Recommender, tracks: pd.DataFrame):
+        self.songs, judge = songs, Judge(tracks)
+        self.row = dict(zip(judge.ids, range(len(judge.ids)), strict=True))
+        self.grades = cache(judge.grade)
+        self.vectors: dict[str, np.ndarray] = {}
+
+    def answer(self, text: str, seen: list[str], liked: list[str], disliked: list[str]) -> list[dict]:
+        reading = self.songs.read(text)
+        if new := [text for text in reading.texts if text not in self.vectors]:
+            self.vectors |= dict(zip(new, self.songs.encode(new), strict=True))
+        return self.songs.search(self.songs.query(reading, liked, disliked, self.vectors), SHOWN, without=seen)
+
+    def grade(self, ask, track: str) -> int:
+        return int(self.grades(ask)[self.row[track]])
+
+
+def _session(world: _World, asks, plain, name: str, at: datetime, rng: np.random.Generator) -> list[dict]:
+    """Return the events of one session."""
+    events, seen, liked, disliked = [], [], [], []
+    for number in range(rng.integers(1, ASKS + 1)):
+        source = plain if rng.random() < PLAIN and len(plain) else asks
+        nth = int((len(source) + 1) ** rng.random()) - 1  # the n-th is asked for in proportion to 1 / n
+        (ask,) = source[_READ].iloc[[nth]].itertuples(index=False)
+        answer = world.answer(ask.text, seen, liked, disliked)
+        for place, track in enumerate(answer):
+            row = {"request": f"r{name}-{number}", "session": f"s{name}", "track": track["id"]}
+            more = {"position": place + 1, "score": track["score"], "model": world.songs.fingerprints["model"]}
+            events.append(_event("shown", row, at, **more, text=ask.text))
+            for kind in _acts(world.grade(ask, track["id"]), place, rng):
+                at += timedelta(seconds=int(rng.integers(2, 20)))
+                events.append(_event(kind, row, at))
+                (liked if kind == "liked" else disliked if kind == "disliked" else []).append(track["id"])
+        seen += [track["id"] for track in answer]
+        at += timedelta(seconds=int(rng.integers(5, 60)))
     return events
 
 
