@@ -1,5 +1,6 @@
 """What listeners do and what is learnt from it: the lake, the bias of places, pairs, time, the gate, the whole loop."""
 
+import dataclasses
 import shutil
 from datetime import timedelta
 
@@ -238,6 +239,33 @@ def test_simulated_events_follow_the_schema_and_repeat(log):
 def test_wordings_of_earlier_and_later_hours_differ():
     earlier, later = simulation.wordings("earlier"), simulation.wordings("later")
     assert not set(earlier["text"]) & set(later["text"]) and set(earlier["mood"]) == set(later["mood"])
+
+
+class Noise(encoder.Form):
+    """An encoder that has forgotten everything."""
+
+    def get_embedding_dimension(self):
+        return 384
+
+    def batches(self, texts, together):
+        yield np.arange(len(texts)), np.random.default_rng(len(texts[0])).normal(size=(len(texts), 384))
+
+    def tokens(self, texts):
+        raise NotImplementedError
+
+
+def test_a_model_that_forgot_is_kept_out(log):
+    songs, tracks, requests, rows = log
+    shown = listening.with_text(listening.impressions(events(*rows[:5000])))
+    flat = pd.Series(1.0, range(1, 11))
+    worse = dataclasses.replace(songs, model=Noise())
+    later = judging.difference(*(judging.on_events(one, shown, flat, 0.1) for one in (songs, worse)))
+    texts = [judging.on_other_text(one, tracks, requests) for one in (songs, worse)]
+    others = {name: judging.difference(texts[0][name], texts[1][name]) for name in texts[0]}
+    assert judging.gate(later, others, 0.02)[0] is False
+    assert judging.gate(BETTER, others, 0.02)[1].startswith(f"it is worse on {judging.TYPED}")
+    same = {name: judging.difference(texts[0][name], texts[0][name]) for name in texts[0]}
+    assert judging.gate(BETTER, same, 0.02)[0] is True
 
 
 def test_the_loop_finds_what_simulated_listeners_want(log, small_run, tmp_path):

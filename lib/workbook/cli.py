@@ -136,7 +136,9 @@ def learn(
     run: Run = CURRENT,
     lake: Annotated[
         str,
-        typer.Option(envvar="LAKE", help="Folder or s3://bucket/prefix of events; without one, simulated listeners."),
+        typer.Option(
+            envvar="LAKE", help="Folder or s3://bucket/prefix of events; by default the tier's, else simulated."
+        ),
     ] = "",
     since: Annotated[str, typer.Option(help="The first hour, as 2026-11-30T09 in UTC.")] = "",
     until: Annotated[str, typer.Option(help="The hour after the last.")] = "",

@@ -13,14 +13,16 @@ from lib.workbook.runner import execute
 
 NOTEBOOK = "08_learn_from_listeners"
 RESULT = "learned.json"
+TIER = "outputs/scale/objects/lake/events"  # the lake of a tier on this machine: its store keeps objects as files
 BUSY = "another process learns in {}: it ends first; the next hour reads what it left."
 
 
-def learn(run: str, **values) -> str:
+def learn(run: str, lake: str, **values) -> str:
     """Run notebook 08 on a finished run. -> its verdict, a line that begins with "promoted", "passed" or "kept".
 
     Args:
-        values: parameters of the notebook: lake, since, until, promote.
+        lake: "" for the tier's, if there is one, else simulated listeners.
+        values: other parameters of the notebook: since, until, promote.
 
     Raises:
         WorkbookError: the notebook failed, was stopped, or another process learns.
@@ -31,10 +33,10 @@ def learn(run: str, **values) -> str:
     with only_one(runs.folder("outputs"), ".learn.lock", BUSY):
         folder = runs.folder(spare("learned", last))
         (folder / RESULT).unlink(missing_ok=True)
+        values |= {"run_dir": str(last), "out_dir": str(folder)}
+        values["lake"] = lake or (TIER if resolve(TIER).is_dir() else "")
         try:
-            execute(
-                folder, NOTEBOOK, declared(NOTEBOOK) | values | {"run_dir": str(last), "out_dir": str(folder)}, NOTEBOOK
-            )
+            execute(folder, NOTEBOOK, declared(NOTEBOOK) | values, NOTEBOOK)
         except KeyboardInterrupt as error:
             raise WorkbookError("stopped: nothing was promoted. The same command resumes the training.") from error
         return read_json(folder / RESULT)["verdict"]
