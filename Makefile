@@ -68,8 +68,8 @@ ask: current  ## ask for songs in the terminal: TEXT="sad piano from the 90s"; a
 playground: current  ## type a mood, get songs, in a browser: RUN=outputs/… (VOILA="--no-browser --port 8900" for its own options)
 	@exec $(BIN)/workbook playground $(call quote,$(or $(RUN),outputs/current)) $(VOILA)
 
-learn: current  ## train the next model on what listeners did, and serve it if it is better: LAKE=s3://lake/events SINCE=2026-11-30T09
-	@$(BIN)/workbook learn $(call quote,$(or $(RUN),outputs/current)) $(if $(LAKE),--lake $(call quote,$(LAKE))) $(if $(SINCE),--since $(call quote,$(SINCE))) $(if $(UNTIL),--until $(call quote,$(UNTIL))) $(LEARN)
+learn: current  ## train the next model on what listeners did, and serve it if it is better: SET="lake=s3://lake/events since=2026-11-30T09"
+	@$(BIN)/workbook learn $(call quote,$(or $(RUN),outputs/current)) $(SET)
 
 promote: $(READY)  ## serve RUN=outputs/… from now on: a running make serve follows without a gap
 	@$(BIN)/workbook promote $(call quote,$(or $(RUN),$(error name the run: make promote RUN=outputs/...)))

@@ -9,13 +9,15 @@ import pandas as pd
 import pytest
 
 from deploy.scale.events.schema import Record
-from lib.core import encoder, files, measures
+from lib.core import encoder, files, measures, paths, processes
 from lib.core.errors import WorkbookError
 from lib.feedback import judging, lake, learning, listening, position, simulation
 from lib.finetune import training
 from lib.finetune.evaluator import RequestEvaluator
 from lib.search import forms, indexing, recommender
 from lib.serve import promotion
+from lib.workbook import learning as command
+from lib.workbook import parameters
 
 TRUE = simulation.EXAMINED
 
@@ -292,3 +294,24 @@ def test_the_loop_finds_what_simulated_listeners_want(log, small_run, tmp_path):
     gain = judging.ratio(last, after, wanted["mood"])
     assert gain["ratio"] >= 1.1, gain
     assert gain["low"] > 1, gain
+
+
+# the command
+
+
+def test_learn_takes_parameters_of_its_notebook():
+    values = parameters.overridden(command.NOTEBOOK, ["since=2026-11-30", "n_pairs=20", "promote=true"])
+    assert (values["since"], values["n_pairs"], values["promote"], values["lake"]) == ("2026-11-30", 20, True, "")
+    with pytest.raises(WorkbookError, match="did you mean 'n_pairs'"):
+        parameters.overridden(command.NOTEBOOK, ["n_pair=20"])
+
+
+def test_learn_refuses_a_run_that_is_none_and_a_second_process(tmp_path, monkeypatch):
+    with pytest.raises(WorkbookError, match=r"has no tracks\.parquet"):
+        command.learn(str(tmp_path), [])
+    monkeypatch.setattr(command.runs, "need", lambda *_: None)
+    with (
+        processes.only_one(paths.ROOT / "outputs", ".learn.lock"),
+        pytest.raises(WorkbookError, match="another process learns in outputs"),
+    ):
+        command.learn(str(tmp_path), [])

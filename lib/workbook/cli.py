@@ -131,23 +131,18 @@ def ask(
     print(asking.ask(text, run, port))
 
 
-@app.command()
+@app.command(epilog="`workbook params` lists the parameters of notebook 08.")
 def learn(
     run: Run = CURRENT,
-    lake: Annotated[
-        str,
-        typer.Option(
-            envvar="LAKE", help="Folder or s3://bucket/prefix of events; by default the tier's, else simulated."
-        ),
-    ] = "",
-    since: Annotated[str, typer.Option(help="The first hour, as 2026-11-30T09 in UTC.")] = "",
-    until: Annotated[str, typer.Option(help="The hour after the last.")] = "",
-    promote: Annotated[bool, typer.Option(help="Serve the next model if it passes the gate.")] = True,
+    values: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Parameters: lake=s3://lake/events n_pairs=2000"),
+    ] = None,
 ) -> None:
-    """Train the next model on what listeners did, measure it beside the last, and serve it if it is better."""
+    """Train the next model on what listeners did, and serve it if it is better than the last."""
     from lib.workbook import learning
 
-    print(learning.learn(run, lake=lake, since=since, until=until, promote=promote))
+    print(learning.learn(run, values or []))
 
 
 @app.command()

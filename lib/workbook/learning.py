@@ -8,7 +8,7 @@ from lib.core.files import read_json
 from lib.core.paths import resolve
 from lib.core.processes import only_one
 from lib.serve.promotion import spare
-from lib.workbook.parameters import declared
+from lib.workbook.parameters import overridden
 from lib.workbook.runner import execute
 
 NOTEBOOK = "08_learn_from_listeners"
@@ -17,26 +17,27 @@ TIER = "outputs/scale/objects/lake/events"  # the lake of a tier on this machine
 BUSY = "another process learns in {}: it ends first; the next hour reads what it left."
 
 
-def learn(run: str, lake: str, **values) -> str:
+def learn(run: str, overrides: list[str]) -> str:
     """Run notebook 08 on a finished run. -> its verdict, a line that begins with "promoted", "passed" or "kept".
 
+    Without a lake it reads the tier's, if there is one, else it simulates listeners. It promotes a model that passes.
+
     Args:
-        lake: "" for the tier's, if there is one, else simulated listeners.
-        values: other parameters of the notebook: since, until, promote.
+        overrides: parameters of the notebook, texts "key=value".
 
     Raises:
-        WorkbookError: the notebook failed, was stopped, or another process learns.
+        WorkbookError: an unknown parameter; the notebook failed, was stopped, or another process learns.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    last = resolve(run)
+    values, last = overridden(NOTEBOOK, ["promote=true", *overrides]), resolve(run)
     runs.need(last, "tracks.parquet", "requests.parquet", "model", "index")
     with only_one(runs.folder("outputs"), ".learn.lock", BUSY):
-        folder = runs.folder(spare("learned", last))
+        folder = runs.folder(values["out_dir"] or spare("learned", last))
         (folder / RESULT).unlink(missing_ok=True)
         values |= {"run_dir": str(last), "out_dir": str(folder)}
-        values["lake"] = lake or (TIER if resolve(TIER).is_dir() else "")
+        values["lake"] = values["lake"] or (TIER if resolve(TIER).is_dir() else "")
         try:
-            execute(folder, NOTEBOOK, declared(NOTEBOOK) | values, NOTEBOOK)
+            execute(folder, NOTEBOOK, values, NOTEBOOK)
         except KeyboardInterrupt as error:
             raise WorkbookError("stopped: nothing was promoted. The same command resumes the training.") from error
         return read_json(folder / RESULT)["verdict"]
