@@ -1,5 +1,6 @@
 """Train the next model on what listeners did: notebook 08 through papermill, once. A timer makes it hourly."""
 
+import os
 import signal
 
 from lib.core import runs
@@ -20,7 +21,8 @@ BUSY = "another process learns in {}: it ends first; the next hour reads what it
 def learn(run: str, overrides: list[str]) -> str:
     """Run notebook 08 on a finished run. -> its verdict, a line that begins with "promoted", "passed" or "kept".
 
-    Without a lake it reads the tier's, if there is one, else it simulates listeners. It promotes a model that passes.
+    Without a lake it reads that of the variable LAKE, else the tier's, else it simulates listeners. A model that passes
+    is promoted.
 
     Args:
         overrides: parameters of the notebook, texts "key=value".
@@ -35,7 +37,7 @@ def learn(run: str, overrides: list[str]) -> str:
         folder = runs.folder(values["out_dir"] or spare("learned", last))
         (folder / RESULT).unlink(missing_ok=True)
         values |= {"run_dir": str(last), "out_dir": str(folder)}
-        values["lake"] = values["lake"] or (TIER if resolve(TIER).is_dir() else "")
+        values["lake"] = values["lake"] or os.environ.get("LAKE") or (TIER if resolve(TIER).is_dir() else "")
         try:
             execute(folder, NOTEBOOK, values, NOTEBOOK)
         except KeyboardInterrupt as error:
