@@ -17,7 +17,7 @@ def funnel(counts: pd.Series, whose: str) -> Figure:
     axes.set(xlabel="tracks in answers", xlim=(0, 1.25 * counts.max()))
     axes.grid(visible=False, axis="y")
     played, liked = counts["played"] / counts["shown"], counts["liked"] / max(counts["played"], 1)
-    axes.set_title(f"{whose} play {played:.1%} of the tracks that they are shown, and like {liked:.0%} of these")
+    axes.set_title(f"{whose} play {played:.1%} of the shown tracks, and like {liked:.0%} of these")
     return figure
 
 
