@@ -20,6 +20,7 @@ from lib.workbook import learning as command
 from lib.workbook import parameters
 
 TRUE = simulation.EXAMINED
+TRACKS = pd.Series(["a", "b", "c", "t"])
 
 
 def shown_by(rng, requests: int, order, relevance, places: int = 10) -> pd.DataFrame:
@@ -77,8 +78,8 @@ def test_a_missing_lake_and_a_wrong_time_are_errors(tmp_path):
 def test_an_hour_without_events_says_what_to_do(tmp_path):
     lake.write([event("shown", "r", "t", position=1)], tmp_path)
     read, _ = lake.read(str(tmp_path), since="2026-12-01T00")
-    with pytest.raises(WorkbookError, match=r"0 events, and none shows a track.*since"):
-        listening.impressions(read)
+    with pytest.raises(WorkbookError, match=r"0 events, and none shows a track of this run.*since"):
+        listening.impressions(read, TRACKS)
 
 
 # impressions
@@ -93,7 +94,9 @@ def test_impressions_join_what_was_done_with_what_was_shown():
             *(event(kind, "r", "a") for kind in ("played", "liked")),
             *(event(kind, "r", "b") for kind in ("played", "skipped")),
             event("liked", "r", "not shown"),
-        )
+            event("shown", "r", "of another catalogue", position=4, text="Calm  Music"),
+        ),
+        TRACKS,
     )
     assert shown["track"].tolist() == ["a", "b", "c"] and shown["gain"].tolist() == [2, -1, 0]
     assert shown["tried"].tolist() == [True, True, False]
@@ -104,13 +107,13 @@ def test_impressions_join_what_was_done_with_what_was_shown():
 
 def test_a_log_without_text_is_refused():
     with pytest.raises(WorkbookError, match="--log-text"):
-        listening.with_text(listening.impressions(events(event("shown", "r", "a", position=1))))
+        listening.with_text(listening.impressions(events(event("shown", "r", "a", position=1)), TRACKS))
 
 
 def test_no_session_and_no_text_is_on_both_sides_of_the_border():
     rows = [event("shown", f"r{i}", "a", 10 * i, position=1, text=f"text {i % 30}") for i in range(40)]
     rows.append(event("shown", "r39", "b", 1, position=2, text="text 9"))  # the session of r39 begins early
-    before, after, repeated = listening.by_time(listening.impressions(events(*rows)), 0.3)
+    before, after, repeated = listening.by_time(listening.impressions(events(*rows), TRACKS), 0.3)
     assert not set(before["session"]) & set(after["session"]) and not set(before["text"]) & set(after["text"])
     assert "r39" in set(before["request"]) and before["at"].min() < after["at"].min()
     assert (after["at"] >= simulation.START + timedelta(hours=4)).all()  # a full hour
@@ -258,7 +261,7 @@ class Noise(encoder.Form):
 
 def test_a_model_that_forgot_is_kept_out(log):
     songs, tracks, requests, rows = log
-    shown = listening.with_text(listening.impressions(events(*rows[:5000])))
+    shown = listening.with_text(listening.impressions(events(*rows[:5000]), tracks["id"]))
     flat = pd.Series(1.0, range(1, 11))
     worse = dataclasses.replace(songs, model=Noise())
     later = judging.difference(*(judging.on_events(one, shown, flat, 0.1) for one in (songs, worse)))
@@ -274,7 +277,7 @@ def test_the_loop_finds_what_simulated_listeners_want(log, small_run, tmp_path):
     """The next model answers new wordings better, by true preferences over the whole catalogue."""
     songs, tracks, requests, rows = log
     lake.write(rows, tmp_path / "events")
-    shown = listening.with_text(listening.impressions(lake.read(str(tmp_path / "events"))[0]))
+    shown = listening.with_text(listening.impressions(lake.read(str(tmp_path / "events"))[0], tracks["id"]))
     before, _, _ = listening.by_time(shown, 0.33)
     propensity = position.propensities(before)["propensity"]
     assert np.abs(propensity - TRUE).mean() < 0.1

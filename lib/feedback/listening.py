@@ -9,20 +9,22 @@ from lib.core.errors import WorkbookError
 GAINS = {"played": 1, "liked": 1, "skipped": -2, "disliked": -3}
 
 
-def impressions(events: pd.DataFrame) -> pd.DataFrame:
+def impressions(events: pd.DataFrame, catalogue: pd.Series) -> pd.DataFrame:
     """Join each track that was shown with the events that it got.
 
     Returns:
         Columns request, session, track, position, at, model, text (None without --log-text), a column of bool for each
-        kind of `GAINS`, tried (any of them), and gain, their sum. Events of tracks that were not shown are left out.
+        kind of `GAINS`, tried (any of them), and gain, their sum. Left out are events of tracks that were not shown, and
+        of ids that the catalogue lacks.
 
     Raises:
         WorkbookError: there is no event, or none of the kind shown.
     """
     shown = events[(events["kind"] == "shown") & events["request"].notna() & events["position"].notna()]
+    shown = shown[shown["track"].isin(catalogue)]
     if shown.empty:
         raise WorkbookError(
-            f"{len(events):,} events, and none shows a track: there is nothing to learn from. Name other hours by "
+            f"{len(events):,} events, and none shows a track of this run: there is nothing to learn from. Name other hours by "
             "since and until, or let listeners ask first."
         )
     shown = shown.drop_duplicates(["request", "track"]).astype({"position": int})
