@@ -14,8 +14,8 @@ def impressions(events: pd.DataFrame, catalogue: pd.Series) -> pd.DataFrame:
 
     Returns:
         Columns request, session, track, position, at, model, text (None without --log-text), a column of bool for each
-        kind of `GAINS`, tried (any of them), and gain, their sum. Left out are events of tracks that were not shown, and
-        of ids that the catalogue lacks.
+        kind of `GAINS`, tried (any of them), and gain, their sum. Events of tracks that were not shown, or that the
+        catalogue lacks, are left out.
 
     Raises:
         WorkbookError: there is no event, or none of the kind shown.
@@ -24,8 +24,8 @@ def impressions(events: pd.DataFrame, catalogue: pd.Series) -> pd.DataFrame:
     shown = shown[shown["track"].isin(catalogue)]
     if shown.empty:
         raise WorkbookError(
-            f"{len(events):,} events, and none shows a track of this run: there is nothing to learn from. Name other hours by "
-            "since and until, or let listeners ask first."
+            f"{len(events):,} events, and none shows a track of this run: there is nothing to learn from. Name "
+            "other hours by since and until, or let listeners ask first."
         )
     shown = shown.drop_duplicates(["request", "track"]).astype({"position": int})
     acts = events[events["kind"].isin(GAINS)].drop_duplicates(["request", "track", "kind"])
