@@ -15,7 +15,7 @@ DEV    := .venv/.dev
 # Quotes a value for the shell, as one word: make promote RUN="a; touch x" names a folder.
 quote = '$(subst ','\'',$(1))'
 
-.PHONY: help run import params test check bench notebooks compare index serve ask playground promote rollback lab scale scale-test scale-bench scale-restart scale-promote scale-rollback scale-index scale-status scale-token image-test lock clean uninstall
+.PHONY: help run import params test check bench notebooks compare index serve ask learn playground promote rollback lab scale scale-test scale-bench scale-restart scale-promote scale-rollback scale-index scale-status scale-token image-test lock clean uninstall
 help:  ## list the commands
 	@awk -F':.*## ' '/^##@ /{print "\n" substr($$0, 5)} /^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
@@ -69,6 +69,9 @@ ask: current  ## ask for songs in the terminal: TEXT="sad piano from the 90s"; a
 
 playground: current  ## type a mood, get songs, in a browser: RUN=outputs/… (VOILA="--no-browser --port 8900" for its own options)
 	@exec $(BIN)/workbook playground $(call quote,$(or $(RUN),outputs/current)) $(VOILA)
+
+learn: current  ## train the next model on what listeners did, and serve it if it is better: SET="lake=s3://lake/events since=2026-11-30T09"
+	@$(BIN)/workbook learn $(call quote,$(or $(RUN),outputs/current)) $(SET)
 
 promote: $(READY)  ## serve RUN=outputs/… from now on: a running make serve follows without a gap
 	@$(BIN)/workbook promote $(call quote,$(or $(RUN),$(error name the run: make promote RUN=outputs/...)))

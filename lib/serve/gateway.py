@@ -1,4 +1,4 @@
-"""Serve notebook 08 with Jupyter Kernel Gateway. The notebook's cells answer; handlers and pool guard them."""
+"""Serve notebook 09 with Jupyter Kernel Gateway. The notebook's cells answer; handlers and pool guard them."""
 
 import ipaddress
 import logging.config
