@@ -34,6 +34,7 @@ from pyspark.sql.streaming import StreamingQuery
 from deploy.scale.events.source import Kafka, offsets
 from deploy.scale.events.store import open_store
 from deploy.scale.events.tidy import Tidy
+from deploy.scale.events.writer import BUCKETS, Writer
 
 TOPIC = "events"
 MOST = 100_000  # messages of a batch

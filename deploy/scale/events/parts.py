@@ -24,7 +24,6 @@ class Parts:
         self.home, self.ports = home, ports(free_ports())
         self.env = os.environ | settings(home, self.ports) | {"PYTHONPATH": str(ROOT)} | own
         self.log, self.running = Path(self.env["EVENTS"]), {}
-        self.log.mkdir(parents=True, exist_ok=True)
         write_shipper(home, self.ports)
 
     def start(self, *parts: str) -> None:

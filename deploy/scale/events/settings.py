@@ -58,4 +58,5 @@ def write_shipper(home: Path, ports: SimpleNamespace) -> None:
     """Write the shipper's settings."""
     template = Template((Path(__file__).parent / "syslog-ng.conf.j2").read_text())
     values = {"events": f"{home}/events", "brokers": f"127.0.0.1:{ports.broker}"}
+    (home / "events").mkdir(exist_ok=True)  # the shipper does not start without it
     (home / "syslog-ng.conf").write_text(template.render(values))
