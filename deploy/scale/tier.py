@@ -86,8 +86,9 @@ def write(home: Path, args: argparse.Namespace) -> None:
     values |= {"path": PATH, "body_limit": BODY_LIMIT, "failure": failure}
     values |= {"events": {}, "engines": {}, "hourly": args.hourly}
     if args.events:
-        values["events"] = events.settings(home, each) | {"LOG_TEXT": "1" if args.log_text else ""}
-        values["engines"] = {part: events.command(part, home, each) for part in events.ENGINES}
+        own = events.settings(home, each) | {"LOG_TEXT": "1" if args.log_text else ""}
+        values["events"] = {name: value for name, value in own.items() if name not in os.environ}
+        values["engines"] = {part: events.command(part, home, each) for part in events.engines()}
         events.write_shipper(home, each)
     for name in TEMPLATES:
         (home / name).write_text(settings.get_template(f"{name}.j2").render(values))

@@ -73,9 +73,11 @@ def session() -> SparkSession:
     settings = {
         "spark.local.dir": folder,
         "spark.driver.memory": "1g",
+        "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",  # Python does most of the work
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",
         "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.adaptive.enabled": "false",  # a task's number is that of its bucket
         "spark.sql.streaming.minBatchesToRetain": "10",
@@ -108,7 +110,8 @@ def main() -> None:
     ended = False
     while not ended:
         ended = query.awaitTermination(60)
-        tidy(offsets(query.lastProgress.sources[0].endOffset) if query.lastProgress else {})
+        place = query.lastProgress and query.lastProgress.sources[0].endOffset
+        tidy(offsets(place) if place else {})
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The settings of the parts between the log and the lake: environment variables, and the file of the shipper."""
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -23,6 +24,12 @@ ENGINES = {
 }
 
 
+def engines() -> list[str]:
+    """Return the parts to start: not the broker, the store or the features that a variable names elsewhere."""
+    elsewhere = {"broker": "BROKERS", "objects": "S3", "features": "FEATURES"}
+    return [part for part in ENGINES if elsewhere.get(part, "") not in os.environ]
+
+
 def command(part: str, home: Path, ports: SimpleNamespace) -> list[str]:
     """Return the command of a part."""
     return [word.format(home=home, ports=ports) for word in ENGINES[part]]
@@ -37,8 +44,8 @@ def missing(path: str) -> str:
 
 
 def settings(home: Path, ports: SimpleNamespace) -> dict[str, str]:
-    """Return the environment variables of all parts."""
-    return {
+    """Return the environment variables of all parts. Those that are set already stay: they name parts elsewhere."""
+    ours = {
         "EVENTS": f"{home}/events",
         "FEATURES": f"redis://127.0.0.1:{ports.features}",
         "BROKERS": f"127.0.0.1:{ports.broker}",
@@ -52,11 +59,13 @@ def settings(home: Path, ports: SimpleNamespace) -> dict[str, str]:
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
     }
+    ours |= {name: os.environ[name] for name in ours if name in os.environ}
+    return ours | {"TANSU": "" if "BROKERS" in os.environ else ours["TANSU"]}
 
 
 def write_shipper(home: Path, ports: SimpleNamespace) -> None:
     """Write the shipper's settings."""
     template = Template((Path(__file__).parent / "syslog-ng.conf.j2").read_text())
-    values = {"events": f"{home}/events", "brokers": f"127.0.0.1:{ports.broker}"}
-    (home / "events").mkdir(exist_ok=True)  # the shipper does not start without it
+    values = settings(home, ports)
+    Path(values["EVENTS"]).mkdir(parents=True, exist_ok=True)  # the shipper does not start without it
     (home / "syslog-ng.conf").write_text(template.render(values))

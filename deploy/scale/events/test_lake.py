@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from redis import Redis
 
+from deploy.scale import client
 from deploy.scale.events import forget, settings
 from deploy.scale.events.parts import Load, Parts, line
 from deploy.scale.events.store import Damaged, Store, hour, open_store
@@ -85,6 +86,19 @@ def totals(parts: Parts) -> Counter:
             counts.update(batch.pop("rejected"))
             counts.update({name: n for name, n in batch.items() if name in ("written", "doubled", "forgotten")})
     return counts
+
+
+def test_a_broker_elsewhere_takes_the_place_of_tansu(monkeypatch, tmp_path):
+    monkeypatch.setenv("BROKERS", "kafka-1:9092,kafka-2:9092")
+    assert "broker" not in settings.engines() and "objects" in settings.engines()
+    own = settings.settings(tmp_path, client.ports(8080))
+    assert (own["BROKERS"], own["TANSU"], own["S3"]) == ("kafka-1:9092,kafka-2:9092", "", "http://127.0.0.1:8088")
+    settings.write_shipper(tmp_path, client.ports(8080))
+    assert 'bootstrap-servers("kafka-1:9092,kafka-2:9092")' in (tmp_path / "syslog-ng.conf").read_text()
+
+
+def test_missing_engines_are_named():
+    assert settings.missing("/nowhere").startswith("apt-get install syslog-ng-core syslog-ng-mod-rdkafka openjdk-17")
 
 
 def test_bad_lines_are_kept_apart_and_stop_nothing(parts, store):
