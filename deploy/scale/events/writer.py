@@ -15,7 +15,7 @@ from deploy.scale.events.store import REJECTED, Damaged, hour, open_store
 BUCKETS = 2  # tasks that write, by the hash of the id
 
 
-@lru_cache(maxsize=4_096)
+@lru_cache(maxsize=500)  # 200 MB, if each file has 10,000 ids
 def _ids(place: str, path: str) -> pa.ChunkedArray:
     """Return the ids of a file of the lake, none if it is damaged. No other event comes into a file."""
     try:
