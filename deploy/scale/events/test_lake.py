@@ -162,8 +162,8 @@ def test_a_session_is_forgotten_everywhere(parts, store, capsys):
     assert "timeseries" in str(redis.module_list()).lower()
     redis.set(f"session:{session}", "a like")
     redis.set("session:another", "a like")
-    log = put(parts, "left", line("f-1", session=session), line("f-2"), line("f-3", session=session))
-    put(parts, "left-broken", b'{"session":"%b", broken\n' % session.encode())
+    broken = b'{"session":"%b", broken\n' % session.encode()
+    log = put(parts, "left", line("f-1", session=session), line("f-2"), broken, line("f-3", session=session))
     arrive(store, ["f-1", "f-2", "f-3"])
     size = log.stat().st_size
     forget.main(session)
@@ -203,13 +203,11 @@ def test_old_days_log_files_and_messages_are_removed(parts, store, monkeypatch):
         store.write_table(path, pa.table({"id": ["x"]}))
     tidy = Tidy(store)
     assert tidy.days() == old and not [info for path in old for info in store.parquet(os.path.dirname(path))]  # noqa: PTH120
-    shipped, waiting = parts.log / "new.jsonl", put(parts, "waiting", line("not shipped"))
-    recent = {path for path in parts.log.glob("*.jsonl") if path not in (shipped, waiting)}
     parts.kill("shipper")
+    shipped, waiting = parts.log / "new.jsonl", put(parts, "waiting", line("never shipped"))
+    recent = set(parts.log.glob("*.jsonl")) - {shipped, waiting}
     for path in (shipped, waiting):
         os.utime(path, (time.time() - 90_000, time.time() - 90_000))
-    waiting.write_bytes(line("never shipped"))
-    os.utime(waiting, (time.time() - 90_000, time.time() - 90_000))
     assert tidy.logs() == [shipped] and recent | {waiting} == set(parts.log.glob("*.jsonl"))
     monkeypatch.setenv("TOPIC_HOURS", "0")
     records = parts.home / "objects/tansu/clusters/tansu_cluster/topics/events/partitions/0000000000/records"
