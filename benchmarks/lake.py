@@ -21,7 +21,8 @@ from lib.workbook.runner import revision
 def broker(parts: Parts, seconds: float) -> None:
     """Print how many events a second the broker acknowledges to one producer, fsync included."""
     servers = {"bootstrap.servers": parts.env["BROKERS"]}
-    AdminClient(servers).create_topics([NewTopic("measured", 1, 1)])["measured"].result(30)
+    admin = AdminClient(servers)
+    admin.create_topics([NewTopic("measured", 1, 1)])["measured"].result(30)
     producer = Producer({**servers, "acks": "all", "linger.ms": 100})
     failed, sent, began = [], 0, time.monotonic()
     while time.monotonic() - began < seconds:

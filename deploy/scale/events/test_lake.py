@@ -204,7 +204,7 @@ def test_old_days_log_files_and_messages_are_removed(parts, store, monkeypatch):
     tidy = Tidy(store)
     assert tidy.days() == old and not [info for path in old for info in store.parquet(os.path.dirname(path))]  # noqa: PTH120
     parts.kill("shipper")
-    shipped, waiting = parts.log / "new.jsonl", put(parts, "waiting", line("never shipped"))
+    shipped, waiting = parts.log / "new.jsonl", put(parts, "waiting", line("never-shipped"))
     recent = set(parts.log.glob("*.jsonl")) - {shipped, waiting}
     for path in (shipped, waiting):
         os.utime(path, (time.time() - 90_000, time.time() - 90_000))
