@@ -36,9 +36,8 @@ def sessions(lake) -> list[str]:
 
 def test_an_event_of_the_log_is_in_the_lake_and_can_be_forgotten(up, lake, capsys):
     name = f"someone-{os.getpid()}"
-    (up.home / "events" / "tested.jsonl").write_bytes(
-        line("tested-1", session=name) + line("tested-2", session="other")
-    )
+    log = up.home / "events" / "tested.jsonl"
+    log.write_bytes(line("tested-1", session=name) + line("tested-2", session="other"))
     deadline = time.monotonic() + 120  # Spark starts beside the tier
     while not {name, "other"} <= set(sessions(lake)):
         assert time.monotonic() < deadline, (up.home / "lake.log").read_text()[-2000:]

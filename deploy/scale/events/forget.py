@@ -76,9 +76,7 @@ def features(address: str, session: str) -> int:
     from redis import Redis  # the lake's job, which imports this module, has no Redis
 
     redis = Redis.from_url(address)
-    pattern = "session:" + re.sub(r"([\[\]*?\\^-])", r"\\\1", session) + ":*"
-    keys = [f"session:{session}", *redis.scan_iter(pattern, count=1000)]
-    removed = redis.delete(*keys)
+    removed = redis.delete(f"session:{session}")
     redis.bgrewriteaof()
     return removed
 
