@@ -8,6 +8,7 @@ was received before. In the broker's own files they stay until their time is ove
 Settings, as environment variables: EVENTS, LAKE, S3, FEATURES.
 """
 
+import json
 import os
 import re
 import sys
@@ -30,7 +31,7 @@ def blank(folder: Path, session: str) -> int:
 
     Return the number of lines.
     """
-    name, lines = re.compile(rb'"session" ?: ?"' + re.escape(session.encode()) + b'"'), 0
+    name, lines = re.compile(rb'"session" ?: ?' + re.escape(json.dumps(session).encode())), 0
     for path in folder.glob("*.jsonl"):
         with path.open("r+b") as file:
             place = 0
