@@ -15,7 +15,7 @@ DEV    := .venv/.dev
 # Quotes a value for the shell, as one word: make promote RUN="a; touch x" names a folder.
 quote = '$(subst ','\'',$(1))'
 
-.PHONY: help run import params test check bench notebooks compare index serve ask learn playground promote rollback lab scale scale-test scale-bench scale-restart scale-promote scale-rollback scale-index scale-status scale-token image-test lock clean uninstall
+.PHONY: help run import params test check bench notebooks compare index serve ask learn playground promote rollback lab scale scale-test scale-bench scale-restart scale-promote scale-rollback scale-index scale-status scale-token lake forget image-test lock clean uninstall
 help:  ## list the commands
 	@awk -F':.*## ' '/^##@ /{print "\n" substr($$0, 5)} /^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
@@ -87,14 +87,16 @@ lab: $(READY)  ## JupyterLab on the notebooks (LAB="--no-browser --port 8889" fo
 
 ##@ Serve many listeners: the tier, docs/scale.md
 SCALE := .venv/.scale
-$(SCALE): requirements.txt constraints.txt deploy/scale/requirements.txt deploy/scale/triton-requirements.txt deploy/scale/triton-constraints.txt | $(READY)
+$(SCALE): requirements.txt constraints.txt deploy/scale/requirements.txt deploy/scale/triton-requirements.txt deploy/scale/triton-constraints.txt deploy/scale/events/requirements.txt | $(READY)
 	@echo "Installing the engines of the tier (a minute or two) …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r deploy/scale/requirements.txt -c constraints.txt
 	@test -x .venv-triton/bin/python || $(PYTHON) -m venv .venv-triton
 	@.venv-triton/bin/python -m pip install --quiet --disable-pip-version-check -r deploy/scale/triton-requirements.txt -c deploy/scale/triton-constraints.txt
+	@test -x .venv-events/bin/python || $(PYTHON) -m venv .venv-events
+	@.venv-events/bin/python -m pip install --quiet --disable-pip-version-check -r deploy/scale/events/requirements.txt
 	@touch $@
 
-scale: $(SCALE)  ## the scaled-out tier on this machine: Envoy, Varnish, workers, Redis, Triton, MLflow (SCALE_UP="--replicas 3")
+scale: $(SCALE)  ## the scaled-out tier on this machine: Envoy, Varnish, workers, Redis, Triton, MLflow, events (SCALE_UP="--replicas 3 --no-events")
 	@test -n $(call quote,$(RUN)) || test -d outputs/quick/index || $(MAKE) --no-print-directory run PARAMS=params/quick.yaml
 	@$(BIN)/python -m deploy.scale.tier up --port $(call quote,$(PORT)) $(if $(RUN),--run $(call quote,$(RUN))) $(SCALE_UP)
 
@@ -121,6 +123,12 @@ scale-status: $(SCALE)  ## which processes of the tier run
 
 scale-token: $(SCALE)  ## print a listener's token for the tier, good for an hour
 	@$(BIN)/python -m deploy.scale.tier token
+
+lake: $(SCALE)  ## write all new events into the lake: for a timer, each hour, beside make scale SCALE_UP=--hourly
+	@$(BIN)/python -m deploy.scale.tier lake
+
+forget: $(SCALE)  ## remove a listener's SESSION=… from the log, the lake and the features of the running tier
+	@$(BIN)/python -m deploy.scale.tier forget $(call quote,$(or $(SESSION),$(error name the session: make forget SESSION=...)))
 
 ##@ Change the workbook: CONTRIBUTING.md
 .PHONY: lint
@@ -150,7 +158,7 @@ lock: $(DEV)  ## write constraints.txt from what is installed
 
 ##@ Remove
 clean:  ## remove the environments (the runs in outputs/ stay)
-	rm -rf .venv .venv-triton
+	rm -rf .venv .venv-triton .venv-events
 
 CACHE = $(or $(if $(filter Darwin,$(shell uname)),$(HOME)/Library/Caches),$(XDG_CACHE_HOME),$(HOME)/.cache)/music-workbook
 uninstall: clean  ## clean, and remove the base models that came from the package index

@@ -133,9 +133,8 @@ class Tier:
         port = int(named.rpartition("-")[2] or getattr(self.ports, kind, 0))
         if kind == "triton":
             return self.wait(port, f"/v2/models/{self.model}/ready")
-        if kind == "redis":  # no HTTP; the port opens at once
-            return 0.0
-        return self.wait(port, "/health" if kind == "mlflow" else "/ready")
+        paths = {"api": "/ready", "envoy": "/ready", "mlflow": "/health", "objects": "/", "varnish": "/ready"}
+        return self.wait(port, paths[kind]) if kind in paths else 0.0  # the others have no HTTP
 
     def restart(self, part: str) -> float:
         """Replace the process of a part and return the seconds. No request fails if its kind has another process."""
@@ -165,10 +164,10 @@ class Tier:
 
 
 @contextmanager
-def started(run: Path, home: Path, first: int):
+def started(run: Path, home: Path, first: int, *options: str):
     """Start a new tier that serves a run, wait until Envoy uses the edge cache, and stop the tier at the end."""
     shutil.rmtree(home, ignore_errors=True)
-    command = [sys.executable, "-m", "deploy.scale.tier", "--home", str(home), "up", "--run", str(run)]
+    command = [sys.executable, "-m", "deploy.scale.tier", "--home", str(home), "up", "--run", str(run), *options]
     process = subprocess.Popen([*command, "--port", str(first)], cwd=ROOT, stdout=subprocess.DEVNULL)
     try:
         while not (home / "tier.json").exists() and process.poll() is None:
