@@ -7,9 +7,11 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager, suppress
 from html import unescape
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -22,7 +24,7 @@ import pytest
 
 from lib.core import base_models, pages, paths, processes
 from lib.core.errors import WorkbookError
-from lib.playground import answers, conversation, pictures
+from lib.playground import answers, conversation, pictures, tier
 from lib.playground import page as playground
 from lib.search import recommender
 from lib.search.words import FILLERS, split
@@ -357,6 +359,63 @@ def test_sigterm_ends_make_voila_and_its_kernels(small_run, chromium, tmp_path):
         assert len(family) >= 3  # make, Voilà, a kernel
     assert not psutil.wait_procs(family, timeout=20)[1]
     page.close()
+
+
+@pytest.fixture
+def fake_tier(monkeypatch):
+    """A server with the tier's addresses; yield the requests that it got."""
+    requests = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or "null")
+            requests.append((self.path, body, self.headers["Authorization"]))
+            tracks = [contract.Track(**TRACK, id=f"t000000{n}").model_dump() for n in range(3)]
+            answer = json.dumps({"tracks": [track | {"plays": 4} for track in tracks]}).encode()
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(answer)
+
+        do_POST = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    service = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=service.serve_forever, daemon=True).start()
+    monkeypatch.setattr(tier, "ADDRESS", f"http://127.0.0.1:{service.server_port}")
+    monkeypatch.setenv("TIER_TOKEN", "abc")
+    yield requests
+    service.shutdown()
+
+
+TRACK = {"title": "<b>", "artist": "", "mood": "", "genre": "", "year": None, "language": "", "score": 0.5, "match": ""}
+
+
+def test_a_session_of_the_tier_chooses_the_songs(small_run, fake_tier):
+    run = recommender.open_run(small_run)
+    page = playground.Playground(run, lambda: run, "sad piano")
+    assert page.session.layout.display == "flex" and "Trending now: &lt;b&gt; (4)" in page.hot.value
+    assert {path for path, *_ in fake_tier} == {"/trending"}
+    page.session.value = True
+    assert [track["id"] for track in page.answers["tuned"].tracks] == ["t0000000", "t0000001", "t0000002"]
+    page._rate("liked", page.lists["tuned"].tracks[1])
+    (event,) = (body["events"][0] for path, body, _ in fake_tier if path == "/events")
+    _, body, token = [request for request in fake_tier if request[0] == "/recommend"][-1]
+    assert event["track"] == "t0000001" and event["kind"] == "liked" and event["session"] == body["session"]
+    assert "liked" not in body and body["trending"] == tier.TRENDING and token == "Bearer abc"
+    page._begin("angry guitars")
+    assert page.talk.session != body["session"]
+
+
+def test_a_tier_that_is_away_is_an_error_on_the_page(small_run, monkeypatch):
+    run = recommender.open_run(small_run)
+    assert playground.Playground(run, lambda: run, "sad piano").session.layout.display == "none"
+    monkeypatch.setattr(tier, "ADDRESS", "http://127.0.0.1:9")
+    page = playground.Playground(run, lambda: run, "sad piano")
+    assert "does not answer" in page.hot.value and len(page.answers["tuned"].tracks) == 5
+    page.session.value = True
+    assert "does not answer" in page.message.value and not page.answers
 
 
 def test_a_missing_run_is_an_error_in_one_line(capsys, tmp_path):

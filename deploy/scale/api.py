@@ -16,6 +16,7 @@ import time
 import unicodedata
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 
 import numpy as np
@@ -30,7 +31,9 @@ from tritonclient.utils import InferenceServerException
 
 from deploy.scale import registry
 from deploy.scale.cache import TTL, Cache, Full
-from deploy.scale.events import hints
+from deploy.scale.events import hints, personal
+from deploy.scale.events.door import Door, Refused
+from deploy.scale.events.sessions import Sessions, Trends
 from lib.search.recommender import Recommender, open_run
 from lib.serve import contract
 
@@ -51,7 +54,9 @@ CHANNEL = [
 TRITON = os.environ.get("TRITON", "127.0.0.1:8010").split(",")  # gRPC targets
 EDGE = os.environ.get("EDGE", "http://127.0.0.1:8082")
 REDIS = os.environ.get("REDIS", "redis://127.0.0.1:6379")
+FEATURES = os.environ.get("FEATURES", "")
 LOCAL = os.environ.get("ENCODER", "triton") == "local"
+EVENTS = os.environ.get("EVENTS", "")  # the folder of the log; without it there are no events
 GONE = (InferenceServerException, CircuitBreakerError, TimeoutError)
 ANSWERS = Counter("recommend_answers", "Answers by source; refused: too many requests waited.", ["found"])
 FAILED = Counter("recommend_encoder_failures", "Requests that Triton did not answer, by gRPC status.", ["status"])
@@ -75,7 +80,10 @@ class Tier:
         self.served: Served | None = None
         self.first, self.look = asyncio.Event(), asyncio.Event()
         self.cache = Cache("" if LOCAL else REDIS, DEADLINE, WAITING)
+        self.door = Door(EVENTS)
         self.tritons = [InferenceServerClient(target, channel_args=CHANNEL) for target in TRITON]
+        self.sessions = Sessions(FEATURES)
+        self.trends = Trends(self.sessions)
         self.turns = count()
         # After five failures in a row, requests that are not cached are refused for a second without a wait.
         breaker = CircuitBreaker(failure_threshold=5, recovery_timeout=1, expected_exception=InferenceServerException)
@@ -114,6 +122,22 @@ class Tier:
     async def answer(self, served: Served, request: contract.RecommendRequest) -> contract.Answer:
         """Encode the request's texts, then answer by the contract."""
         return contract.answer(served.songs, request, await self.encode(served, request.text, request.history))
+
+    async def body(self, served: Served, request: contract.RecommendRequest, pooled: bool) -> bytes:
+        """Return what is cached for a request: its answer, or the pool that sessions and trends choose from.
+
+        Raises:
+            Refused: the answer is an error.
+        """
+        if pooled:
+            vectors = await self.encode(served, request.text, request.history)
+            answer, body = personal.pool(served.songs, request, vectors)
+        else:
+            answer = await self.answer(served, request)
+            body = answer.status == 200 and self.door.pack(answer.content, request)
+        if answer.status != 200:
+            raise Refused(answer)
+        return body
 
     async def ready(self) -> contract.Answer:
         """Answer GET /ready. Encode once a second at most, because anybody may send it without a token."""
@@ -167,7 +191,7 @@ def _freeze() -> None:
     gc.freeze()
 
 
-def canonical(request: contract.RecommendRequest) -> contract.RecommendRequest:
+def canonical(request: personal.RecommendRequest) -> personal.RecommendRequest:
     """Return the request that stands for all bodies with the same wish. The tier answers it instead of theirs.
 
     Capitals stay: they distinguish names from other words. So do line breaks, which end sentences, and the history's
@@ -184,33 +208,38 @@ def canonical(request: contract.RecommendRequest) -> contract.RecommendRequest:
             "num_recommendations": None,
             "liked": sorted(set(request.liked)),
             "disliked": sorted(set(request.disliked)),
+            "session": None,
+            "trending": 0.0,
         }
     )
 
 
-def key(served: Served, request: contract.RecommendRequest) -> str:
-    """Return the cache's key of a canonical request. It changes with the model and the index."""
-    return f"{served.prefix}:{hashlib.sha256(request.model_dump_json().encode()).hexdigest()}"
+def key(served: Served, request: contract.RecommendRequest, pooled: bool = False) -> str:
+    """Return the cache's key of a canonical request. It changes with the model and the index.
 
-
-class Refused(Exception):
-    """An error answer, which is not cached."""
+    `pooled`: of its pool, which does not depend on what is chosen from it.
+    """
+    left = {"top_k", "diversity", "explain"} if pooled else set()
+    wish = request.model_dump_json(exclude=left)
+    return f"{served.prefix}:{hashlib.sha256(wish.encode()).hexdigest()}"
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI):
     """Follow the registry as long as the worker lives."""
     app.state.tier = tier = Tier()
-    task = asyncio.create_task(tier.follow())
+    tasks = asyncio.gather(tier.follow(), tier.trends.follow())
     with suppress(TimeoutError):  # the port opens when a version is ready, or after START without one
         await asyncio.wait_for(tier.first.wait(), START)
     async with hints.listen(tier.look.set, tier.cache.local, EDGE):
         yield
-    task.cancel()
+    tasks.cancel()
     with suppress(asyncio.CancelledError):
-        await task
+        await tasks
     await asyncio.gather(*(triton.close() for triton in tier.tritons))
     await tier.cache.redis.aclose()
+    await tier.sessions.close()
+    await asyncio.to_thread(tier.door.close)
 
 
 app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
@@ -220,45 +249,50 @@ app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None
 async def recommend(request: Request) -> Response:
     """Recommend tracks: from the cache, or by Triton and the index."""
     tier: Tier = request.app.state.tier
-    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if kind != "application/json":
-        return fail(415, "Send JSON, with the header Content-Type: application/json.")
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > contract.BODY_LIMIT:
-            return fail(413, f"The body is over {contract.BODY_LIMIT // 1024} KiB.")
-    parsed, served = contract.parse(body), tier.served
+    parsed, served = contract.parse(await read(request), personal.RecommendRequest), tier.served
     if isinstance(parsed, contract.Answer):
         return send(parsed)
     if not served:
         return unavailable("The service is starting.")
-    wish = canonical(parsed)
-
-    async def make() -> bytes:
-        answer = await tier.answer(served, wish)
-        if answer.status != 200:
-            raise Refused(answer)
-        return answer.body.encode()
-
+    wish, memory = canonical(parsed), await tier.sessions.recall(parsed.session)
+    pooled = bool(memory.events or (parsed.trending and tier.trends.tracks))
+    make = partial(tier.body, served, wish, pooled)
     try:
-        answer, source = await tier.cache.answer(key(served, wish), make)
-    except Refused as error:
-        return send(error.args[0])
+        packed, source = await tier.cache.answer(key(served, wish, pooled), make)
     except Full:
         ANSWERS.labels("refused").inc()
         return fail(429, f"{WAITING} requests wait already.", {"Retry-After": "1"})
     except GONE:
         return unavailable("The encoder does not answer.")
     ANSWERS.labels(source).inc()
-    personal = wish.history or wish.liked or wish.disliked  # such an answer must not be cached outside the tier
+    if pooled:
+        wish = wish.model_copy(update={"trending": parsed.trending})
+        answer = personal.answer(served.songs, wish, packed, memory, tier.trends)
+        packed = tier.door.pack(answer.content, wish)
+    # An answer of one's own must not be cached outside the tier.
+    own = parsed.session or parsed.trending or wish.history or wish.liked or wish.disliked
+    body, shown = tier.door.send(packed, request, parsed.session)
     headers = {
-        "Cache-Control": "private, no-store" if personal else f"public, max-age={TTL}",
+        "Cache-Control": "private, no-store" if own else f"public, max-age={TTL}",
         "X-Served": served.prefix,
         "X-Key": key(served, wish),
         "X-Found": source,
     }
-    return Response(answer, headers=headers, media_type="application/json")
+    return Response(body, headers=headers | shown, media_type="application/json")
+
+
+@app.post("/events")
+async def events(request: Request) -> Response:
+    """Take events of listeners. 202: they are on the disk."""
+    tier: Tier = request.app.state.tier
+    if not tier.door.journal:
+        raise HTTPException(404)
+    body = await read(request)
+    if not tier.served:
+        return unavailable("The service is starting.")
+    taken = await tier.door.take(body, tier.served.songs)
+    await tier.sessions.remember(taken)
+    return send(contract.Answer(202, {"accepted": len(taken)}))
 
 
 @app.get("/health")
@@ -282,8 +316,20 @@ async def ready(request: Request) -> Response:
 @app.get("/openapi.json")
 async def document(request: Request) -> Response:
     """The contract."""
-    served = request.app.state.tier.served
-    return send(contract.openapi(served.songs.moods)) if served else unavailable("The service is starting.")
+    tier: Tier = request.app.state.tier
+    if not tier.served:
+        return unavailable("The service is starting.")
+    return send(tier.door.describe(personal.openapi(tier.served.songs.moods)))
+
+
+@app.get("/trending")
+async def trending(request: Request) -> Response:
+    """The tracks that are played most now, of a mood or a genre if one is named."""
+    tier: Tier = request.app.state.tier
+    if not tier.served:
+        return unavailable("The service is starting.")
+    names = [request.query_params.get(name) for name in ("mood", "genre")]
+    return send(personal.trending(tier.served.songs, tier.trends, *names))
 
 
 @app.get("/metrics")
@@ -298,6 +344,25 @@ async def metrics() -> Response:
 async def http_error(request: Request, error: HTTPException) -> Response:
     """Answer errors of the framework, such as an unknown path, in the contract's form."""
     return fail(error.status_code, f"{request.method} {request.url.path}: {error.detail}.", error.headers)
+
+
+@app.exception_handler(Refused)
+async def refused(request: Request, error: Refused) -> Response:
+    """Answer a refusal."""
+    return send(*error.args)
+
+
+async def read(request: Request) -> bytes:
+    """Return the body of a request. Refused: 415 or 413 if it is not JSON or too large."""
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind != "application/json":
+        raise Refused(contract.failure(415, "Send JSON, with the header Content-Type: application/json."))
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > contract.BODY_LIMIT:
+            raise Refused(contract.failure(413, f"The body is over {contract.BODY_LIMIT // 1024} KiB."))
+    return body
 
 
 def send(answer: contract.Answer, headers: dict[str, str] | None = None) -> Response:

@@ -90,6 +90,13 @@ def test_the_edge_keeps_no_personal_answers(up, field):
         assert headers["X-Edge"] == "0" and headers["Cache-Control"] == "private, no-store"
 
 
+@pytest.mark.parametrize("own", [{"session": "s1"}, {"trending": 0.5}], ids=["session", "trending"])
+def test_the_edge_keeps_no_answers_of_sessions_and_trends(up, own):
+    for _ in range(2):
+        headers = up.ask({"text": "calm"} | own).headers
+        assert headers["X-Edge"] == "0" and headers["Cache-Control"] == "private, no-store"
+
+
 def test_simultaneous_equal_requests_are_computed_once(up):
     """64 clients send one request to both workers."""
     text = f"a song that became famous a minute ago {time.time()}"

@@ -33,11 +33,13 @@ class Answer(NamedTuple):
 
 
 def ask(
-    recommender: Recommender, body: dict, previous: Answer | None = None, off: frozenset[Condition] = frozenset()
-) -> Answer:
+    recommender: Recommender, body: dict, previous: Answer | None = None, off: frozenset[Condition] = frozenset(),
+    tracks: list[dict] | None = None,
+) -> Answer:  # fmt: skip
     """Answer a request by the contract of POST /recommend; compare the answer with the previous one.
 
-    The conditions `off` do not count, although the request names them. A `Refusal` is the contract's.
+    The conditions `off` do not count, although the request names them. A `Refusal` is the contract's. `tracks`: those
+    that a tier has chosen.
     """
     request = contract.parse(body)
     if isinstance(request, contract.Answer):
@@ -48,7 +50,7 @@ def ask(
     response = contract.answer(recommender, request, vectors, corrected).content
     if isinstance(response, contract.ErrorResponse):
         raise Refusal(response.error.message)
-    tracks = response.model_dump()["tracks"]
+    tracks = tracks or response.model_dump()["tracks"]
     ids = [track["id"] for track in tracks]
     query = recommender.query(corrected, request.liked, request.disliked, vectors)
     where = places(recommender, np.vstack([query.vector, recommender.vectors[recommender.rows(ids)]]))

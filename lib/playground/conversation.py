@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
+from uuid import uuid4
 
 from lib.search.conditions.vocabulary import DATA
 from lib.search.fusion import NAMED
@@ -29,6 +30,7 @@ class Conversation:
     turns: list[str]  # the last is the request
     ratings: dict[str, tuple[str, str]] = field(default_factory=dict)  # track id -> "liked" or "disliked", title
     off: set[Condition] = field(default_factory=set)  # conditions that the listener took off
+    session: str = field(default_factory=lambda: uuid4().hex)  # its name in a tier
 
     def body(self) -> dict:
         """Return the conversation as fields of POST /recommend. The text is "" if nothing was said or liked."""

@@ -5,6 +5,7 @@ import os
 import shlex
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from lib.core.errors import WorkbookError
 from lib.core.files import point, read_json
 from lib.core.pages import render
 from lib.core.processes import only_one
+from lib.playground import tier
 from lib.playground.answers import Refusal, ask, backdrop
 from lib.playground.conversation import Conversation, conditions
 from lib.playground.pictures import plane
@@ -54,6 +56,8 @@ class Playground(ui.VBox):
         # "any" has the value "", because ipywidgets may select no option if a value is None.
         self.mood = ui.Dropdown(options=[("any", ""), *((m, m) for m in tuned.moods)], description="Mood")
         self.compare = ui.Checkbox(description="beside the base encoder", indent=False)
+        self.session, self.hot = ui.Checkbox(description="a session of the tier", indent=False), ui.HTML()
+        self.session.layout.display = "flex" if tier.ADDRESS else "none"
         examples = [self._button(example, partial(self._begin, example)) for example in EXAMPLES]
         self.anew = self._button("Start anew", self._begin, icon="undo")
         self.said, self.chips, self.progress = ui.HBox(), ui.HBox(), ui.Output()
@@ -65,15 +69,15 @@ class Playground(ui.VBox):
             self.said,
             ui.HBox([self.text, find]),
             self.examples,
-            ui.HBox([self.top_k, self.diversity, self.mood, self.compare]),
+            ui.HBox([self.top_k, self.diversity, self.mood, self.compare, self.session]),
             *(self.chips, self.message, self.progress),
             ui.HBox([*self.lists.values(), self.map]),
-            self.command,
+            *(self.command, self.hot),
         )
         super().__init__(parts)
         self.add_class("playground")
         self.text.observe(self._say, "value")
-        for control in (self.top_k, self.diversity, self.mood):
+        for control in (self.top_k, self.diversity, self.mood, self.session):
             control.observe(self._update, "value")
         self.compare.observe(self._toggle_base, "value")
         self._update()
@@ -99,6 +103,9 @@ class Playground(ui.VBox):
         self.talk, self.answers = Conversation(list(turns)), {}
 
     def _rate(self, kind: str, track: dict) -> None:
+        if self.session.value:
+            with suppress(Refusal):  # the next answer has the reason
+                tier.tell(self.talk.session, kind, track["id"])
         self._change(partial(self.talk.ratings.update, {track["id"]: (kind, track["title"])}), moved=False)
 
     def _change(self, change: Callable[[], object], moved: bool = True) -> None:
@@ -139,7 +146,10 @@ class Playground(ui.VBox):
         names = [name for name in self.recommenders if name == "tuned" or self.compare.value]
         try:
             off = frozenset(self.talk.off)
-            self.answers = {name: ask(self.recommenders[name], body, self.answers.get(name), off) for name in names}
+            tracks = {"tuned": tier.tracks(self.talk.session, body)} if self.session.value and body["text"] else {}
+            before = self.answers
+            self.answers = {n: ask(self.recommenders[n], body, before.get(n), off, tracks.get(n)) for n in names}
+            self.hot.value = tier.trending() if tier.ADDRESS else ""
             ms = round(1000 * (time.perf_counter() - started))
             tuned = self.answers["tuned"]
             message = {"moves": tuned.moves, "note": tuned.note, "top_k": body["top_k"], "ms": ms}

@@ -11,7 +11,7 @@ import pandas as pd
 from lib.search.artists import Artists
 from lib.search.conditions.facts import Facts
 from lib.search.index import Filter, Index, bits
-from lib.search.match import BANDS
+from lib.search.match import BANDS, PARTS
 from lib.search.names.mentions import Mention, Names
 from lib.search.names.words import frequency
 from lib.search.names.words import words as split_names
@@ -69,20 +69,24 @@ class Fusion:
             return False
         return not any(frequency(word) for text in reading.texts for word in split_names(text))
 
-    def score(self, query: Query, rows: np.ndarray, cosine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def score(self, query: Query, rows: np.ndarray, cosine: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Score tracks, (m,) sorted rows, by meaning, words, names and conditions.
 
         Meaning is their cosine, (m,), cut at 0. The words that match close a part of its distance to 1, and so does a
         name that is asked for. Then each condition that a track does not meet takes a part of the score away, an
         unwanted one most of it.
 
-        -> (m,) float32, 0 to 1; and (m,) of bool, the tracks of an artist, title or album that is asked for.
+        -> (m,) float32, 0 to 1; (m,) of bool, the tracks of an artist, title or album that is asked for; and (4, m)
+        float32, the score after each of `PARTS`.
         """
         reading, scale = query.reading, WORDS / np.log1p(len(self.index.vectors))
         of = lambda mention: shared(rows, self.names.rows(mention))[0]  # noqa: E731
+        parts = np.empty((len(PARTS), len(rows)), np.float32)
         distance = 1 - np.clip(cosine, 0, 1)
+        parts[0] = 1 - distance
         if len(query.words):
             distance *= np.exp(-scale * self.words.score(query.words, rows))
+        parts[1] = 1 - distance
         named = np.zeros(len(rows), bool)
         for mention in reading.named:
             own = of(mention)
@@ -91,6 +95,7 @@ class Fusion:
         near = shared(rows, self._near(reading))[0]
         distance[near[~named[near]]] *= NEAR
         scores = 1 - distance
+        parts[2] = scores
         if len(query.unwanted):
             scores *= np.exp(-scale * self.words.score(query.unwanted, rows))
         for mention in reading.rejected:
@@ -108,7 +113,8 @@ class Fusion:
             for value in values:
                 if (fit := self.facts.fits(condition, value, True, rows)) is not None:
                     scores *= 1 - (1 - UNWANTED) * fit
-        return scores, named
+        parts[3] = scores
+        return scores, named, parts
 
     def _near(self, reading: Reading) -> np.ndarray:
         """Return the rows of the artists near those whom a request names, in order. -> (m,) of int."""

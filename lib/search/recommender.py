@@ -133,24 +133,38 @@ class Recommender:
             diversity: 0 for the best tracks, up to 1 for the least alike of the pool.
 
         Returns:
-            For each track: `SHOWN`, score (0 to 1, never increasing), match (its band).
+            For each track: `SHOWN`, score (0 to 1, never increasing), match (its band), parts (the score after each).
         """
         allowed = None if mood is None else self._filter(mood)
         rows, cosine = self.fusion.candidates(query, allowed)
         if len(without):
             keep = ~np.isin(rows, self.rows(without))
             rows, cosine = rows[keep], cosine[keep]
-        scores, named = self.fusion.score(query, rows, cosine)
-        best = top(scores, POOL * top_k)
-        rows, scores, named = rows[best], scores[best], named[best]
+        return self.choose(query, rows, cosine, top_k, diversity)
+
+    def choose(
+        self, query: Query, rows: np.ndarray, cosine: np.ndarray, top_k: int, diversity: float,
+        lift: np.ndarray | int = 0,
+    ) -> list[dict]:  # fmt: skip
+        """Return `top_k` of some rows, as `search` does: (m,) of int, sorted, with their cosine similarities, (m,).
+
+        `lift`: (m,) to add to the score when tracks are chosen. The answer's order and its scores are without it.
+        """
+        scores, named, parts = self.fusion.score(query, rows, cosine)
+        values = scores + lift
+        best = top(values, POOL * top_k)
+        rows, scores, named, values = rows[best], scores[best], named[best], values[best]
         artist = self.artist[rows]
         if len(query.reading.named) < 2:  # of "X or Y" both are shown
             artist = np.where(named, -1, artist)
         seen = top_k * min(query.reading.skipped, POOL - 1)  # tracks of the answers before
-        chosen = sorted(self._diversify(rows, scores, artist, seen + top_k, diversity)[-top_k:])
+        chosen = self._diversify(rows, values, artist, seen + top_k, diversity)[-top_k:]
+        chosen = sorted(chosen, key=lambda i: (-scores[i], i))
         tracks = [{name: read(row) for name, read in self.shown.items()} for row in rows[chosen].tolist()]
         marks = np.clip(scores[chosen], 0, 1).astype(float).round(4).tolist()
-        return [track | {"score": mark, "match": band(mark)} for track, mark in zip(tracks, marks, strict=True)]
+        parts = parts[:, best[chosen]].T.tolist()
+        rated = zip(tracks, marks, parts, strict=True)
+        return [track | {"score": mark, "match": band(mark), "parts": part} for track, mark, part in rated]
 
     def note(self, query: Query, tracks: list[dict]) -> str | None:
         """Return a sentence on an answer in which nothing comes close, or tracks miss a condition; None otherwise."""

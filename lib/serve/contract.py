@@ -19,7 +19,7 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import SkipJsonSchema, models_json_schema
 from pydantic_core import to_json
 
 if TYPE_CHECKING:  # the gateway uses the contract without loading PyTorch
@@ -134,6 +134,7 @@ class Track(BaseModel):
     language: str
     score: float = Field(description=SCORE)
     match: str = Field(description="strong above 0.7, moderate from 0.5, borderline from 0.4, weak below.")
+    parts: SkipJsonSchema[list[float]] = Field([], exclude=True)  # the score after each of its PARTS, for a log
     why: Why | None = Field(None, exclude_if=not_, description="Present where the request has explain=true.")
 
 
@@ -212,14 +213,12 @@ def recommend(recommender: Recommender, request: str, vectors: dict[str, np.ndar
     return parsed if isinstance(parsed, Answer) else answer(recommender, parsed, vectors)
 
 
-def parse(body: str | bytes | dict) -> RecommendRequest | Answer:
+def parse(body: str | bytes | dict, model: type[RecommendRequest] = RecommendRequest) -> RecommendRequest | Answer:
     """Return the request in an HTTP body, JSON or parsed; or the error answer if the body is not valid."""
     try:
-        if isinstance(body, str | bytes):
-            return RecommendRequest.model_validate_json(body)
-        return RecommendRequest.model_validate(body)
+        return model.model_validate_json(body) if isinstance(body, str | bytes) else model.model_validate(body)
     except ValidationError as error:
-        return _invalid(error)
+        return _invalid(error, model)
 
 
 def answer(
@@ -276,10 +275,10 @@ def ready(recommender: Recommender, vectors: dict[str, np.ndarray] | None = None
     return Answer(200, Ready(tracks=len(recommender.tracks), **recommender.fingerprints))
 
 
-def openapi(moods: list[str], token: str | None = None) -> Answer:
+def openapi(moods: list[str], token: str | None = None, request: type[BaseModel] = RecommendRequest) -> Answer:
     """Answer GET /openapi.json. The document says that clients must send a token, if there is one, but not which."""
     document = yaml.safe_load(Path(__file__).with_name("openapi.yaml").read_text(encoding="utf-8"))
-    models = [(model, "validation") for model in (RecommendRequest, RecommendResponse, ErrorResponse, Health, Ready)]
+    models = [(model, "validation") for model in (request, RecommendResponse, ErrorResponse, Health, Ready)]
     _, generated = models_json_schema(models, ref_template="#/components/schemas/{model}")
     schemas = document["components"]["schemas"] = generated["$defs"]
     mood = schemas["RecommendRequest"]["properties"]["mood"]
@@ -292,10 +291,11 @@ def _cut(text: str) -> str:
     return text if len(text) <= QUOTE_LIMIT else text[: QUOTE_LIMIT - 1] + "…"
 
 
-def _invalid(error: ValidationError) -> Answer:
+def _invalid(error: ValidationError, model: type[RecommendRequest]) -> Answer:
     """Return an answer that explains the first error."""
     first = error.errors()[0]
     name = str(first["loc"][0]) if first["loc"] else None
     code, message = INVALID.get(first["type"], ("invalid_value", "{name}: {msg}."))
-    message = message.format(name=name, fields=", ".join(RecommendRequest.model_fields), **first)
+    message += " The tier has it: docs/scale.md." * (code == "unknown_field" and name in ("session", "trending"))
+    message = message.format(name=name, fields=", ".join(model.model_fields), **first)
     return failure(400, message, "top_k" if first["type"] == "value_error" else name, code)

@@ -25,6 +25,14 @@ class Event(BaseModel):
     at: AwareDatetime = Field(description="The time of the event, with its zone.")
 
 
+class Batch(BaseModel):
+    """The body of POST /events: all of its events are kept, or none."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    events: list[Event] = Field(min_length=1, max_length=MOST)
+
+
 class Record(Event):
     """An event as the log keeps it: a JSON object in one line.
 
