@@ -15,18 +15,20 @@ DEV    := .venv/.dev
 # Quotes a value for the shell, as one word: make promote RUN="a; touch x" names a folder.
 quote = '$(subst ','\'',$(1))'
 
-.PHONY: help run import params test check bench notebooks compare index serve ask playground promote rollback lab scale scale-test scale-bench scale-restart scale-promote scale-rollback scale-index scale-status scale-token image-test lock clean uninstall
+.PHONY: help run import params test check bench notebooks compare index serve ask learn playground promote rollback lab scale scale-test scale-bench scale-restart scale-promote scale-rollback scale-index scale-status scale-token lake forget image-test lock clean uninstall
 help:  ## list the commands
 	@awk -F':.*## ' '/^##@ /{print "\n" substr($$0, 5)} /^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 # All cores compile the packages when they are installed. Else each process would compile what it imports wherever
-# PYTHONDONTWRITEBYTECODE is set, as in containers. compileall skips the templates in packages that are no Python.
+# PYTHONDONTWRITEBYTECODE is set, as in containers. Tests and modules that the workbook rarely imports are left out: they
+# would take a third of the time and 300 MB. compileall skips the templates in packages that are no Python.
+RARE := /tests?/|/(testing|babel|databricks|jedi)/|transformers/models/(?!auto|bert/|mpnet|roberta)
 define install
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "error: Python 3.11 to 3.13 is needed; name one: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
-	@echo "Installing the pinned packages into .venv (about three minutes) …"
+	@echo "Installing the pinned packages into .venv (one to three minutes) …"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -r $(1) -c constraints.txt -e .
-	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
+	@$(BIN)/python -m compileall -qq -j 0 -x '$(RARE)' .venv/lib || true
 endef
 
 $(READY): requirements.txt constraints.txt pyproject.toml
@@ -68,6 +70,9 @@ ask: current  ## ask for songs in the terminal: TEXT="sad piano from the 90s"; a
 playground: current  ## type a mood, get songs, in a browser: RUN=outputs/… (VOILA="--no-browser --port 8900" for its own options)
 	@exec $(BIN)/workbook playground $(call quote,$(or $(RUN),outputs/current)) $(VOILA)
 
+learn: current  ## train the next model on what listeners did, and serve it if it is better: SET="lake=s3://lake/events since=2026-11-30T09"
+	@$(BIN)/workbook learn $(call quote,$(or $(RUN),outputs/current)) $(SET)
+
 promote: $(READY)  ## serve RUN=outputs/… from now on: a running make serve follows without a gap
 	@$(BIN)/workbook promote $(call quote,$(or $(RUN),$(error name the run: make promote RUN=outputs/...)))
 
@@ -82,14 +87,16 @@ lab: $(READY)  ## JupyterLab on the notebooks (LAB="--no-browser --port 8889" fo
 
 ##@ Serve many listeners: the tier, docs/scale.md
 SCALE := .venv/.scale
-$(SCALE): requirements.txt constraints.txt deploy/scale/requirements.txt deploy/scale/triton-requirements.txt deploy/scale/triton-constraints.txt | $(READY)
+$(SCALE): requirements.txt constraints.txt deploy/scale/requirements.txt deploy/scale/triton-requirements.txt deploy/scale/triton-constraints.txt deploy/scale/events/requirements.txt | $(READY)
 	@echo "Installing the engines of the tier (a minute or two) …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r deploy/scale/requirements.txt -c constraints.txt
 	@test -x .venv-triton/bin/python || $(PYTHON) -m venv .venv-triton
 	@.venv-triton/bin/python -m pip install --quiet --disable-pip-version-check -r deploy/scale/triton-requirements.txt -c deploy/scale/triton-constraints.txt
+	@test -x .venv-events/bin/python || $(PYTHON) -m venv .venv-events
+	@.venv-events/bin/python -m pip install --quiet --disable-pip-version-check -r deploy/scale/events/requirements.txt
 	@touch $@
 
-scale: $(SCALE)  ## the scaled-out tier on this machine: Envoy, Varnish, workers, Redis, Triton, MLflow (SCALE_UP="--replicas 3")
+scale: $(SCALE)  ## the scaled-out tier on this machine: Envoy, Varnish, workers, Redis, Triton, MLflow, events (SCALE_UP="--replicas 3 --no-events")
 	@test -n $(call quote,$(RUN)) || test -d outputs/quick/index || $(MAKE) --no-print-directory run PARAMS=params/quick.yaml
 	@$(BIN)/python -m deploy.scale.tier up --port $(call quote,$(PORT)) $(if $(RUN),--run $(call quote,$(RUN))) $(SCALE_UP)
 
@@ -116,6 +123,12 @@ scale-status: $(SCALE)  ## which processes of the tier run
 
 scale-token: $(SCALE)  ## print a listener's token for the tier, good for an hour
 	@$(BIN)/python -m deploy.scale.tier token
+
+lake: $(SCALE)  ## write all new events into the lake: for a timer, each hour, beside make scale SCALE_UP=--hourly
+	@$(BIN)/python -m deploy.scale.tier lake
+
+forget: $(SCALE)  ## remove a listener's SESSION=… from the log, the lake and the features of the running tier
+	@$(BIN)/python -m deploy.scale.tier forget $(call quote,$(or $(SESSION),$(error name the session: make forget SESSION=...)))
 
 ##@ Change the workbook: CONTRIBUTING.md
 .PHONY: lint
@@ -145,7 +158,7 @@ lock: $(DEV)  ## write constraints.txt from what is installed
 
 ##@ Remove
 clean:  ## remove the environments (the runs in outputs/ stay)
-	rm -rf .venv .venv-triton
+	rm -rf .venv .venv-triton .venv-events
 
 CACHE = $(or $(if $(filter Darwin,$(shell uname)),$(HOME)/Library/Caches),$(XDG_CACHE_HOME),$(HOME)/.cache)/music-workbook
 uninstall: clean  ## clean, and remove the base models that came from the package index

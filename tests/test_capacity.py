@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from deploy.scale.capacity import calibration, plan, scenarios, simulation
+from deploy.scale.capacity import calibration, events, pictures, plan, scenarios, simulation
 from deploy.scale.capacity.simulation import Event, Service, Site, Traffic, simulate
 from lib.core import errors, paths
 
@@ -13,6 +13,19 @@ DEMAND = plan.Demand(20_000_000, 10, 2.16, 0.2, 100_000, 1.0)
 SUPPLY = plan.Supply("onnx", 3, 2, 0.6, 60, 1.0, 50, 0.045, 0.005, 0.8)
 FREE = {"edge": 0, "before": 0, "after": 0, "batch": 0, "text": 0, "wait": 0, "path": 0, "spread": 0}
 FILE = paths.ROOT / "benchmarks/tier.json"
+EVENTS = FILE.with_name("events.json")
+HABITS = events.Habits(5, 0.4, 0.3, 0.02, 5, 10_000_000)
+STORE = events.Store(1, 3, 3, 90, 4, 25, 200, 0.08, 0.023, 0.005)
+FIGURES = {
+    "shipper": 10_000,
+    "broker": 5000,
+    "lake": 4000,
+    "features": 20_000,
+    "series": 1000,
+    "sample": 4,
+    "session": 500,
+}
+MEASURED = {"figures": {name: {"value": value, "basis": "trial"} for name, value in FIGURES.items()}}
 
 
 @pytest.fixture
@@ -203,3 +216,94 @@ def test_the_budget_counts_failed_requests(tier):
     assert table.loc["all fail for a minute", "share"] == pytest.approx(60 / (1e-4 * 30 * 86_400))
     # Two requests fail at 100 a second: a hundredth of that at one a second, thirty times a month.
     assert table.loc["every api replaced, daily", "failed"] == pytest.approx(30 * 2 / 100)
+
+
+def test_twenty_million_listeners_cause_forty_thousand_events_a_second():
+    """Five shown tracks and 3.6 other events follow each of 5,000 answers a second."""
+    assert HABITS.kinds == pytest.approx({"shown": 5, "played": 2, "skipped": 1.5, "liked": 0.05, "disliked": 0.05})
+    rates = events.rates(DEMAND, HABITS)
+    assert rates["broker"] == rates["shipper"] == pytest.approx(5000 * 8.6, rel=1e-3)
+    assert rates["lake"] == pytest.approx(rates["broker"] / 2.16) and rates["features"] == pytest.approx(5000 * 3.55)
+
+
+def test_the_bytes_of_an_event_are_those_of_real_records():
+    sample = [*events.records(HABITS, 400)]
+    counts = {kind: sum(event.kind == kind for event in sample) / 400 for kind in HABITS.kinds}
+    assert counts == pytest.approx(HABITS.kinds, rel=0.15, abs=0.03)
+    assert len({event.id for event in sample}) == len(sample)
+    size = events.measure(HABITS, 400)
+    assert size == events.measure(HABITS, 400)
+    # The ids alone, of 36 letters and 16 random bytes each: id, request and session in a line, 16 bytes an id in a row.
+    assert 200 < size.line < 600 and 16 < size.row < size.line / 4
+    only_shown = HABITS._replace(played=0, skipped=0, rated=0)
+    assert events.measure(only_shown, 400).line > size.line  # `shown` has score, parts and model
+
+
+def test_tracks_that_are_reached_are_those_of_the_exact_sum():
+    share = plan.shares(50_000, 1.0)
+    for count in (1, 1000, 1e6):
+        assert events.reached(count, 50_000) == pytest.approx(-np.expm1(-count * share).sum(), rel=1e-3)
+    assert events.reached(1e12, 50_000) == pytest.approx(50_000)
+    assert events.reached(5, 1) == pytest.approx(1 - np.exp(-5))
+
+
+def test_the_memory_of_features_is_the_sum_of_its_parts():
+    """One track that is always played: a series a kind, and a sample a minute of each; and four hours of sessions."""
+    habits = HABITS._replace(catalogue=1)
+    gib = events.redis_gib(MEASURED["figures"], DEMAND, habits, STORE)
+    sessions = 200e6 / 5 * 4 / 24
+    assert gib * 2**30 == pytest.approx(3 * 1000 + 3 * 1440 * 4 + sessions * 500, rel=1e-6)
+    assert events.redis_gib(MEASURED["figures"], DEMAND, HABITS, STORE) > 10 * gib  # ten million tracks
+
+
+def test_the_plan_of_events_is_one_that_one_can_do_by_hand():
+    supply, size = SUPPLY._replace(regions=1, utilisation=0.5), events.Bytes(line=400, row=40)
+    table = events.plan(MEASURED, DEMAND, HABITS, supply, STORE, size)
+    peak, day = 43_000, 43_000 / 2.16 * 86_400
+    rows = table["processes"]
+    assert rows["shipper"] == np.ceil(peak / 5000) and rows["broker"] == np.ceil(3 * peak / 2500)
+    assert rows["lake"] == np.ceil(peak / 2.16 / 2000)
+    assert table.loc["shipper", "gb_a_day"] == pytest.approx(400 * day / 1e9, rel=1e-3)
+    assert table.loc["broker", "gib"] == pytest.approx(3 * 3 * 400 * day / 2**30, rel=1e-3)
+    assert table.loc["lake", "gib"] == pytest.approx(90 * 40 * day / 2**30, rel=1e-3)
+    kept = table.loc["lake", "gib"] * 0.023 + 720 * 200 / 1000 * 0.005
+    assert table.loc["lake", "dollars"] == pytest.approx(rows["lake"] * 0.045 * 720 + kept)
+    door = {"figures": MEASURED["figures"] | {"door": {"value": 3700, "basis": "measured"}}}
+    assert events.plan(door, DEMAND, HABITS, supply, STORE, size).loc["door", "processes"] == 10
+    lost = events.plan(MEASURED, DEMAND, HABITS, supply._replace(regions=3), STORE, size)
+    assert lost.loc["broker", "processes"] == 3 * np.ceil(3 * peak / 2 / 2500)
+
+
+def test_the_first_bottleneck_carries_its_own_listeners_and_no_more():
+    table = events.bottlenecks(MEASURED, DEMAND, HABITS, SUPPLY, STORE)
+    assert table.index[0] == "one broker partition" and table["listeners"].is_monotonic_increasing
+    at_limit = DEMAND._replace(users=table["listeners"].iloc[0])
+    assert events.rates(at_limit, HABITS)["broker"] == pytest.approx(0.6 * 5000)
+    memory = DEMAND._replace(users=table.loc["one Redis: memory", "listeners"])
+    assert events.redis_gib(MEASURED["figures"], memory, HABITS, STORE) == pytest.approx(25, rel=0.01)
+    title = pictures.bottlenecks(table, DEMAND.users).axes[0].get_title("left")
+    assert title == "Events break one broker partition first:\nit carries 1.4 M listeners"
+    silent = HABITS._replace(played=0, skipped=0, rated=0)
+    assert (
+        events.bottlenecks(MEASURED, DEMAND, silent, SUPPLY, STORE).loc["one Redis: commands", "listeners"]
+        == events.MOST
+    )
+
+
+def test_every_figure_of_the_events_says_where_it_is_from():
+    measured = events.read(EVENTS)
+    assert {figure["basis"] for figure in measured["figures"].values()} <= {"measured", "trial", "assumed"}
+    assert all(figure["value"] > 0 for figure in measured["figures"].values()) and measured["machine"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"figures": 1}', '{"figures": {"broker": {"value": 1}}}'])
+def test_a_file_without_figures_of_events_is_refused(tmp_path, text):
+    (tmp_path / "events.json").write_text(text)
+    with pytest.raises(errors.WorkbookError, match=r"events\.json (cannot be read|lacks)"):
+        events.read(tmp_path / "events.json")
+
+
+def test_wrong_parameters_of_events_are_named():
+    events.check(HABITS, STORE)
+    with pytest.raises(errors.WorkbookError, match=r"played is 2, .* between 0 and 1; copies is 2.5, .* whole number"):
+        events.check(HABITS._replace(played=2), STORE._replace(copies=2.5))

@@ -91,8 +91,19 @@ def test_the_last_stage_is_the_service_without_the_packages_of_the_tests(dockerf
     assert [stage.split()[2] for stage in stages if "requirements-dev.txt" in stage] == ["test"]
 
 
-def test_compose_accepts_its_file():
-    check("check-jsonschema", "--builtin-schema", "vendor.compose-spec", DEPLOY / "compose.yaml")
+@pytest.mark.parametrize("name", ["compose.yaml", "compose.events.yaml"])
+def test_compose_accepts_its_files(name):
+    check("check-jsonschema", "--builtin-schema", "vendor.compose-spec", DEPLOY / name)
+
+
+def test_the_lakes_container_has_settings_and_packages_that_its_code_reads():
+    lake = yaml.safe_load((DEPLOY / "compose.events.yaml").read_text())["services"]["lake"]
+    code = "".join(file.read_text() for file in (DEPLOY / "scale/events").glob("*.py"))
+    others = {"PYSPARK_SUBMIT_ARGS", "PYTHONPATH", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"}
+    assert all(f'"{name}"' in code for name in set(lake["environment"]) - others)
+    spark = pins("deploy/scale/events/requirements.txt")["pyspark"]
+    assert f"apache/spark:{spark}-" in lake["build"]["dockerfile_inline"]
+    assert lake["environment"]["PYSPARK_SUBMIT_ARGS"].endswith(f":{spark} pyspark-shell")
 
 
 def test_kubernetes_accepts_the_manifests(manifests, tmp_path):

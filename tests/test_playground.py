@@ -248,7 +248,7 @@ def test_a_mood_filters_and_an_error_is_announced(page):
     box(page).press("Enter")
     alert = page.get_by_role("alert")
     alert.wait_for()
-    assert "at most 1000 characters" in alert.inner_text() and len(box(page).input_value()) == 1001
+    assert "over 1,000 characters" in alert.inner_text() and len(box(page).input_value()) == 1001
     box(page).fill("music")
     box(page).press("Enter")
     page.get_by_role("status").wait_for()
@@ -419,10 +419,10 @@ def test_a_tier_that_is_away_is_an_error_on_the_page(small_run, monkeypatch):
 
 
 def test_a_missing_run_is_an_error_in_one_line(capsys, tmp_path):
-    with pytest.raises(WorkbookError, match="has no model"):
+    with pytest.raises(WorkbookError, match="there is no"):
         voila.open_playground(str(tmp_path / "none"), [])
     assert cli.main(["playground", str(tmp_path / "none")]) == 1
-    assert "has no model" in capsys.readouterr().err and not (tmp_path / "none").exists()
+    assert "there is no" in capsys.readouterr().err and not (tmp_path / "none").exists()
 
 
 def test_the_command_does_not_load_what_is_slow(python):

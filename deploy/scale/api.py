@@ -14,7 +14,6 @@ import os
 import re
 import time
 import unicodedata
-import urllib.request
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -32,14 +31,14 @@ from tritonclient.utils import InferenceServerException
 
 from deploy.scale import registry
 from deploy.scale.cache import TTL, Cache, Full
-from deploy.scale.events import personal
+from deploy.scale.events import hints, personal
 from deploy.scale.events.door import Door, Refused
 from deploy.scale.events.sessions import Sessions, Trends
 from lib.search.recommender import Recommender, open_run
 from lib.serve import contract
 
 DEADLINE = 1.0  # seconds for Triton's answer
-LOOK = 1.0  # seconds between two looks at the registry
+LOOK = 1.0  # seconds between two looks at the registry, unless a hint comes earlier
 START = 30.0  # seconds in which a worker should be ready
 # Requests of a worker that may wait for Triton: as many as Triton answers in time. A worker refuses more at once.
 # Otherwise the door would give up all of them after a second, and Triton's work would be lost.
@@ -79,7 +78,7 @@ class Tier:
 
     def __init__(self) -> None:
         self.served: Served | None = None
-        self.first = asyncio.Event()
+        self.first, self.look = asyncio.Event(), asyncio.Event()
         self.cache = Cache("" if LOCAL else REDIS, DEADLINE, WAITING)
         self.door = Door(EVENTS)
         self.tritons = [InferenceServerClient(target, channel_args=CHANNEL) for target in TRITON]
@@ -164,14 +163,14 @@ class Tier:
                 pass  # a part of the tier is gone: the worker keeps its version
             except Exception:
                 log.exception("the version was not taken")
-            await asyncio.sleep(LOOK)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.look.wait(), LOOK)
+            self.look.clear()
 
     async def _ban(self, prefix: str) -> None:
         """Have the edge drop the answers of other versions, after the last request to them has been answered."""
         await asyncio.sleep(2 * DEADLINE)
-        ban = urllib.request.Request(EDGE, method="BAN", headers={"X-Served": prefix})
-        with suppress(OSError):  # without Varnish there is nothing to drop
-            await asyncio.to_thread(urllib.request.urlopen, ban, timeout=1)
+        await asyncio.to_thread(hints.ban, EDGE, "X-Served", prefix)
 
     async def _open(self, version: registry.Version) -> Served:
         if not LOCAL:
@@ -232,7 +231,8 @@ async def lifespan(app: FastAPI):
     tasks = asyncio.gather(tier.follow(), tier.trends.follow())
     with suppress(TimeoutError):  # the port opens when a version is ready, or after START without one
         await asyncio.wait_for(tier.first.wait(), START)
-    yield
+    async with hints.listen(tier.look.set, tier.cache.local, EDGE):
+        yield
     tasks.cancel()
     with suppress(asyncio.CancelledError):
         await tasks
@@ -275,6 +275,7 @@ async def recommend(request: Request) -> Response:
     headers = {
         "Cache-Control": "private, no-store" if own else f"public, max-age={TTL}",
         "X-Served": served.prefix,
+        "X-Key": key(served, wish),
         "X-Found": source,
     }
     return Response(body, headers=headers | shown, media_type="application/json")

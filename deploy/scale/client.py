@@ -133,9 +133,8 @@ class Tier:
         port = int(named.rpartition("-")[2] or getattr(self.ports, kind, 0))
         if kind == "triton":
             return self.wait(port, f"/v2/models/{self.model}/ready")
-        if kind == "redis" or not port:  # no HTTP
-            return 0.0
-        return self.wait(port, "/health" if kind == "mlflow" else "/ready")
+        paths = {"api": "/ready", "envoy": "/ready", "mlflow": "/health", "objects": "/", "varnish": "/ready"}
+        return self.wait(port, paths[kind]) if kind in paths else 0.0  # the others have no HTTP
 
     def restart(self, part: str) -> float:
         """Replace the process of a part and return the seconds. No request fails if its kind has another process."""
@@ -151,18 +150,24 @@ class Tier:
         time.sleep(2)  # until the parts before it notice it
         return time.monotonic() - started
 
+    def hints(self) -> dict[str, str]:
+        """Return the settings for hints to all workers (events/hints.py)."""
+        ports = [name.rpartition("-")[2] for name in self.states() if name.startswith("api:")]
+        key = self.home / "keys" / "hints.key"
+        return {"HINTS": ",".join(f"127.0.0.1:{port}" for port in ports), "HINTS_KEY": str(key)}
+
     def registry(self, *words: str, stderr: int | None = None) -> subprocess.CompletedProcess:
         """Run the registry's command line; its error messages go to stderr by default."""
-        env = os.environ | {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{self.ports.mlflow}"}
+        env = os.environ | {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{self.ports.mlflow}"} | self.hints()
         command = [sys.executable, "-m", "deploy.scale.registry", *words]
         return subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=ROOT)
 
 
 @contextmanager
-def started(run: Path, home: Path, first: int):
+def started(run: Path, home: Path, first: int, *options: str):
     """Start a new tier that serves a run, wait until Envoy uses the edge cache, and stop the tier at the end."""
     shutil.rmtree(home, ignore_errors=True)
-    command = [sys.executable, "-m", "deploy.scale.tier", "--home", str(home), "up", "--run", str(run)]
+    command = [sys.executable, "-m", "deploy.scale.tier", "--home", str(home), "up", "--run", str(run), *options]
     process = subprocess.Popen([*command, "--port", str(first)], cwd=ROOT, stdout=subprocess.DEVNULL)
     try:
         while not (home / "tier.json").exists() and process.poll() is None:

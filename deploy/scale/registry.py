@@ -168,6 +168,10 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     state = "is served" if args.command == "serving" else "is the version to serve; the workers follow within seconds"
     print(f"{_name(version)} {state}.")
+    if args.command != "serving":
+        from deploy.scale.events import hints
+
+        hints.tell("version", version.number)
     return 0
 
 

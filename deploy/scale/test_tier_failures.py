@@ -206,7 +206,7 @@ def test_one_change_at_a_time(up):
 def test_commands_without_a_running_tier_are_refused(tmp_path, capsys):
     (tmp_path / "keys").mkdir()
     (tmp_path / "tier.json").write_text('{"first": 9}')
-    for command in (["status"], ["restart"], ["rollback"], ["promote", "outputs/quick"]):
+    for command in (["status"], ["restart"], ["rollback"], ["promote", "outputs/quick"], ["drop", "{}"]):
         assert main(["--home", str(tmp_path), *command]) == 1
         assert "no tier runs in" in capsys.readouterr().err
 

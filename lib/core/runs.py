@@ -99,6 +99,8 @@ def parameters(run: Path) -> dict:
 def need(run: Path, *names: str) -> None:
     """Raise WorkbookError if the run's folder lacks one of the files `names`; the message names its notebook."""
     for name in names:
+        if not run.exists():
+            raise WorkbookError(f"there is no {shown(run)}. make run makes a run; RUN=... names one.")
         if not (run / name).exists():
             raise WorkbookError(f"{shown(run)} has no {name}. {_maker(name)} makes it: run that first, or make run.")
 

@@ -20,8 +20,21 @@ def plane(answers: dict[str, Answer], moods: list[str], dots: np.ndarray) -> str
         dots: (n, 2), places of tracks for the backdrop.
     """
     known = {mood: np.array([[MOODS[mood].valence, MOODS[mood].arousal]]) for mood in moods if mood in MOODS}
+    taken = [place for answer in answers.values() for place in pixels(answer.places)]
+    labels = {mood: _free(pixels(place)[0], 3.5 * len(mood) + 12, taken) for mood, place in known.items()}
     values = {"size": SIZE, "pixels": pixels, "colors": {"tuned": TUNED, "base": BASE}}
-    return render("playground/plane.svg", moods=known, dots=dots, answers=answers, **values)
+    return render("playground/plane.svg", moods=labels, dots=dots, answers=answers, **values)
+
+
+def _free(place: list[float], reach: float, taken: list[list[float]]) -> list[float]:
+    """Return the place nearest to a label's own, up or down, at which no point of `taken` is on the label.
+
+    `reach` is the distance of the label's middle to a point that just touches its end.
+    """
+    x, y = place
+    near = [ty for tx, ty in taken if abs(tx - x) < reach]
+    shifts = (shift for step in range(8) for shift in (8 * step, -8 * step))
+    return next(([x, y + s] for s in shifts if all(abs(ty - y - s + 4) > 17 for ty in near)), place)
 
 
 def pixels(points: np.ndarray) -> list[list[float]]:

@@ -72,7 +72,8 @@ def _histogram(axes: Axes, column: str, rows: pd.DataFrame, tracks: pd.DataFrame
     edges = np.histogram_bin_edges(values, 40)
     for part, color in ((values, BASE), (failing, OTHER)):
         axes.hist(part, edges, color=color, histtype="stepfilled", log=True)
-    axes.xaxis.get_offset_text().set_position((1.15, 0))  # beside the label, not on it
+    axes.ticklabel_format(axis="x", style="plain", useOffset=False)
+    axes.locator_params(axis="x", nbins=4)
     axes.set(xlabel=f"{'words in text' if column == 'text' else column} (orange: failing)", ylabel="tracks")
 
 

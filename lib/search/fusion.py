@@ -11,8 +11,10 @@ import pandas as pd
 from lib.search.artists import Artists
 from lib.search.conditions.facts import Facts
 from lib.search.index import Filter, Index, bits
-from lib.search.match import PARTS
+from lib.search.match import BANDS, PARTS
 from lib.search.names.mentions import Mention, Names
+from lib.search.names.words import frequency
+from lib.search.names.words import words as split_names
 from lib.search.turn import BEFORE, Reading
 from lib.search.words import Words, shared
 
@@ -50,6 +52,8 @@ class Fusion:
         """Return a sentence on an answer of which nothing comes close, or not all meets the conditions."""
         if not scores or scores[0] < CLOSE:
             return "Nothing here comes close."
+        if scores[0] < BANDS["moderate"] and self._is_strange(query):
+            return "No word of this is known here."
         missed = [f"there is nothing {described}" for described in query.reading.missing]
         for condition, values in query.reading.wanted.items():
             fits = [fit for value in values if (fit := self.facts.fits(condition, value, False, rows)) is not None]
@@ -57,6 +61,13 @@ class Fusion:
                 missed.append(f"{n} of {len(rows)} do not match {' or '.join(values)}, but fit the rest better")
         sentence = "; ".join(missed)
         return f"{sentence[0].upper()}{sentence[1:]}." if missed else None
+
+    def _is_strange(self, query: Query) -> bool:
+        """Return True if neither the catalogue nor English has a word of the request, which names nothing."""
+        reading = query.reading
+        if len(query.words) or reading.named or reading.alike or reading.wanted or reading.unwanted or reading.missing:
+            return False
+        return not any(frequency(word) for text in reading.texts for word in split_names(text))
 
     def score(self, query: Query, rows: np.ndarray, cosine: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Score tracks, (m,) sorted rows, by meaning, words, names and conditions.

@@ -25,7 +25,7 @@ from lib.search.names.mentions import write_names
 from lib.search.words import write_words
 
 ARTISTS = "artists.parquet"  # what is known of artists
-CHUNK = 4096  # texts embedded and written at a time
+CHUNK = 1024  # texts embedded and written at a time
 Encode = Callable[[Iterator[pd.Series]], Iterator[np.ndarray]]  # chunks of m texts -> (m, d) float32 of each
 
 

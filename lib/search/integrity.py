@@ -15,6 +15,7 @@ from lib.core.runs import need
 
 FORMS = "encoders.json"  # in encoders/: the forms' fingerprints, and that of the model they come from
 READ_ERRORS = (ValueError, OSError, KeyError, TypeError, RuntimeError, SafetensorError)  # from reading a damaged run
+AGAIN = "make index RUN=... writes index/ again; notebook 03_finetune the rest."
 
 
 def forms(run: Path) -> dict[str, str]:
@@ -43,7 +44,7 @@ def read_index(run: Path, model: str) -> dict:
     vectors = np.load(run / "index" / "vectors.npy", mmap_mode="r")
     lengths = np.linalg.norm(vectors[:: 1 + len(vectors) // 1000], axis=1)
     if np.isclose(lengths, 1, atol=1e-3).mean() < 0.9:  # zeros, NaN; a text without a known word may give zeros
-        raise WorkbookError(f"{shown(run)} is damaged: index/vectors.npy holds no unit vectors. Run 03_finetune again.")
+        raise WorkbookError(f"{shown(run)} is damaged: index/vectors.npy holds no unit vectors. {AGAIN}")
     return about
 
 
@@ -52,7 +53,7 @@ def check_index(run: Path) -> None:
     files = read_json(run / "index" / "index.json")["files"]
     paths = {run / "index" / name: sha256 for name, sha256 in files.items()}
     if changed := [path.name for path, sha256 in paths.items() if not path.exists() or fingerprint(path) != sha256]:
-        raise WorkbookError(f"{shown(run)} is damaged: {', '.join(changed)} of index/ changed. Run 03_finetune again.")
+        raise WorkbookError(f"{shown(run)} is damaged: {', '.join(changed)} of index/ changed. {AGAIN}")
 
 
 def check_run(run: Path) -> str:

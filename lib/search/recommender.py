@@ -20,7 +20,7 @@ from lib.core.runs import need
 from lib.search.encoders import open_form
 from lib.search.fusion import Fusion, Query, open_fusion
 from lib.search.index import SHOWN, TRACKS, open_index, top
-from lib.search.integrity import READ_ERRORS, forms, read_index
+from lib.search.integrity import AGAIN, READ_ERRORS, forms, read_index
 from lib.search.match import band
 from lib.search.names.words import hashes
 from lib.search.query import read
@@ -255,7 +255,8 @@ def open_run(run: Path) -> Recommender:
         tracks = read_table(run / "index" / TRACKS, memory_map=True).to_pandas()
         fusion, model = open_fusion(run / "index", index, tracks), open_form(run, about["encoder"])
     except READ_ERRORS as error:
-        raise WorkbookError(f"{shown(run)} is damaged: {error}. Run 03_finetune again.") from error
+        reason = str(error).split(". ")[0]  # numpy's advice to load pickles is none for our users
+        raise WorkbookError(f"{shown(run)} is damaged: {reason}. {AGAIN}") from error
     if index_print != fingerprint(run / "index" / "index.json"):  # another process has just replaced it
         return open_run(run)
     if (shape := index.vectors.shape) != (len(tracks), model.get_embedding_dimension()):

@@ -1,4 +1,4 @@
-"""The service: notebook 08 behind `POST /recommend`."""
+"""The service: notebook 09 behind `POST /recommend`."""
 
 import sys
 

@@ -30,8 +30,7 @@ if TYPE_CHECKING:  # the gateway uses the contract without loading PyTorch
 
 CANARY = "Jazzy lo-fi beats for studying"  # the text that a run and a kernel must answer before they serve
 DEFAULT_TOP_K = 5
-BODY_LIMIT = 64 * 1024  # bytes
-QUOTE_LIMIT = 1000  # characters of an error message
+BODY_LIMIT, QUOTE_LIMIT = 64 * 1024, 1000  # bytes of a body; characters of an error message
 MOST_TRACKS = 200  # liked, and disliked: they bound the time that a request takes
 # JSON Schema's maxLength counts the spaces that trimming removes. So a pattern states the rule, with Unicode's spaces.
 SPACE = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
@@ -58,6 +57,7 @@ INVALID = {  # pydantic's type of an error -> code, message
     "missing": ("missing_field", "The field {name!r} is required."),
     "extra_forbidden": ("unknown_field", "There is no field {name!r}; there are {fields}."),
     "string_too_short": ("invalid_value", "The field {name!r} is empty: say what you would like to hear."),
+    "string_too_long": ("invalid_value", "The field {name!r} has over {ctx[max_length]:,} characters."),
     "model_type": ("not_an_object", "The body must be a JSON object with a field 'text'."),
     "value_error": ("invalid_value", "{ctx[error]}."),
 }

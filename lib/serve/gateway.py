@@ -1,4 +1,4 @@
-"""Serve notebook 08 with Jupyter Kernel Gateway. The notebook's cells answer; handlers and pool guard them."""
+"""Serve notebook 09 with Jupyter Kernel Gateway. The notebook's cells answer; handlers and pool guard them."""
 
 import ipaddress
 import logging.config
@@ -155,7 +155,10 @@ def serve(
         config=Config(), api=__name__, service=service, ip=ip, port=port, port_retries=0,
         seed_uri=str(notebook.NOTEBOOK), log_level="WARN",
     )  # fmt: skip
-    app.initialize([])
+    try:
+        app.initialize([])
+    except OSError as error:  # another program has taken the port since the check
+        raise _not_free(ip, port, error) from error
     logging.config.dictConfig(yaml.safe_load(Path(__file__).with_name("logging.yaml").read_text(encoding="utf-8")))
     signal.signal(signal.SIGINT, app._signal_stop)  # Kernel Gateway's own handler asks for a confirmation
     app.start()
@@ -171,10 +174,13 @@ def _check_address(ip: str, port: int, no_token: bool) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
-        advice = "Choose another: make serve PORT=8081"
-        raise WorkbookError(f"cannot listen on {ip}:{port}: {error.strerror}. {advice}") from error
+        raise _not_free(ip, port, error) from error
     if not (os.environ.get(TOKEN) or no_token or ipaddress.ip_address(address[0]).is_loopback):
         raise WorkbookError(
             f"on {ip} everybody could use the service. Set a token that clients send (export {TOKEN}=$(openssl rand "
             "-hex 32)), or serve without one: make serve IP=… NO_TOKEN=1"
         )
+
+
+def _not_free(ip: str, port: int, error: OSError) -> WorkbookError:
+    return WorkbookError(f"cannot listen on {ip}:{port}: {error.strerror}. Choose another: make serve PORT=8081")

@@ -1,4 +1,4 @@
-"""Notebook 08 as the source of the service: its start-up cells, and the cells behind each address."""
+"""Notebook 09 as the source of the service: its start-up cells, and the cells behind each address."""
 
 import re
 from collections import defaultdict
@@ -8,12 +8,12 @@ import nbformat
 
 from lib.core.paths import NOTEBOOKS
 
-NOTEBOOK = NOTEBOOKS / "08_serve.ipynb"
+NOTEBOOK = NOTEBOOKS / "09_serve.ipynb"
 MARK = re.compile(r"#\s+(ResponseInfo|Together|)\s*((?:GET|PUT|POST|DELETE) /\S*)")
 
 
 def read(run: Path) -> tuple[list[str], dict[str, dict[str, str]]]:
-    """Return the cells of notebook 08, with `run` as its parameter.
+    """Return the cells of notebook 09, with `run` as its parameter.
 
     Returns:
         The start-up cells; and for each address, such as "POST /recommend", its cells by mark: "" for the answer,

@@ -38,6 +38,17 @@ def rollback() -> str:
     return f"{shown(current)} is {shown(back)} again, model {model[:12]}."
 
 
+def spare(name: str, run: Path) -> Path:
+    """Return a folder for a new run: of outputs/NAME to NAME-4 the first that is not `run` and not served.
+
+    The run before the served one counts as served, so that a rollback finds it.
+    """
+    served = {run.resolve(), *(link.resolve() for link in _links())}
+    return next(
+        path for n in ("", "-2", "-3", "-4") if (path := ROOT / "outputs" / f"{name}{n}").resolve() not in served
+    )
+
+
 def check(run: Path) -> str:
     """Open a run, check its index against its fingerprints, and recommend tracks. -> the model's fingerprint."""
     songs = open_run(run)

@@ -79,6 +79,7 @@ class Service:
                 elif tries[target] < TRIES:
                     tries[target] += 1
                     await self._switch(target)
+                    tries.clear()
             except Exception as error:  # the next promotion must be followed after any error
                 if isinstance(error, Broken):
                     tries[target] = TRIES  # it would fail again

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 from lib.core.errors import WorkbookError
+from lib.core.files import read_json
+from lib.core.paths import resolve
 
 HINT = "make serve keeps a service running, which answers in milliseconds."
 WAIT = 30.0  # seconds for an answer
@@ -32,8 +34,19 @@ def ask(text: str, run: str, port: int) -> str:
             answer = json.loads(_read(f"{url}/recommend", json.dumps({"text": text}).encode()))
         except urllib.error.HTTPError as error:
             raise WorkbookError(f"{url}: {json.load(error)['error']['message']}") from error
-    ends = filter(None, (answer.get("note"), "" if running else HINT))
+    hint = HINT
+    if running:
+        hint = "" if _serves(run, answer["model"]) else f"The service on port {port} serves another run than {run}."
+    ends = filter(None, (answer.get("note"), hint))
     return "\n".join([f'"{text}"', *map(song, answer["tracks"]), *ends])
+
+
+def _serves(run: str, model: str) -> bool:
+    """Return True if a run has the model with this fingerprint."""
+    try:
+        return read_json(resolve(run) / "index" / "index.json")["model"] == model
+    except (OSError, ValueError, LookupError):
+        return False
 
 
 def song(track: dict) -> str:

@@ -131,6 +131,20 @@ def ask(
     print(asking.ask(text, run, port))
 
 
+@app.command(epilog="`workbook params` lists the parameters of notebook 08.")
+def learn(
+    run: Run = CURRENT,
+    values: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Parameters: lake=s3://lake/events n_pairs=2000"),
+    ] = None,
+) -> None:
+    """Train the next model on what listeners did, and serve it if it is better than the last."""
+    from lib.workbook import learning
+
+    print(learning.learn(run, values or []))
+
+
 @app.command()
 def promote(run: Run) -> None:
     """Check a run, then serve it from now on; a running service follows within seconds."""
@@ -155,7 +169,7 @@ def index(
     """Index a run's catalogue again with the model it has; only new texts are embedded."""
     from lib.search import indexing
 
-    indexing.reindex(resolve(run), kind)
+    print(f"{run} is indexed: {indexing.reindex(resolve(run), kind):,} tracks.")
 
 
 @app.command()

@@ -40,16 +40,9 @@ def read(file: Path, overrides: list[str]) -> dict:
         raise WorkbookError(f"{file}: not valid YAML: {_problem(error)}") from error
     if not isinstance(values, dict):
         raise WorkbookError(f"{file}: write lines of `key: value`, not a {type(values).__name__}.")
-    sources = dict.fromkeys(values, str(file))
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals:
-            raise WorkbookError(f"{override}: write key=value.")
-        try:
-            values[key], sources[key] = _load(value), override
-        except WRONG as error:
-            advice = "Quote a value that has spaces: SET=\"'columns={title: song}'\"."
-            raise WorkbookError(f"{override}: not valid YAML: {_problem(error)} {advice}") from error
+    given = _given(overrides)
+    sources = dict.fromkeys(values, str(file)) | {override.partition("=")[0]: override for override in overrides}
+    values |= given
     defaults = {}
     for notebook in runs.STAGES:
         defaults |= {key: value for key, value in declared(notebook).items() if key not in defaults}
@@ -60,6 +53,31 @@ def read(file: Path, overrides: list[str]) -> dict:
         if values.get(key) not in (None, "", "hub") and not (folder or resolve(values[key]).is_file()):
             raise WorkbookError(f"{sources[key]}: {key}: there is no file {resolve(values[key])}.")
     return defaults | values
+
+
+def overridden(notebook: str, overrides: list[str]) -> dict:
+    """Return one notebook's parameters with overrides, texts "key=value"; raise WorkbookError as `read` does."""
+    defaults, given = declared(notebook), _given(overrides)
+    texts = dict(override.partition("=")[::2] for override in overrides)
+    for key, value in given.items():
+        if isinstance(defaults.get(key), str) and not isinstance(value, str):  # YAML makes a date of 2026-11-30
+            given[key] = value = texts[key]
+        _check(key, value, defaults, f"{key}={value}")
+    return defaults | given
+
+
+def _given(overrides: list[str]) -> dict:
+    values = {}
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise WorkbookError(f"{override}: write key=value.")
+        try:
+            values[key] = _load(value)
+        except WRONG as error:
+            advice = "Quote a value that has spaces: SET=\"'columns={title: song}'\"."
+            raise WorkbookError(f"{override}: not valid YAML: {_problem(error)} {advice}") from error
+    return values
 
 
 def declared(notebook: str) -> dict:

@@ -149,7 +149,7 @@ def _bring_up_to_date(folder: Path, notebook: str, values: dict, record: dict, t
     if log:  # it shows no bar: print when a notebook starts and ends, and a line a minute of its long work
         print(f"{title} …", flush=True)
         os.environ[LINES] = "1"
-    _execute(folder, notebook, values, title)
+    execute(folder, notebook, values, title)
     seconds = round(time.monotonic() - started, 1)
     if log:
         print(f"{title}: {seconds:.0f} s", flush=True)
@@ -157,8 +157,8 @@ def _bring_up_to_date(folder: Path, notebook: str, values: dict, record: dict, t
     write_json(folder / "run.json", record)
 
 
-def _execute(folder: Path, notebook: str, values: dict, title: str) -> None:
-    """Run one notebook. An unfinished one stays as NOTEBOOK.partial.ipynb."""
+def execute(folder: Path, notebook: str, values: dict, title: str) -> None:
+    """Run one notebook with all its parameters into `folder`. An unfinished one stays as NOTEBOOK.partial.ipynb."""
     source, partial = paths.NOTEBOOKS / f"{notebook}.ipynb", folder / f"{notebook}.partial.ipynb"
     with _Cells(source, title) as bar, tempfile.NamedTemporaryFile("r", errors="replace") as errors:
         try:

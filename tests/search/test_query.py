@@ -148,6 +148,14 @@ def test_a_note_says_what_the_catalogue_lacks(catalogue):
     assert "Nothing here comes close" in catalogue.note(asked, np.array([5]), [0.01])
 
 
+@pytest.mark.parametrize(("text", "strange"), [("asdkj qwrtz", True), ("!!!", True), ("glad", False), ("jazz", False)])
+def test_a_note_says_that_no_word_is_known(catalogue, text, strange):
+    reading = query.read(catalogue.names, catalogue.facts, catalogue.artists, text)
+    asked = fusion.Query(np.zeros(64, np.float32), reading, catalogue.words.find(reading.texts), np.zeros(0, int))
+    assert (catalogue.note(asked, np.array([5]), [0.45]) == "No word of this is known here.") == strange
+    assert catalogue.note(asked, np.array([5]), [0.55]) is None
+
+
 @pytest.mark.parametrize(
     ("text", "missing"),
     [

@@ -413,6 +413,15 @@ def test_a_run_whose_answers_have_no_songs_is_not_switched_to(service, current, 
     assert models(service) == {"first"}
 
 
+def test_promotions_in_quick_succession_are_all_followed(service, current, first):
+    """Each comes right after the switch before it: the service never looks between two of them."""
+    other, before = tiny(first.parent / "other", "other"), len(service.events("switched"))
+    for n in range(10):
+        point(current, (other, first)[n % 2])
+        wait_for(lambda: len(service.events("switched")) > before + n)  # noqa: B023
+        assert models(service) == {("other", "first")[n % 2]}
+
+
 def test_a_run_that_is_overwritten_by_a_broken_one_is_served_from_memory(service, current, first):
     run = tiny(first.parent / "overwritten", "good")
     point(current, run)

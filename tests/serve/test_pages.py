@@ -133,6 +133,8 @@ def test_pages_of_one_site_may_send_requests(service, small_run):
 def test_ask_uses_the_service_that_runs_or_starts_one(service, small_run, capsys):
     port = service.client.url.rpartition(":")[2]
     assert cli.main(["ask", "sad piano", "--run", "outputs/none", "--port", port]) == 0
+    assert f"The service on port {port} serves another run than outputs/none." in capsys.readouterr().out
+    assert cli.main(["ask", "sad piano", "--run", str(small_run), "--port", port]) == 0
     running = capsys.readouterr().out
     assert len([line for line in running.splitlines() if line.startswith("  0.")]) == 5 and "Starting" not in running
     assert cli.main(["ask", "  ", "--port", port]) == 1 and "The field 'text' is empty" in capsys.readouterr().err

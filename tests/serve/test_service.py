@@ -1,4 +1,4 @@
-"""The real gateway with a real run over HTTP: the contract, another run without a gap, and notebook 08 as it is."""
+"""The real gateway with a real run over HTTP: the contract, another run without a gap, and notebook 09 as it is."""
 
 import contextlib
 import os
@@ -31,10 +31,10 @@ def current(small_run, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def stock(small_run, tmp_path_factory):
-    """Stock Kernel Gateway with notebook 08. It starts while the other tests run."""
-    notebook = tmp_path_factory.mktemp("stock") / "08_serve.ipynb"
+    """Stock Kernel Gateway with notebook 09. It starts while the other tests run."""
+    notebook = tmp_path_factory.mktemp("stock") / "09_serve.ipynb"
     papermill.execute_notebook(
-        str(paths.NOTEBOOKS / "08_serve.ipynb"), str(notebook), {"run_dir": str(small_run)}, prepare_only=True
+        str(paths.NOTEBOOKS / "09_serve.ipynb"), str(notebook), {"run_dir": str(small_run)}, prepare_only=True
     )
     port = free_port()
     options = {"api": "kernel_gateway.notebook_http", "seed_uri": notebook, "ip": "127.0.0.1", "port": port}

@@ -262,6 +262,8 @@ def test_damaged_parquet(tmp_path):
     assert "damaged or cut" in message(write(tmp_path / "cut.parquet", content[:-20]))
     middle = content[:200] + bytes(2000) + content[2200:]
     assert "damaged or cut" in message(write(tmp_path / "middle.parquet", middle))
+    name = content.replace(b"title", b"\x84itle")  # no UTF-8
+    assert "damaged or cut" in message(write(tmp_path / "name.parquet", name))
 
 
 def test_parquet_without_rows(tmp_path):

@@ -202,6 +202,18 @@ def bad_days(timelines: dict[str, pd.DataFrame], days: dict[str, list[Event]]) -
     return figure
 
 
+def bottlenecks(table: pd.DataFrame, users: float) -> Figure:
+    """Draw the listeners whose events one process of each engine carries; orange if they are too few."""
+    figure, axes = plt.subplots(figsize=(6.4, 0.45 * len(table) + 1.6), layout="constrained")
+    millions, all_of_them = table["listeners"] / 1e6, users / 1e6
+    labels = [f"{value:,.3g} M" if value < all_of_them else f"more than {all_of_them:g} M" for value in millions]
+    _bars(axes, millions.clip(upper=all_of_them), [OTHER if m < all_of_them else TUNED for m in millions], labels)
+    axes.axvline(all_of_them, **MARK)
+    axes.set(xlabel="million listeners", xlim=(0, 1.3 * all_of_them))
+    axes.set_title(f"Events break {table.index[0]} first:\nit carries {millions.iloc[0]:,.2g} M listeners")
+    return figure
+
+
 def budget(table: pd.DataFrame, target: float) -> Figure:
     """Draw the share of the month's error budget that each kind of event uses."""
     figure, axes = plt.subplots(figsize=(9, 0.42 * len(table) + 1.4), layout="constrained")

@@ -13,6 +13,7 @@ from lib.tracks.readers.rows import CHUNK, flatten, strings, text
 from lib.tracks.readers.source import Chunk, Source
 
 SPARE, TIMES = 2**27, 100  # bytes (a value: 8) that any file may unpack to; and more, for each of its own bytes
+UNREADABLE = (pa.ArrowException, OSError, UnicodeError)
 TEXTS, LARGEST = ("string", "large_string", "binary", "large_binary"), 2**29  # bytes of a column's chunk
 
 
@@ -20,12 +21,12 @@ def read(file: Path, reading: dict[str, str]) -> Source:
     """Open a Parquet file."""
     try:
         metadata, schema = pq.read_metadata(file), pq.read_schema(file)
-    except (pa.ArrowException, OSError) as error:
+        columns = [name for field in schema for name in _names(field.name, field.type)]
+        leaves = map(metadata.schema.column, range(metadata.num_columns))
+        texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+    except UNREADABLE as error:
         raise _damaged(file, error) from error
     _check_size(file, metadata)
-    columns = [name for field in schema for name in _names(field.name, field.type)]
-    leaves = map(metadata.schema.column, range(metadata.num_columns))
-    texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
 
     def chunks(wanted: list[str] | None) -> Iterator[Chunk]:
         wanted, first = columns if wanted is None else wanted, 1
@@ -35,7 +36,7 @@ def read(file: Path, reading: dict[str, str]) -> Source:
             for batch in opened.iter_batches(CHUNK, columns=list(dict.fromkeys(fields))):
                 yield Chunk(np.arange(first, first + len(batch)), _table(batch, wanted), [])
                 first += len(batch)
-        except (pa.ArrowException, OSError) as error:
+        except UNREADABLE as error:
             raise _damaged(file, error) from error
 
     return Source(file, "Parquet", {"rows": f"{metadata.num_rows:,}"}, columns, chunks)

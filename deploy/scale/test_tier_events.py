@@ -1,0 +1,54 @@
+"""The way of an event through the whole tier, behind the door (make scale-test)."""
+
+import os
+import time
+from contextlib import suppress
+
+import pytest
+
+from deploy.scale.events import settings
+from deploy.scale.events.parts import line
+from deploy.scale.events.store import open_store
+from deploy.scale.tier import PATH, main
+
+
+@pytest.fixture
+def lake(up, monkeypatch):
+    """The tier's lake."""
+    if "lake" not in up.states():
+        pytest.skip(f"the tier runs without events: {settings.missing(PATH)}")
+    own = settings.settings(up.home, up.ports)
+    for name in filter(lambda name: name == "S3" or name.startswith("AWS_"), own):
+        monkeypatch.setenv(name, own[name])
+    open_store.cache_clear()
+    yield open_store(own["LAKE"])
+    open_store.cache_clear()
+
+
+def sessions(lake) -> list[str]:
+    """Return the sessions of all events in the lake."""
+    names = []
+    with suppress(OSError):  # the store starts, or a file is just written
+        for info in lake.parquet(lake.events):
+            names += lake.table(info.path, ["session"])["session"].to_pylist()
+    return names
+
+
+def test_an_event_of_the_log_is_in_the_lake_and_can_be_forgotten(up, lake, capsys):
+    name = f"someone-{os.getpid()}"
+    log = up.home / "events" / "tested.jsonl"
+    log.write_bytes(line("tested-1", session=name) + line("tested-2", session="other"))
+    deadline = time.monotonic() + 120  # Spark starts beside the tier
+    while not {name, "other"} <= set(sessions(lake)):
+        assert time.monotonic() < deadline, (up.home / "lake.log").read_text()[-2000:]
+        time.sleep(1)
+    assert main(["--home", str(up.home), "forget", name]) == 0
+    left = sessions(lake)
+    assert name not in left and "other" in left
+    assert name.encode() not in log.read_bytes()
+
+
+def test_an_hourly_run_beside_the_tiers_own_job_is_refused(up, lake, capsys):
+    """Two jobs with one checkpoint would disturb each other."""
+    assert main(["--home", str(up.home), "lake"]) == 1
+    assert "start the tier with --hourly" in capsys.readouterr().err
