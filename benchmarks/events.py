@@ -30,7 +30,7 @@ ROUNDS, SLOTS, SLOT = 3, 12, 2.0  # each round has so many slots of seconds, in 
 RATE = 30  # requests a second: two cores answer them without a queue, beside the client
 EVENTS = 200  # events a second, in batches of BATCH
 BATCH = 20
-DOOR = ("redis", "mlflow", "triton", "api", "varnish", "shown", "envoy")  # parts that answer, and log
+DOOR = ("redis", "mlflow", "triton", "api", "varnish", "shown", "envoy", "features")  # parts that answer, and log
 
 
 class Listeners(threading.Thread):
