@@ -295,6 +295,6 @@ def _invalid(error: ValidationError, model: type[RecommendRequest]) -> Answer:
     first = error.errors()[0]
     name = str(first["loc"][0]) if first["loc"] else None
     code, message = INVALID.get(first["type"], ("invalid_value", "{name}: {msg}."))
-    message += " The tier has it: docs/scale.md." * (code == "unknown_field" and name in ("session", "trending"))
+    message += " The tier has it: docs/listeners.md." * (code == "unknown_field" and name in ("session", "trending"))
     message = message.format(name=name, fields=", ".join(model.model_fields), **first)
     return failure(400, message, "top_k" if first["type"] == "value_error" else name, code)
