@@ -228,7 +228,7 @@ def test_wrong_fields_are_refused(songs):
 def test_the_notebook_service_names_the_tier():
     for field in ("session", "trending"):
         error = contract.parse({"text": "x", field: 1}).content.error
-        assert error.code == "unknown_field" and error.field == field and "docs/scale.md" in error.message
+        assert error.code == "unknown_field" and error.field == field and "docs/listeners.md" in error.message
 
 
 def test_trending_by_mood_and_genre(songs):
