@@ -1,6 +1,7 @@
 """A worker without the other parts: the texts that it encodes, its cache's keys, and personal answers."""
 
 import json
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -8,6 +9,7 @@ from fastapi.testclient import TestClient
 
 from deploy.scale import api, registry
 from deploy.scale.cache import Cache
+from deploy.scale.events import drop
 from lib.search.recommender import Recommender, open_run
 from lib.serve import contract
 
@@ -87,3 +89,15 @@ def test_personal_answers_are_not_cached_outside_the_tier(worker, own):
 def test_it_is_ready(worker):
     assert worker.http.get("/ready").json()["tracks"] == 400
     assert worker.batches == [["ready?"]]
+
+
+def test_a_dropped_answer_is_the_one_that_the_worker_keeps(worker, tmp_path, monkeypatch):
+    """The command computes its key from the request, as the worker does."""
+    dropped, first = [], worker.ask(text="sad piano", session="one").headers["X-Key"]
+    version = registry.Version("1", "m" * 64, "", "i" * 64)
+    prefix = f"{'m' * 16}:{'i' * 16}"
+    (tmp_path / "served.json").write_text(json.dumps(version._asdict()))
+    monkeypatch.setattr(drop.hints, "tell", lambda kind, value, settings: dropped.append(value))
+    tier = SimpleNamespace(home=tmp_path, ports=SimpleNamespace(redis=9), hints=dict)
+    drop.drop(tier, '{"text": " sad  piano", "trending": 0.5}')
+    assert dropped[0] == first.replace("prefix", prefix) and len(set(dropped)) == 2

@@ -26,14 +26,17 @@ def drop(tier: Tier, body: str) -> str:
         WorkbookError: it is no such body.
     """
     from deploy.scale import api  # not at the top: it loads the whole worker
+    from deploy.scale.events import personal
 
-    request = contract.parse(body.encode())
+    request = contract.parse(body.encode(), personal.RecommendRequest)
     if isinstance(request, contract.Answer):
         raise WorkbookError(request.content.error.message)
     version = Version(**read_json(tier.home / "served.json"))
     served = api.Served(version, None, f"{version.model[:16]}:{version.index[:16]}")
-    key = api.key(served, api.canonical(request))
+    wish = api.canonical(request)
+    keys = [api.key(served, wish, pooled) for pooled in (False, True)]  # and the tracks for sessions and trends
     with suppress(redis.RedisError), redis.Redis(port=tier.ports.redis, socket_timeout=PATIENCE) as shared:
-        shared.delete(key)  # without Redis there is nothing to delete
-    hints.tell("drop", key, tier.hints())
-    return f"The answer {key} is dropped. A worker that misses the hint keeps it for {TTL} s at most."
+        shared.delete(*keys)  # without Redis there is nothing to delete
+    for key in keys:
+        hints.tell("drop", key, tier.hints())
+    return f"The answer {keys[0]} is dropped. A worker that misses the hint keeps it for {TTL} s at most."
