@@ -302,3 +302,10 @@ def test_the_lists_of_packages_agree_with_the_lock_file():
     lock, service, tests = pins("constraints.txt"), pins("requirements.txt"), pins("requirements-dev.txt")
     assert not service.keys() & tests.keys()
     assert (service | tests).items() <= lock.items()
+
+
+def test_the_lakes_environment_has_the_versions_that_write_and_read_its_files():
+    """Its pandas is older: Spark needs pandas 2."""
+    lock, events = pins("constraints.txt"), pins("deploy/scale/events/requirements.txt")
+    assert all(events[name] == lock[name] for name in ("pyarrow", "pydantic", "numpy", "threadpoolctl"))
+    assert events["confluent-kafka"] == pins("deploy/scale/requirements.txt")["confluent-kafka"]
