@@ -292,9 +292,9 @@ def test_the_loop_finds_what_simulated_listeners_want(log, small_run, tmp_path):
     forms.export(tmp_path, "torch", tracks, requests, 0, 7)
     indexing.build_index(tmp_path, tracks, "torch")
     following = recommender.open_run(tmp_path)
-    wanted = simulation.graded(simulation.wordings("later"), tracks).set_index("request_id", drop=False)
-    last, after = (judging.on_preferences(one, wanted) for one in (songs, following))
-    gain = judging.ratio(last, after, wanted["mood"])
+    preferences = simulation.graded(simulation.wordings("later"), tracks).set_index("request_id", drop=False)
+    last, after = (judging.on_preferences(one, preferences) for one in (songs, following))
+    gain = judging.ratio(last, after, preferences["mood"])
     assert gain["ratio"] >= 1.1, gain
     assert gain["low"] > 1, gain
 

@@ -48,13 +48,14 @@ def on_other_text(songs: Recommender, tracks: pd.DataFrame, requests: pd.DataFra
 
     Returns:
         For each request: the share of the first five tracks that fit (typed, by the served search); nDCG@10 (worded, by
-        the encoder among the test tracks).
+        the encoder among the test tracks). Without the typed requests, if the catalogue's columns cannot judge them.
     """
     typed = typed_requests.judge(lambda text, k, history=(): songs.recommend(text, k, history=history)["id"], tracks)
-    some, asked = held_out(tracks, requests)
-    encoded = Encoded(songs.index.at(songs.rows(some["id"])), songs.encode(asked["text"].tolist()))
-    worded = score_ranking(rank_by_similarity(encoded, some, asked), asked)[MAIN]
-    return {TYPED: typed["share"].dropna().to_numpy(), WORDED: worded.to_numpy()}
+    some, test = held_out(tracks, requests)
+    encoded = Encoded(songs.index.at(songs.rows(some["id"])), songs.encode(test["text"].tolist()))
+    worded = score_ranking(rank_by_similarity(encoded, some, test), test)[MAIN]
+    figures = {TYPED: typed["share"].dropna().to_numpy(), WORDED: worded.to_numpy()}
+    return {name: values for name, values in figures.items() if len(values)}
 
 
 def difference(last: np.ndarray, following: np.ndarray, groups=None) -> dict[str, float]:
@@ -83,6 +84,8 @@ def gate(later: dict[str, float], others: dict[str, dict[str, float]], tolerance
     Returns:
         The decision and its reason in one line.
     """
+    if not others:
+        return False, "this catalogue has no other text to measure"
     change = "{mean:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}".format
     for name, figures in others.items():
         if figures["mean"] < -tolerance or figures["high"] < 0:

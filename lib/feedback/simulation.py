@@ -1,9 +1,9 @@
 """Simulated listeners, whose true preferences are known: a log to test the loop with, and to see it without a tier.
 
 A listener looks at a place of an answer with a chance that falls with the place (position-based examination, Craswell
-et al. 2008), whatever the track. If he looks, grade and chance decide: good tracks are played and liked, bad ones are
+et al. 2008), whatever the track. After a look, grade and chance decide: good tracks are played and liked, bad ones are
 sometimes played too, and skipped. The grades are those of `lib.tracks.listener_requests.Judge` for the mood that an
-idiom means to his community (listeners.yaml) and for its genres.
+idiom means to the community (listeners.yaml) and for its genres.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -60,10 +60,10 @@ def graded(requests: pd.DataFrame, tracks: pd.DataFrame) -> pd.DataFrame:
 
 def true_grades(judged: pd.DataFrame, tracks: pd.DataFrame, requests: pd.DataFrame) -> pd.Series:
     """Return the true grade of each text and track in a table of `learning.graded`, with its index."""
-    asked = pd.concat([_ordinary(requests), wordings("earlier"), wordings("later")])
-    asked = asked.assign(text=normal(asked["text"])).drop_duplicates("text")
+    every = pd.concat([_ordinary(requests), wordings("earlier"), wordings("later")])
+    every = every.assign(text=normal(every["text"])).drop_duplicates("text")
     judge, row = Judge(tracks), pd.Series(range(len(tracks)), tracks["id"])
-    grades = {ask.text: judge.grade(ask) for ask in asked[asked["text"].isin(judged["text"])].itertuples()}
+    grades = {ask.text: judge.grade(ask) for ask in every[every["text"].isin(judged["text"])].itertuples()}
     both = zip(judged["text"], row[judged["track"]], strict=True)
     return pd.Series([grades[text][at] for text, at in both], judged.index)
 

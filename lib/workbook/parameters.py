@@ -40,9 +40,9 @@ def read(file: Path, overrides: list[str]) -> dict:
         raise WorkbookError(f"{file}: not valid YAML: {_problem(error)}") from error
     if not isinstance(values, dict):
         raise WorkbookError(f"{file}: write lines of `key: value`, not a {type(values).__name__}.")
-    given = _given(overrides)
+    parsed = _parsed(overrides)
     sources = dict.fromkeys(values, str(file)) | {override.partition("=")[0]: override for override in overrides}
-    values |= given
+    values |= parsed
     defaults = {}
     for notebook in runs.STAGES:
         defaults |= {key: value for key, value in declared(notebook).items() if key not in defaults}
@@ -57,16 +57,16 @@ def read(file: Path, overrides: list[str]) -> dict:
 
 def overridden(notebook: str, overrides: list[str]) -> dict:
     """Return one notebook's parameters with overrides, texts "key=value"; raise WorkbookError as `read` does."""
-    defaults, given = declared(notebook), _given(overrides)
+    defaults, parsed = declared(notebook), _parsed(overrides)
     texts = dict(override.partition("=")[::2] for override in overrides)
-    for key, value in given.items():
+    for key, value in parsed.items():
         if isinstance(defaults.get(key), str) and not isinstance(value, str):  # YAML makes a date of 2026-11-30
-            given[key] = value = texts[key]
+            parsed[key] = value = texts[key]
         _check(key, value, defaults, f"{key}={value}")
-    return defaults | given
+    return defaults | parsed
 
 
-def _given(overrides: list[str]) -> dict:
+def _parsed(overrides: list[str]) -> dict:
     values = {}
     for override in overrides:
         key, equals, value = override.partition("=")
