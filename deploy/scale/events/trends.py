@@ -70,7 +70,7 @@ class Topic:
 
     def __init__(self, brokers: str) -> None:
         options = {"bootstrap.servers": brokers, "group.id": "trends", "enable.auto.commit": False}
-        self.consumer = Consumer(options | {"auto.offset.reset": "earliest"}, logger=log)
+        self.consumer = Consumer(options | {"auto.offset.reset": "earliest", "fetch.wait.max.ms": 2000}, logger=log)
 
     def seek(self, offsets: dict[int, int], back: int) -> None:
         """Go to the places after the last message, and `back` messages further in all.
