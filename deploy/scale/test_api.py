@@ -23,6 +23,7 @@ class Worker:
 
     def __init__(self, songs: Recommender):
         self.songs, self.batches = songs, []
+        asyncio.set_event_loop(asyncio.new_event_loop())  # gRPC's channels want one; asyncio.run leaves none behind
         api.app.state.tier = tier = api.Tier()
         tier.served = api.Served(registry.Version("1", "model", ""), songs, "prefix")
         tier.cache, tier.vectors = Cache("", 1, 48), self._vectors
