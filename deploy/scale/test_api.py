@@ -1,5 +1,6 @@
 """A worker without the other parts: the texts that it encodes, its cache's keys, and personal answers."""
 
+import asyncio
 import json
 from types import SimpleNamespace
 
