@@ -209,7 +209,8 @@ def test_gpu_memory_over_seven_tenths_for_two_minutes_adds_a_pod(scale):
 
 
 def test_the_mesh_has_the_time_limit_and_the_retries_of_envoy(scale, envoy):
-    ((route,),) = (host["routes"] for host in envoy["route_config"]["virtual_hosts"])
+    (host,) = envoy["route_config"]["virtual_hosts"]
+    route = next(route for route in host["routes"] if route["match"] == {"prefix": "/"})
     action, retry = route["route"], route["route"]["retry_policy"]
     assert action["timeout"] == "1s"
     for name in ("recommender", "api"):

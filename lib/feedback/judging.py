@@ -30,7 +30,7 @@ def on_events(songs: Recommender, shown: pd.DataFrame, propensity: pd.Series, cl
         at = songs.rows(rows["track"])
         order, one = np.argsort(at), query[rows["text"].iloc[0]]
         cosine = songs.index.at(at[order]) @ one.vector
-        scores, _ = songs.fusion.score(one, at[order], cosine)
+        scores, *_ = songs.fusion.score(one, at[order], cosine)
         gain = rows["gain"].to_numpy()[order]
         figures[request] = _dcg(gain[np.argsort(-scores, kind="stable")]) / _dcg(np.sort(gain)[::-1])
     return pd.Series(figures, name=MAIN).rename_axis("request")
