@@ -209,6 +209,8 @@ def bottlenecks(table: pd.DataFrame, users: float) -> Figure:
     labels = [f"{value:,.3g} M" if value < all_of_them else f"more than {all_of_them:g} M" for value in millions]
     _bars(axes, millions.clip(upper=all_of_them), [OTHER if m < all_of_them else TUNED for m in millions], labels)
     axes.axvline(all_of_them, **MARK)
+    for label in axes.texts:  # the line passes behind them
+        label.set(bbox={"facecolor": "white", "edgecolor": "none", "pad": 1}, zorder=3)
     axes.set(xlabel="million listeners", xlim=(0, 1.3 * all_of_them))
     axes.set_title(f"Events break {table.index[0]} first:\nit carries {millions.iloc[0]:,.2g} M listeners")
     return figure
