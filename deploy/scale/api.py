@@ -256,9 +256,9 @@ async def recommend(request: Request) -> Response:
         return unavailable("The service is starting.")
     wish, memory = canonical(parsed), await tier.sessions.recall(parsed.session)
     pooled = bool(memory.events or (parsed.trending and tier.trends.tracks))
-    make = partial(tier.body, served, wish, pooled)
+    make, name = partial(tier.body, served, wish, pooled), key(served, wish, pooled)
     try:
-        packed, source = await tier.cache.answer(key(served, wish, pooled), make)
+        packed, source = await tier.cache.answer(name, make)
     except Full:
         ANSWERS.labels("refused").inc()
         return fail(429, f"{WAITING} requests wait already.", {"Retry-After": "1"})
@@ -275,7 +275,7 @@ async def recommend(request: Request) -> Response:
     headers = {
         "Cache-Control": "private, no-store" if own else f"public, max-age={TTL}",
         "X-Served": served.prefix,
-        "X-Key": key(served, wish),
+        "X-Key": name,
         "X-Found": source,
     }
     return Response(body, headers=headers | shown, media_type="application/json")

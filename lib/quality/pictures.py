@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from lib.core.style import BASE, OTHER
 
@@ -72,8 +73,8 @@ def _histogram(axes: Axes, column: str, rows: pd.DataFrame, tracks: pd.DataFrame
     edges = np.histogram_bin_edges(values, 40)
     for part, color in ((values, BASE), (failing, OTHER)):
         axes.hist(part, edges, color=color, histtype="stepfilled", log=True)
-    axes.ticklabel_format(axis="x", style="plain", useOffset=False)
-    axes.locator_params(axis="x", nbins=4)
+    if edges[-1] > 1e5:  # else a factor such as 1e6 stands on the label
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set(xlabel=f"{'words in text' if column == 'text' else column} (orange: failing)", ylabel="tracks")
 
 
