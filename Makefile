@@ -21,7 +21,7 @@ help:  ## list the commands
 
 # All cores compile the packages when they are installed. Else each process would compile what it imports wherever
 # PYTHONDONTWRITEBYTECODE is set, as in containers. Tests and modules that the workbook rarely imports are left out: they
-# would take a third of the time and 300 MB. compileall skips the templates in packages that are no Python.
+# would take 0.2 GB and a sixth of the time. compileall skips the templates in packages that are no Python.
 RARE := /tests?/|/(testing|babel|databricks|jedi)/|transformers/models/(?!auto|bert/|mpnet|roberta)
 define install
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { echo "error: Python 3.11 to 3.13 is needed; name one: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
