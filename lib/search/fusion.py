@@ -13,8 +13,7 @@ from lib.search.conditions.facts import Facts
 from lib.search.index import Filter, Index, bits
 from lib.search.match import BANDS, PARTS
 from lib.search.names.mentions import Mention, Names
-from lib.search.names.words import frequency
-from lib.search.names.words import words as split_names
+from lib.search.names.words import frequency, words
 from lib.search.turn import BEFORE, Reading
 from lib.search.words import Words, shared
 
@@ -67,7 +66,7 @@ class Fusion:
         reading = query.reading
         if len(query.words) or reading.named or reading.alike or reading.wanted or reading.unwanted or reading.missing:
             return False
-        return not any(frequency(word) for text in reading.texts for word in split_names(text))
+        return not any(frequency(word) for text in reading.texts for word in words(text))
 
     def score(self, query: Query, rows: np.ndarray, cosine: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Score tracks, (m,) sorted rows, by meaning, words, names and conditions.
