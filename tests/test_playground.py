@@ -347,7 +347,7 @@ def test_a_closed_page_leaves_no_kernel(page, chromium):
     assert songs(page) is not None and page.get_by_role("button", name="Find songs").is_enabled()
 
 
-def test_sigterm_ends_make_voila_and_its_kernels(small_run, chromium, tmp_path):
+def test_a_page_says_that_its_kernel_died_and_sigterm_ends_make_and_voila(small_run, chromium, tmp_path):
     port = free_port()
     command = ["make", "-o", ".venv/.ready", "playground", f"BIN={BIN}", f"RUN={small_run}"]
     with server([*command, f"VOILA=--no-browser --port {port}"], port, tmp_path / "voila.log") as address:
@@ -357,6 +357,8 @@ def test_sigterm_ends_make_voila_and_its_kernels(small_run, chromium, tmp_path):
         make = next(child for child in psutil.Process().children() if child.name() == "make")
         family = [make, *make.children(recursive=True)]
         assert len(family) >= 3  # make, Voilà, a kernel
+        next(one for one in family if "ipykernel_launcher" in one.cmdline()).kill()
+        page.get_by_role("alert").get_by_text("The playground has ended").wait_for()  # not a page that ignores clicks
     assert not psutil.wait_procs(family, timeout=20)[1]
     page.close()
 

@@ -23,6 +23,7 @@ def failures(results: list[dict]) -> Figure | None:
     axes.bar_label(bars, fmt=" {:,.0f}", fontsize=9)
     axes.grid(visible=False, axis="y")
     axes.set(xlabel="failing rows (orange: errors, grey: warnings)", xlim=(0, failed["failures"].max() * 1.12))
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_title(f"{len(failed)} of {len(results)} rules fail")
     return figure
 

@@ -208,9 +208,7 @@ def _record(folder: Path, values: dict, parameter_file: str, fresh: bool) -> dic
         for stage in _running(stages):
             stage["status"] = "interrupted"
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise WorkbookError(
-            f"{shown(file)} is damaged: {error}. Make all again: --fresh, or make run FRESH=1"
-        ) from error
+        raise WorkbookError(f"{shown(file)} is damaged: {error}. Make all again: make run FRESH=1") from error
     record = {
         "status": "running",
         "pid": os.getpid(),
