@@ -22,7 +22,7 @@ _CUE = "before|until|till|pre|(?:older|earlier) than|after|since|post|(?:newer|l
 _DATE = re.compile(
     rf"(?<!\w)(?:(?P<cue>{_CUE})(?: the)?[ -])?"
     rf"(?:(?P<first>{_YEAR})(?:'?s)? ?(?:-|–|to|and|until|till|through) ?(?P<last>{_YEAR}|today|now)"
-    r"|(?:(?:(?P<part>early|mid|late)[ -])?(?P<decade>(?:19|20)?\d0)(?: ?'?s|t?ies)"
+    r"|(?:(?:(?P<part>early|mid|late)[ -])?(?P<decade>(?:18[1-9]|(?:19|20)?\d)0)(?: ?'?s|t?ies)"
     rf"|(?P<year>{_YEAR})|'(?P<short>\d\d))"
     r"(?P<later>,? (?:upwards?|onwards?|(?:or|and) (?:later|newer|up|onwards?)|(?:to|through|till) (?:today|now)))?)\b"
 )
