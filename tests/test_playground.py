@@ -396,7 +396,7 @@ TRACK = {"title": "<b>", "artist": "", "mood": "", "genre": "", "year": None, "l
 
 def test_a_session_of_the_tier_chooses_the_songs(small_run, fake_tier):
     run = recommender.open_run(small_run)
-    page = playground.Playground(run, lambda: run, "sad piano", {})
+    page = playground.Playground(run, lambda: run, "sad piano")
     assert page.session.layout.display == "flex" and "Trending now: &lt;b&gt; (4)" in page.hot.value
     assert {path for path, *_ in fake_tier} == {"/trending"}
     page.session.value = True
@@ -412,9 +412,9 @@ def test_a_session_of_the_tier_chooses_the_songs(small_run, fake_tier):
 
 def test_a_tier_that_is_away_is_an_error_on_the_page(small_run, monkeypatch):
     run = recommender.open_run(small_run)
-    assert playground.Playground(run, lambda: run, "sad piano", {}).session.layout.display == "none"
+    assert playground.Playground(run, lambda: run, "sad piano").session.layout.display == "none"
     monkeypatch.setattr(tier, "ADDRESS", "http://127.0.0.1:9")
-    page = playground.Playground(run, lambda: run, "sad piano", {})
+    page = playground.Playground(run, lambda: run, "sad piano")
     assert "does not answer" in page.hot.value and len(page.answers["tuned"].tracks) == 5
     page.session.value = True
     assert "does not answer" in page.message.value and not page.answers
@@ -450,20 +450,11 @@ def test_faults_are_sentences_on_the_page(small_run, tmp_path, monkeypatch):
 def test_a_catalogue_without_moods_has_no_map(small_run, capsys):
     run = recommender.open_run(small_run)
     bare = recommender.Recommender(run.model, run.fusion, run.tracks.assign(mood=""), run.fingerprints)
-    page = playground.Playground(bare, lambda: bare, "sad piano", {})
+    page = playground.Playground(bare, lambda: bare, "sad piano")
     assert "There is no map" in page.map.value and len(page.answers["tuned"].tracks) == 5
     assert 'class="tag"' not in page.lists["tuned"].rows[0].children[0].value
     assert "none of this catalogue's moods" in playground.picture(bare, "sad piano").data
     assert page.answers["tuned"].tracks[0]["title"] in capsys.readouterr().out
-
-
-def test_a_song_shows_how_many_songs_of_its_band_fit(small_run, tmp_path):
-    bands = {"weak": {"tracks": 40, "fit": 0.876}, "moderate": {"tracks": 3, "fit": 1.0}}  # three songs measure nothing
-    (tmp_path / "metrics.json").write_text(json.dumps({"served_bands": bands}))
-    assert playground.fits(tmp_path) == {"weak": 0.876} and playground.fits(tmp_path / "bare") == {}
-    run = recommender.open_run(small_run)
-    page = playground.Playground(run, lambda: run, "sad piano", {"weak": 0.876, "borderline": 0.9, "moderate": 0.96})
-    assert "% fit)" in page.lists["tuned"].rows[0].children[0].value
 
 
 def test_in_jupyterlab(prepared, chromium):

@@ -33,7 +33,6 @@ from lib.serve import contract
 EXAMPLES = yaml.safe_load(Path(__file__).with_name("examples.yaml").read_text(encoding="utf-8"))
 STYLE = Path(__file__).with_name("playground.css").read_text(encoding="utf-8")
 VARIETY = "0: the nearest songs; 1: songs as different as possible"
-ENOUGH = 30  # songs of a match band that a measured share needs
 SETTLE = 0.4  # seconds: the second click of a double click must not hit what has just taken the place
 
 
@@ -44,12 +43,9 @@ class Playground(ui.VBox):
         tuned: the run's recommender.
         load_base: returns the base encoder's recommender; is called when the user first compares.
         text: the first request.
-        fits: see `SongList`; holds for the tuned encoder.
     """
 
-    def __init__(
-        self, tuned: Recommender, load_base: Callable[[], Recommender], text: str, fits: dict[str, float]
-    ) -> None:
+    def __init__(self, tuned: Recommender, load_base: Callable[[], Recommender], text: str) -> None:
         self.recommenders, self.load_base, self.dots = {"tuned": tuned}, load_base, backdrop(tuned)
         self.talk, self.answers, self.changed = Conversation([text]), {}, 0.0
         self.text = ui.Text(continuous_update=False, style={"description_width": "initial"})
@@ -67,7 +63,7 @@ class Playground(ui.VBox):
         self.said, self.chips, self.progress = ui.HBox(), ui.HBox(), ui.Output()
         self.examples = ui.HBox([ui.HTML("Try:&nbsp;"), *examples]).add_class("examples")
         self.message, self.map, self.command = ui.HTML(), ui.HTML(), ui.HTML()
-        self.lists = {name: SongList(name, self._rate, of) for name, of in (("tuned", fits), ("base", {}))}
+        self.lists = {name: SongList(name, self._rate) for name in ("tuned", "base")}
         parts = (
             ui.HTML(f"<style>{STYLE}</style>"),
             self.said,
@@ -208,14 +204,7 @@ def page(run: Path, base_model: str, text: str) -> Playground | ui.HTML | SVG:
         tuned = open_run(run)
     except WorkbookError as error:
         return ui.HTML(render("playground/message.html", error=error))
-    return Playground(tuned, lambda: untuned(run, base_model, tuned.tracks), text, fits(run))
-
-
-def fits(run: Path) -> dict[str, float]:
-    """Return the measured share of fitting songs of each match band that has enough; empty before notebook 05."""
-    metrics = run / "metrics.json"
-    bands = read_json(metrics).get("served_bands", {}) if metrics.exists() else {}
-    return {band: row["fit"] for band, row in bands.items() if row["tracks"] >= ENOUGH}
+    return Playground(tuned, lambda: untuned(run, base_model, tuned.tracks), text)
 
 
 def untuned(run: Path, base_model: str, tracks: pd.DataFrame) -> Recommender:

@@ -19,11 +19,10 @@ class SongList(ui.VBox):
 
     Args:
         rate: is called with "liked" or "disliked", and the track.
-        fits: the share of each match band's songs that fit, measured by notebook 05.
     """
 
-    def __init__(self, name: str, rate: Callable[[str, dict], None], fits: dict[str, float]) -> None:
-        self.tracks, self.rate, self.fits = [], rate, fits
+    def __init__(self, name: str, rate: Callable[[str, dict], None]) -> None:
+        self.tracks, self.rate = [], rate
         self.rows = [self._row(i) for i in range(MOST)]
         super().__init__([ui.HTML(f"<b>{name} encoder</b>"), *self.rows])
         self.add_class(f"answers-{name}")
@@ -41,7 +40,7 @@ class SongList(ui.VBox):
             row.layout.display = "flex" if i < len(tracks) else "none"
         for i, track in enumerate(tracks):
             text, buttons = self.rows[i].children
-            values = {"move": answer.moves[i], "why": reasons and reasons[i], "languages": LANGUAGES, "fits": self.fits}
+            values = {"move": answer.moves[i], "why": reasons and reasons[i], "languages": LANGUAGES}
             text.value = render("playground/song.html", rank=i + 1, track=track, **values)
             for rate, word in zip(buttons.children, ("More", "Less"), strict=True):
                 rate.tooltip = f"{word} like {track['title']}"
