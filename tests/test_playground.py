@@ -168,6 +168,23 @@ def test_a_second_turn_changes_the_answer_and_can_be_taken_back(page):
     assert "Say what you would like to hear" in page.get_by_role("status").inner_text() and chips(page) == []
 
 
+def test_the_sample_gives_way_to_the_first_request(small_run):
+    run = recommender.open_run(small_run)
+    for text, turns in (
+        ("sad piano", ["sad piano"]),
+        ("90s hip hop", ["90s hip hop"]),
+        ("no, faster", ["sample", "no, faster"]),
+    ):
+        page = playground.Playground(run, lambda: run, "sample")
+        page.mood.value = run.moods[0]
+        page.text.value = text
+        assert page.talk.turns == turns and page.mood.value == run.moods[0]
+        page.text.value = "calm"
+        assert page.talk.turns == [*turns, "calm"]
+        page._begin()
+        assert page.mood.value == "" and not page.answers
+
+
 def test_a_condition_can_be_taken_off_and_put_back(page):
     before = start(page, "instrumental songs from the 90s, no rock")
     assert set(chips(page)[1:]) == {"instrumental", "1990s", "not rock"}
@@ -401,6 +418,7 @@ def test_a_session_of_the_tier_chooses_the_songs(small_run, fake_tier):
     assert {path for path, *_ in fake_tier} == {"/trending"}
     page.session.value = True
     assert [track["id"] for track in page.answers["tuned"].tracks] == ["t0000000", "t0000001", "t0000002"]
+    page.changed = 0  # the page is not a double click old
     page._rate("liked", page.lists["tuned"].tracks[1])
     (event,) = (body["events"][0] for path, body, _ in fake_tier if path == "/events")
     _, body, token = [request for request in fake_tier if request[0] == "/recommend"][-1]

@@ -1,17 +1,24 @@
 """A conversation: its turns, its likes, and the conditions that were read and may be taken off."""
 
+import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from uuid import uuid4
 
 from lib.search.conditions.vocabulary import DATA
 from lib.search.fusion import NAMED
+from lib.search.query import CORRECTS
 from lib.search.recommender import Recommender
 from lib.search.turn import Reading
 from lib.serve.contract import MOST_TRACKS
 
 NEUTRAL = "music"  # the text of a request that has only likes
 EARLIER = 20  # turns before the request that count: as many as the service takes
+# A text that goes on from the page's sample: "no, faster", "more like this", "slower, please".
+FOLLOWS = re.compile(
+    rf"{CORRECTS.pattern}|^\W*(and|but|also|more|less|even|something else|a bit|(fast|slow|soft|loud|old|new)er)\b",
+    re.I,
+)
 OPPOSITES = DATA["opposites"]
 
 

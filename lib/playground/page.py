@@ -23,7 +23,7 @@ from lib.core.pages import render
 from lib.core.processes import only_one
 from lib.playground import tier
 from lib.playground.answers import Refusal, ask, backdrop
-from lib.playground.conversation import Conversation, conditions
+from lib.playground.conversation import FOLLOWS, Conversation, conditions
 from lib.playground.pictures import plane
 from lib.playground.songs import MOST, SongList, button
 from lib.search.indexing import build_index
@@ -47,7 +47,7 @@ class Playground(ui.VBox):
 
     def __init__(self, tuned: Recommender, load_base: Callable[[], Recommender], text: str) -> None:
         self.recommenders, self.load_base, self.dots = {"tuned": tuned}, load_base, backdrop(tuned)
-        self.talk, self.answers, self.changed = Conversation([text]), {}, 0.0
+        self.talk, self.answers, self.changed, self.sample = Conversation([text]), {}, 0.0, True
         self.text = ui.Text(continuous_update=False, style={"description_width": "initial"})
         find = button("Find songs", self._say, icon="search", button_style="primary")
         # Number fields, because ipywidgets' sliders have no name for screen readers.
@@ -94,19 +94,26 @@ class Playground(ui.VBox):
         if isinstance(refused, contract.Answer):
             self.message.value = render("playground/message.html", error=refused.content.error.message)
         elif text:
+            sample, self.sample = self.sample, False
+            if sample and not (self.talk.ratings or self.talk.off or FOLLOWS.search(text)):
+                self.talk = Conversation([])  # the sample gives way to the listener's own request
             self.talk.turns.append(text)
             self.talk.off.difference_update(conditions(self.recommenders["tuned"].read(text)))  # they were said again
             self.text.value = ""
             self._update()
 
     def _begin(self, *turns: str) -> None:
-        self.talk, self.answers = Conversation(list(turns)), {}
+        self.sample = False
+        self.talk, self.answers, self.mood.value = Conversation(list(turns)), {}, ""
 
     def _rate(self, kind: str, track: dict) -> None:
+        self._change(partial(self._note, kind, track), moved=False)
+
+    def _note(self, kind: str, track: dict) -> None:
+        self.talk.ratings[track["id"]] = (kind, track["title"])
         if self.session.value:
             with suppress(Refusal):  # the next answer has the reason
                 tier.tell(self.talk.session, kind, track["id"])
-        self._change(partial(self.talk.ratings.update, {track["id"]: (kind, track["title"])}), moved=False)
 
     def _change(self, change: Callable[[], object], moved: bool = True) -> None:
         """Change the conversation by a click. `moved`: the button is gone then, so the box gets the focus."""
