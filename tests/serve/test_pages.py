@@ -1,6 +1,7 @@
 """The pages of the service in a browser, its answers to pages of other sites, and `workbook ask`."""
 
 import json
+import re
 import shlex
 
 import pytest
@@ -60,6 +61,20 @@ def test_songs_chips_and_a_command_by_the_keyboard(page, service, width):
     page.get_by_role("button", name="Copy").click()
     page.get_by_role("button", name="Copied").wait_for()
     assert inside(page, width) and page.get_by_role("listitem").first.bounding_box()["y"] < 600
+
+
+def test_a_second_text_goes_on_from_the_first(page, service):
+    for text in ("90s hip hop", "no, faster"):
+        page.get_by_label(re.compile("I feel like|… and then")).fill(text)
+        page.get_by_role("button", name="Find songs").click()
+        page.locator(".turn", has_text=text).wait_for()
+    assert set(page.locator(".chip").all_inner_texts()) == {"hip hop", "1990s", "fast"}
+    words = shlex.split(page.get_by_label("The same request over HTTP").input_value())
+    assert json.loads(words[-1]) == {"text": "no, faster", "history": ["90s hip hop"]}
+    page.get_by_role("button", name="Start anew").click()
+    page.get_by_role("button", name="90s hip hop").click()  # an example
+    page.locator(".turn").wait_for()
+    assert page.locator(".turn").all_inner_texts() == ["90s hip hop, but not rock"]
 
 
 def test_a_title_is_text(page):
