@@ -13,7 +13,7 @@ import ipywidgets as ui
 import pandas as pd
 import yaml
 from IPython import get_ipython
-from IPython.display import SVG, display
+from IPython.display import HTML, display
 from threadpoolctl import threadpool_limits
 
 from lib.core.base_models import find
@@ -24,7 +24,7 @@ from lib.core.processes import only_one
 from lib.playground import tier
 from lib.playground.answers import Refusal, ask, backdrop
 from lib.playground.conversation import FOLLOWS, Conversation, conditions
-from lib.playground.pictures import plane
+from lib.playground.pictures import plane, still
 from lib.playground.songs import MOST, SongList, button
 from lib.search.indexing import build_index
 from lib.search.recommender import DIVERSITY, Recommender, open_run
@@ -198,7 +198,7 @@ def live() -> bool:
     return interactive or any(name.startswith("VOILA_") for name in os.environ)
 
 
-def page(run: Path, base_model: str, text: str) -> Playground | ui.HTML | SVG:
+def page(run: Path, base_model: str, text: str) -> Playground | ui.HTML | HTML:
     """Return the page. If no user can click, show the songs for `text` as a table and return their map.
 
     Args:
@@ -246,8 +246,8 @@ def _indexed(folder: Path, tracks: pd.DataFrame) -> bool:
         return False
 
 
-def picture(recommender: Recommender, text: str) -> SVG:
+def picture(recommender: Recommender, text: str) -> HTML:
     """Show the songs for a text as a table; return their map."""
     answer = ask(recommender, {"text": text})
     display(pd.DataFrame(answer.tracks, index=range(1, len(answer.tracks) + 1)).drop(columns="id"))
-    return SVG(plane({"tuned": answer}, recommender.moods, backdrop(recommender)))
+    return still(plane({"tuned": answer}, recommender.moods, backdrop(recommender)))

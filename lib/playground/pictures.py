@@ -1,6 +1,11 @@
 """The valence–arousal plane as SVG."""
 
+from base64 import b64encode
+from html import escape
+from xml.etree import ElementTree
+
 import numpy as np
+from IPython.display import HTML
 
 from lib.core.pages import render
 from lib.core.style import BASE, TUNED
@@ -24,6 +29,12 @@ def plane(answers: dict[str, Answer], moods: list[str], dots: np.ndarray) -> str
     labels = {mood: _free(pixels(place)[0], 3.5 * len(mood) + 12, taken) for mood, place in known.items()}
     values = {"size": SIZE, "pixels": pixels, "colors": {"tuned": TUNED, "base": BASE}}
     return render("playground/plane.svg", moods=labels, dots=dots, answers=answers, **values)
+
+
+def still(svg: str) -> HTML:
+    """Return the plane as an image. JupyterLab shows no SVG in a notebook that nobody has run on this machine."""
+    image, words = b64encode(svg.encode()).decode(), ElementTree.fromstring(svg).get("aria-label")
+    return HTML(f'<img src="data:image/svg+xml;base64,{image}" alt="{escape(words)}">')
 
 
 def _free(place: list[float], reach: float, taken: list[list[float]]) -> list[float]:
