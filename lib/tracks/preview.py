@@ -96,7 +96,7 @@ def write_parameters(catalogue: Catalogue, reading: dict[str, str]) -> Path:
     if path.exists() and path.read_text(encoding="utf-8") != content:
         raise WorkbookError(
             f"{shown(path)} exists and differs from this import, so it stays unchanged. To use it: make run "
-            f"PARAMS={shown(path)}. To write a new one, rename or delete it, then import again."
+            f"PARAMS={shown(path)}. To write a new one: rm {shown(path)}, then import again."
         )
     with atomic(path) as temporary:
         temporary.write_text(content, encoding="utf-8")

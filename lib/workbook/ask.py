@@ -50,9 +50,10 @@ def _serves(run: str, model: str) -> bool:
 
 
 def song(track: dict) -> str:
-    """Return a line for a track: score, title, artist and mood."""
+    """Return a line for a track: score, title, artist; mood, genre and year."""
     name = " — ".join(filter(None, (track["title"], track["artist"])))
-    return f"  {track['score']:.2f}  {name}" + (f"  [{track['mood']}]" if track["mood"] else "")
+    facts = ", ".join(str(track[fact]) for fact in ("mood", "genre", "year") if track.get(fact))
+    return f"  {track['score']:.2f}  {name}" + f"  [{facts}]" * bool(facts)
 
 
 def _read(url: str, body: bytes | None = None) -> bytes:
