@@ -43,6 +43,8 @@ WANTED = {
     "French pop": {"language": ["French"], "genre": ["pop"]},
     "zamba songs": {"genre": ["zamba"]},
     "80s": {"decade": ["1980s"]},
+    "punk but calm": {"genre": ["punk"], "mood": ["calm"]},
+    "no, more energy": {"tempo": ["fast"]},
     "songs from the 1880s": {"decade": ["1880s"]},  # not the 1980s: no track fits, and the answer says so
     "the early eighties": {"decade": ["1980s"]},
     "1960's soul": {"decade": ["1960s"], "genre": ["soul"]},
