@@ -103,6 +103,13 @@ def test_cues_choose_between_names_of_the_same_spelling(names):
     assert mentions(names, "the album quillfeather") == [("album", "Quillfeather")]
 
 
+@pytest.mark.parametrize("text", ["DJ Ladder", "dj lader", "I like DJ Ladder but slower", "something by dj lader"])
+def test_the_longest_of_names_inside_each_other_counts(tmp_path, text):
+    artists = ["DJ Ladder", "Ladder", "Vader", "DJ Mirror"]
+    write_names(tmp_path, pd.DataFrame({"title": ["One", "Two", "Three", "Four"], "artist": artists}))
+    assert [mention.name for mention in Names(tmp_path).mentions(text)] == ["DJ Ladder"]
+
+
 def test_a_title_and_its_artist_are_recognised_together(names):
     assert mentions(names, "play happy by bjorn angstrand") == [("title", "Happy"), ("artist", BJORN)]
     assert mentions(names, "velvet orchards slow tide") == [("artist", ORCHARDS), ("title", "Slow Tide")]

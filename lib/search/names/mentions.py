@@ -47,7 +47,7 @@ class Names:
     def mentions(self, text: str) -> list[Mention]:
         """Return the names that a request mentions, in order; they do not overlap."""
         request = Request(text, WORDS)
-        candidates = self._together(self._candidates(request), request)
+        candidates = self._together(_longest(self._candidates(request)), request)
         chosen = []
         for _ in range(3):  # a mention speaks for the names beside it: "X, Y and Z"
             before, chosen = chosen, _best(candidates)
@@ -103,6 +103,21 @@ class Names:
         name = self.index.names[match.entry].as_py()
         places = request.place(match.first, match.last, match.words[-1])
         return Mention(KINDS[candidate.kind], name, *places, not plain(match, candidate.kind, request))
+
+
+def _longest(candidates: list[Candidate]) -> list[Candidate]:
+    """Give a name more odds than the names inside it, of which no word is misspelt less: "DJ Ladder", not "Ladder"."""
+    raised = []
+    for c in candidates:
+        places = range(c.match.first, c.match.last)
+        inside = [
+            other.odds + 0.01
+            for other in candidates
+            if other.kind == c.kind and other.match.first in places and other.match.last - 1 in places
+            and other.match.last - other.match.first < len(places) and c.match.edits <= other.match.edits
+        ]  # fmt: skip
+        raised.append(c._replace(odds=max(c.odds, *inside)) if inside else c)
+    return raised
 
 
 def _beside(candidate: Candidate, chosen: list[Candidate], request: Request) -> Candidate:
