@@ -81,6 +81,8 @@ def import_(
     here = Path(os.path.expanduser(file))  # noqa: PTH111 - Path.expanduser fails for ~nobody
     options = {"table": table, "encoding": encoding, "separator": separator}
     reading = {key: value for key, value in options.items() if value}
+    if wrong := [text for text in column or [] if "=" not in text]:
+        raise WorkbookError(f"--column {wrong[0]}: write our column, =, and yours: --column title=Lied.")
     columns = dict(text.partition("=")[::2] for text in column or [])
     path = os.path.realpath(here) if here.exists() else file
     try:

@@ -77,6 +77,8 @@ def test_a_file_without_usual_names_is_imported_with_an_option(file, capsys):
     table.write_text("Lied-X,Wer-X,Stimmung\n" + "".join(f"Song {i} at sea,Band {i},fröhlich\n" for i in range(30)))
     assert cli.main(["import", str(table)]) == 1
     assert capsys.readouterr().err.rstrip().endswith('with make: IMPORT="--column title=NAME".')
+    assert cli.main(["import", str(table), "--column", "title"]) == 1
+    assert "--column title: write our column, =, and yours" in capsys.readouterr().err
     assert cli.main(["import", str(table), "--column", "title=Lied-X"]) == 0
     assert "not in lib/tracks/moods.yaml: fröhlich." in capsys.readouterr().out
 
