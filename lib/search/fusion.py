@@ -1,5 +1,6 @@
 """The fused search: meaning, words, names and conditions as one score of each track."""
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -78,7 +79,7 @@ class Fusion:
         -> (m,) float32, 0 to 1; (m,) of bool, the tracks of an artist, title or album that is asked for; and (4, m)
         float32, the score after each of `PARTS`.
         """
-        reading, scale = query.reading, WORDS / np.log1p(len(self.index.vectors))
+        reading, scale = query.reading, WORDS / math.log1p(len(self.index.vectors))
         of = lambda mention: shared(rows, self.names.rows(mention))[0]  # noqa: E731
         parts = np.empty((len(PARTS), len(rows)), np.float32)
         distance = 1 - np.clip(cosine, 0, 1)

@@ -223,9 +223,8 @@ class Recommender:
         while len(chosen) < min(top_k, len(rows)):
             np.maximum(similarity, vectors @ vectors[chosen[-1]], out=similarity)
             same += artist == artist[chosen[-1]]
-            value = relevance - diversity * (similarity + same)
-            value[chosen] = -np.inf
-            chosen.append(int(value.argmax()))
+            relevance[chosen[-1]] = -np.inf
+            chosen.append(int((relevance - diversity * (similarity + same)).argmax()))
         return chosen
 
 

@@ -130,21 +130,21 @@ class NameIndex:
 
         The spellings have these hashes and edits; `counts`: how many each place has, and 0 after the last.
         """
-        n, starts = len(counts) - 1, np.cumsum(counts) - counts
-        first, state, edits = np.arange(n), np.full(n, START), np.zeros(n, np.int64)
-        path, paths = np.zeros((n, 0), np.int64), []
-        for depth in range(min(n, SPAN)):
-            more = counts[first + depth]
-            before, word = np.repeat(np.arange(len(first)), more), expand(starts[first + depth], more)
-            state, edits = join_hash(state[before], keys[word]), edits[before] + costs[word]
-            begins, ends = self._begins(np.stack([state, join_hash(state, END)]))
-            keep = np.flatnonzero(begins & (edits <= EDITS))
-            first, state, edits, ends = first[before[keep]], state[keep], edits[keep], ends[keep]
-            path = np.concatenate([path[before[keep]], word[keep, None]], axis=1)
-            if not len(first):
-                break
-            for i in np.flatnonzero(ends & (edits > 0)).tolist():
+        starts, first = np.cumsum(counts) - counts, np.repeat(np.arange(len(counts)), counts)
+        word, state, edits, paths = np.arange(len(keys)), join_hash(START, keys), costs, []
+        path = word[:, None]
+        for depth in range(1, SPAN + 1):
+            begins, ends = self._begins(np.array([state, join_hash(state, END)]))
+            keep = (begins & (edits <= EDITS)).nonzero()[0]
+            first, state, edits, path = first[keep], state[keep], edits[keep], path[keep]
+            for i in (ends[keep] & (edits > 0)).nonzero()[0].tolist():
                 paths.append((int(first[i]), path[i].tolist(), int(edits[i])))
+            more = counts[first + depth]
+            if not more.any():
+                break
+            before, word = np.repeat(np.arange(len(first)), more), expand(starts[first + depth], more)
+            first, state, edits = first[before], join_hash(state[before], keys[word]), edits[before] + costs[word]
+            path = np.concatenate([path[before], word[:, None]], axis=1)
         return paths
 
     def _begins(self, states: np.ndarray) -> np.ndarray:
