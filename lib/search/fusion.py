@@ -1,6 +1,5 @@
 """The fused search: meaning, words, names and conditions as one score of each track."""
 
-import math
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -79,7 +78,7 @@ class Fusion:
         -> (m,) float32, 0 to 1; (m,) of bool, the tracks of an artist, title or album that is asked for; and (4, m)
         float32, the score after each of `PARTS`.
         """
-        reading, scale = query.reading, WORDS / math.log1p(len(self.index.vectors))
+        reading, scale = query.reading, WORDS / np.log1p(len(self.index.vectors))
         of = lambda mention: shared(rows, self.names.rows(mention))[0]  # noqa: E731
         parts = np.empty((len(PARTS), len(rows)), np.float32)
         distance = 1 - np.clip(cosine, 0, 1)
@@ -92,9 +91,8 @@ class Fusion:
             own = of(mention)
             distance[own] *= NAMED[mention.kind]
             named[own] = True
-        if len(near := self._near(reading)):
-            near = shared(rows, near)[0]
-            distance[near[~named[near]]] *= NEAR
+        near = shared(rows, self._near(reading))[0]
+        distance[near[~named[near]]] *= NEAR
         scores = 1 - distance
         parts[2] = scores
         if len(query.unwanted):
@@ -149,8 +147,7 @@ class Fusion:
     def _masks(self, reading: Reading) -> list[np.ndarray]:
         """Return the tracks that meet each condition, as bits."""
         wanted = (self.facts.mask(condition, *values) for condition, values in reading.wanted.items())
-        unwanted = ((condition, value) for condition, values in reading.unwanted.items() for value in values)
-        unwanted = (self.facts.mask(*pair, exact=True) for pair in unwanted)
+        unwanted = (self.facts.mask(condition, *values, exact=True) for condition, values in reading.unwanted.items())
         return [m for m in wanted if m is not None] + [~m for m in unwanted if m is not None]
 
 

@@ -112,10 +112,9 @@ class Recommender:
             raise WorkbookError("the index holds vectors that are not numbers: make index again")
         if not length:
             raise ValueError("the text has no letter, digit or sign that the encoder knows")
-        find = self.fusion.words.find
-        words, unwanted = find(reading.texts), find(reading.negated)
+        words, unwanted = map(self.fusion.words.find, (reading.texts, reading.negated))
         if len(unwanted):
-            unwanted = np.setdiff1d(unwanted, find(reading.texts[:1]))
+            unwanted = np.setdiff1d(unwanted, self.fusion.words.find(reading.texts[:1]))
             words = np.setdiff1d(words, unwanted)
         return Query(moved / length, reading, words, unwanted)
 
@@ -133,8 +132,7 @@ class Recommender:
             diversity: 0 for the best tracks, up to 1 for the least alike of the pool.
 
         Returns:
-            For each track: `SHOWN`, its row, score (0 to 1, never increasing), match (its band), parts (the score
-            after each).
+            For each track: `SHOWN`, row, score (0 to 1, never rising), match (its band), parts (the score after each).
         """
         allowed = None if mood is None else self._filter(mood)
         rows, cosine = self.fusion.candidates(query, allowed)
@@ -161,18 +159,14 @@ class Recommender:
         seen = top_k * min(query.reading.skipped, POOL - 1)  # tracks of the answers before
         chosen = self._diversify(rows, values, artist, seen + top_k, diversity)[-top_k:]
         chosen = sorted(chosen, key=lambda i: (-scores[i], i))
+        tracks = [{name: of(row) for name, of in self.shown.items()} | {"row": row} for row in rows[chosen].tolist()]
         marks = np.clip(scores[chosen], 0, 1).astype(float).round(4).tolist()
-        rated = zip(rows[chosen].tolist(), marks, parts[:, best[chosen]].T.tolist(), strict=True)
-        return [
-            {name: read(row) for name, read in self.shown.items()}
-            | {"row": row, "score": mark, "match": band(mark), "parts": part}
-            for row, mark, part in rated
-        ]
+        rated = zip(tracks, marks, parts[:, best[chosen]].T.tolist(), strict=True)
+        return [track | {"score": mark, "match": band(mark), "parts": part} for track, mark, part in rated]
 
     def note(self, query: Query, tracks: list[dict]) -> str | None:
         """Return a sentence on an answer in which nothing comes close, or tracks miss a condition; None otherwise."""
-        rows = np.array([track["row"] for track in tracks], np.int64)
-        return self.fusion.note(query, rows, [track["score"] for track in tracks])
+        return self.fusion.note(query, np.array([t["row"] for t in tracks], int), [t["score"] for t in tracks])
 
     def explain(self, query: Query, ids: list[str]) -> list[dict]:
         """Explain why tracks fit a query, by the words of their text and by moods.
@@ -185,8 +179,7 @@ class Recommender:
             For each track, largest first: matched, the words of the request that its text has; words, [{word, share}],
             at most `REASONS`; moods, [{mood, similarity}] to the mean vector of the mood's tracks, at most `REASONS`.
         """
-        rows = self.rows(ids)
-        explanations = []
+        rows, explanations = self.rows(ids), []
         shares = contributions(self.model, self.tracks["text"].iloc[rows].tolist(), query.vector)
         asked = {word for text in query.reading.texts for word in split(text)} - FILLERS
         texts = self.tracks["text"].iloc[rows]
@@ -235,10 +228,7 @@ def _codes(values: pd.Series) -> tuple[np.ndarray, list[str]]:
 
 
 def _reader(values: pd.Series) -> Callable[[int], str | None]:
-    """Return a function that reads one value of a column.
-
-    pandas takes as long for five rows as the encoder does, and PyArrow's scalars a tenth of that.
-    """
+    """Return a function that reads one value of a column. pandas takes as long for five rows as the encoder does."""
     if isinstance(values.dtype, pd.CategoricalDtype):
         codes, read = values.cat.codes.to_numpy(), _reader(values.cat.categories.to_series())
         return lambda row: read(codes[row]) if codes[row] >= 0 else None

@@ -54,11 +54,9 @@ class Words:
     def find(self, texts: Iterable[str]) -> np.ndarray:
         """Return the positions of the texts' distinct words that the catalogue has and that are no `FILLERS`."""
         words = {word: None for text in texts for word in split(text) if word not in FILLERS}
-        if not words or not len(self.words):
-            return np.zeros(0, np.int64)
         keys = hashes(list(words))
-        places = np.minimum(np.searchsorted(self.words, keys), len(self.words) - 1)
-        return places[self.words[places] == keys]
+        places = np.minimum(np.searchsorted(self.words, keys), max(len(self.words) - 1, 0))
+        return places[self.words[places] == keys] if len(self.words) else places[:0]
 
     def propose(self, found: np.ndarray, k: int) -> np.ndarray:
         """Return the rows of the `k` best tracks for words, in no order.

@@ -33,7 +33,7 @@ class Facts:
         numbers = {condition: column for condition, column in numbers.items() if _informs(condition, column)}
         self._newest = np.nanquantile(numbers.get("decade", np.zeros(1)).astype("float32"), 0.99)
         self._columns = {name: column for name, column in texts.items() if len(column[1])}
-        self._columns |= {condition: _coded_numbers(column) for condition, column in numbers.items()}
+        self._columns |= {condition: _coded(column) for condition, column in numbers.items()}
         genres = self._columns["genre"][1] if "genre" in self._columns else []
         self._labels = [_labels(cell) for cell in genres]
         moods = {mood for name in ("mood", "mood2") if name in self._columns for mood in self._columns[name][1]}
@@ -66,9 +66,7 @@ class Facts:
 
     def _mask(self, condition: str, *values: str, exact: bool = False) -> np.ndarray | None:
         """Return the tracks that are known to fit, or nearly, as bits, the first in the lowest one; None as `fits`."""
-        known = [
-            ((scores > 0) & (scores != UNKNOWN))[codes] for codes, scores in self._scored(condition, values, exact)
-        ]
+        known = [((fit > 0) & (fit != UNKNOWN))[codes] for codes, fit in self._scored(condition, values, exact)]
         return np.packbits(np.logical_or.reduce(known), bitorder="little") if known else None
 
     def _scored(self, condition: str, values: tuple[str, ...], exact: bool) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -110,20 +108,15 @@ class Facts:
         return first, np.inf if value.startswith("since") else last, SOFT_YEARS
 
 
-def _coded(column: pd.Series) -> tuple[np.ndarray, list[str]]:
-    """Return the codes of a column of texts, (n,) of int16 or int32, and its values; missing and "" are -1."""
-    codes, values = pd.factorize(column.replace("", None))
-    return _small(codes, values), [str(value) for value in values]
-
-
-def _coded_numbers(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the codes of a column of numbers, (n,) of float16, as of texts, and its values, float32; NaN is one."""
-    codes, values = pd.factorize(column.view("uint16"))
-    return _small(codes, values), values.view("float16").astype("float32")
-
-
-def _small(codes: np.ndarray, values) -> np.ndarray:
-    return codes.astype("int16" if len(values) < 32_767 else "int32")
+def _coded(column: pd.Series | np.ndarray) -> tuple[np.ndarray, list[str] | np.ndarray]:
+    """Return codes, (n,) of int16 or int32, and their values: of texts, of which "" and missing are -1; of float16."""
+    if isinstance(column, pd.Series):
+        codes, values = pd.factorize(column.replace("", None))
+        values = [str(value) for value in values]
+    else:
+        codes, values = pd.factorize(column.view("uint16"))
+        values = values.view("float16").astype("float32")
+    return codes.astype("int16" if len(values) < 32_767 else "int32"), values
 
 
 def _numbers(column: pd.Series) -> np.ndarray:

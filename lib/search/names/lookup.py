@@ -1,6 +1,5 @@
 """Search for a catalogue's names among the words of a request: as written, and with misspelt words."""
 
-from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -41,7 +40,7 @@ class NameIndex:
             setattr(self, name, np.load(folder / f"{name}.npy", mmap_mode="r").view(np.ndarray))
         self.names = feather.read_table(folder / "names.feather", memory_map=True)["text"].combine_chunks()
         self.words = feather.read_table(folder / "words.feather", memory_map=True)["text"].combine_chunks()
-        self._near = {}
+        self._near, self._shift = {}, np.uint64(65 - (8 * len(self.sequences)).bit_length())
 
     def rows_of(self, entry: int) -> np.ndarray:
         """Return the rows of an entry's tracks, in order."""
@@ -55,10 +54,7 @@ class NameIndex:
         return list(zip(place.tolist(), self.key_entries[at].tolist(), self.key_forms[at].tolist(), strict=True))
 
     def exact(self, request: list[str], owners: dict[int, str]) -> tuple[list[Match], list[int]]:
-        """Return the names that a request's words spell, and the hash of each word.
-
-        `owners`: "drake" for the place of "drake's".
-        """
+        """Return the names that words spell, and the words' hashes. `owners`: "drake" for the place of "drake's"."""
         spans, alone = [], []
         for first in range(len(request)):
             alone.append(len(spans))
@@ -75,7 +71,11 @@ class NameIndex:
 
     def misspelt(self, request: list[str], doubtful: list[int], own: list[int]) -> list[Match]:
         """Return the names that the request's words, with hashes `own`, spell if some doubtful ones are corrected."""
-        near = self._spellings({request[place] for place in doubtful})
+        near = {word: self._near.get(word) for word in {request[place] for place in doubtful}}
+        if unseen := [word for word, corrections in near.items() if corrections is None]:
+            near |= self._corrections(unseen)
+            self._near = {} if len(self._near) > CACHED else self._near
+            self._near.update(near)
         spelled = [[(word, key, 0)] for word, key in zip(request, own, strict=True)]
         for place in doubtful:
             spelled[place] += near[request[place]]
@@ -95,17 +95,8 @@ class NameIndex:
             if paths[i][2] == least[paths[i][0], len(texts[i])]
         ]
 
-    def _spellings(self, typed: set[str]) -> dict[str, list[tuple[str, int, int]]]:
-        """Return the words that each word may stand for, with their hashes and edits."""
-        near = {word: self._near.get(word) for word in typed}
-        if unseen := [word for word, corrections in near.items() if corrections is None]:
-            near |= self._corrections(unseen)
-            self._near = {} if len(self._near) > CACHED else self._near
-            self._near.update(near)
-        return near
-
     def _corrections(self, typed: list[str]) -> dict[str, list[tuple[str, int, int]]]:
-        """Return the words of names that each word may stand for, as `_spellings`: the best `CORRECTIONS`."""
+        """Return the words of names that each word may stand for, with hashes and wrong letters: the best ones."""
         left_out = [list(deletions(word)) for word in typed]
         flat = [text for texts in left_out for text in texts]
         keys = (hashes(flat) >> np.uint64(32)).astype(np.uint32)
@@ -131,8 +122,7 @@ class NameIndex:
         The spellings have these hashes and edits; `counts`: how many each place has, and 0 after the last.
         """
         starts, first = np.cumsum(counts) - counts, np.repeat(np.arange(len(counts)), counts)
-        word, state, edits, paths = np.arange(len(keys)), join_hash(START, keys), costs, []
-        path = word[:, None]
+        state, edits, path, paths = join_hash(START, keys), costs, np.arange(len(keys))[:, None], []
         for depth in range(1, SPAN + 1):
             begins, ends = self._begins(np.array([state, join_hash(state, END)]))
             keep = (begins & (edits <= EDITS)).nonzero()[0]
@@ -149,9 +139,5 @@ class NameIndex:
 
     def _begins(self, states: np.ndarray) -> np.ndarray:
         """Return True where a name begins with the sequence, and for a few others. uint64 -> bool of the same shape."""
-        bit = states >> np.uint64(self._shift)
+        bit = states >> self._shift
         return (self.sequences[bit >> np.uint64(3)] >> (bit & np.uint64(7)).astype(np.uint8)) & 1 == 1
-
-    @cached_property
-    def _shift(self) -> int:
-        return 64 - (8 * len(self.sequences)).bit_length() + 1
