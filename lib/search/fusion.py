@@ -55,8 +55,8 @@ class Fusion:
             return "No word of this is known here."
         missed = [f"there is nothing {described}" for described in query.reading.missing]
         for condition, values in query.reading.wanted.items():
-            fits = [fit for value in values if (fit := self.facts.fits(condition, value, False, rows)) is not None]
-            if fits and (n := int((np.max(fits, axis=0) < FITTING).sum())):
+            fits = self.facts.fits(condition, *values, rows=rows)
+            if fits is not None and (n := int((fits < FITTING).sum())):
                 missed.append(f"{n} of {len(rows)} do not match {' or '.join(values)}, but fit the rest better")
         sentence = "; ".join(missed)
         return f"{sentence[0].upper()}{sentence[1:]}." if missed else None
@@ -104,13 +104,12 @@ class Fusion:
             best = np.argsort(-scores[own], kind="stable")
             scores[own[best[OWN if mention.kind == "artist" else 0 :]]] *= UNWANTED
         for condition, values in reading.wanted.items():
-            fits = [self.facts.fits(condition, value, False, rows) for value in values]
-            if known := [fit for fit in fits if fit is not None]:
+            if (fits := self.facts.fits(condition, *values, rows=rows)) is not None:
                 cost = MISSED.get(condition, MISSED[""]) * (BEFORE if condition in reading.faded else 1)
-                scores *= 1 - cost * (1 - np.max(known, axis=0))
+                scores *= 1 - cost * (1 - fits)
         for condition, values in reading.unwanted.items():
             for value in values:
-                if (fit := self.facts.fits(condition, value, True, rows)) is not None:
+                if (fit := self.facts.fits(condition, value, exact=True, rows=rows)) is not None:
                     scores *= 1 - (1 - UNWANTED) * fit
         parts[3] = scores
         return scores, named, parts
@@ -119,7 +118,7 @@ class Fusion:
         """Return the rows of the artists near those whom a request names, in order. -> (m,) of int."""
         names = [name for m in (*reading.alike, *reading.named) for name in self.artists.about(m, "near")]
         rows = [self.names.rows(Mention("artist", name, 0, 0)) for name in names]
-        return np.unique(np.concatenate([np.zeros(0, np.int32), *rows]))
+        return np.unique(np.concatenate(rows)) if rows else np.zeros(0, np.int32)
 
     def candidates(self, query: Query, allowed: Filter | None) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows to score, sorted: all, or those that the lists, words, names and conditions propose.
@@ -147,12 +146,9 @@ class Fusion:
 
     def _masks(self, reading: Reading) -> list[np.ndarray]:
         """Return the tracks that meet each condition, as bits."""
-        masks = []
-        for condition, values in reading.wanted.items():
-            if known := [mask for value in values if (mask := self.facts.mask(condition, value)) is not None]:
-                masks.append(np.bitwise_or.reduce(known))
-        unwanted = ((condition, value) for condition, values in reading.unwanted.items() for value in values)
-        return masks + [~mask for pair in unwanted if (mask := self.facts.mask(*pair, True)) is not None]
+        wanted = (self.facts.mask(condition, *values) for condition, values in reading.wanted.items())
+        unwanted = (self.facts.mask(condition, *values, exact=True) for condition, values in reading.unwanted.items())
+        return [m for m in wanted if m is not None] + [~m for m in unwanted if m is not None]
 
 
 def open_fusion(folder: Path, index: Index, tracks: pd.DataFrame) -> Fusion:

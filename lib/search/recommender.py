@@ -101,23 +101,22 @@ class Recommender:
         self.rows([*liked, *disliked])  # raises an error that has all unknown ids
         if not vectors or not all(text in vectors for text in reading.texts):
             vectors = dict(zip(reading.texts, self.encode(reading.texts), strict=True))
-        moved = reading.weights @ np.stack([vectors[text] for text in reading.texts])
+        moved = reading.weights @ np.array([vectors[text] for text in reading.texts])
         alike = [self.fusion.names.rows(mention)[:CENTRED] for mention in reading.alike]
         if alike and len(rows := np.unique(np.concatenate(alike))):
             moved = moved + ALIKE * self.index.at(rows).mean(axis=0)
         for ids, weight in ((liked, LIKED), (disliked, -DISLIKED)):
             if len(ids):
                 moved = moved + weight * self.index.at(self.rows(dict.fromkeys(ids))).mean(axis=0)
-        if not np.isfinite(moved).all():
+        if not np.isfinite(length := np.linalg.norm(moved)):
             raise WorkbookError("the index holds vectors that are not numbers: make index again")
-        if not moved.any():
+        if not length:
             raise ValueError("the text has no letter, digit or sign that the encoder knows")
-        find = self.fusion.words.find
-        words, unwanted = find(reading.texts), find(reading.negated)
+        words, unwanted = map(self.fusion.words.find, (reading.texts, reading.negated))
         if len(unwanted):
-            unwanted = np.setdiff1d(unwanted, find(reading.texts[:1]))
+            unwanted = np.setdiff1d(unwanted, self.fusion.words.find(reading.texts[:1]))
             words = np.setdiff1d(words, unwanted)
-        return Query(moved / np.linalg.norm(moved), reading, words, unwanted)
+        return Query(moved / length, reading, words, unwanted)
 
     def search(
         self, query: Query, top_k: int = 5, mood: str | None = None, without=(), diversity: float = DIVERSITY
@@ -133,7 +132,7 @@ class Recommender:
             diversity: 0 for the best tracks, up to 1 for the least alike of the pool.
 
         Returns:
-            For each track: `SHOWN`, score (0 to 1, never increasing), match (its band), parts (the score after each).
+            For each track: `SHOWN`, row, score (0 to 1, never rising), match (its band), parts (the score after each).
         """
         allowed = None if mood is None else self._filter(mood)
         rows, cosine = self.fusion.candidates(query, allowed)
@@ -160,16 +159,14 @@ class Recommender:
         seen = top_k * min(query.reading.skipped, POOL - 1)  # tracks of the answers before
         chosen = self._diversify(rows, values, artist, seen + top_k, diversity)[-top_k:]
         chosen = sorted(chosen, key=lambda i: (-scores[i], i))
-        tracks = [{name: read(row) for name, read in self.shown.items()} for row in rows[chosen].tolist()]
+        tracks = [{name: of(row) for name, of in self.shown.items()} | {"row": row} for row in rows[chosen].tolist()]
         marks = np.clip(scores[chosen], 0, 1).astype(float).round(4).tolist()
-        parts = parts[:, best[chosen]].T.tolist()
-        rated = zip(tracks, marks, parts, strict=True)
+        rated = zip(tracks, marks, parts[:, best[chosen]].T.tolist(), strict=True)
         return [track | {"score": mark, "match": band(mark), "parts": part} for track, mark, part in rated]
 
     def note(self, query: Query, tracks: list[dict]) -> str | None:
         """Return a sentence on an answer in which nothing comes close, or tracks miss a condition; None otherwise."""
-        rows = self.rows(track["id"] for track in tracks)
-        return self.fusion.note(query, rows, [track["score"] for track in tracks])
+        return self.fusion.note(query, np.array([t["row"] for t in tracks], int), [t["score"] for t in tracks])
 
     def explain(self, query: Query, ids: list[str]) -> list[dict]:
         """Explain why tracks fit a query, by the words of their text and by moods.
@@ -182,8 +179,7 @@ class Recommender:
             For each track, largest first: matched, the words of the request that its text has; words, [{word, share}],
             at most `REASONS`; moods, [{mood, similarity}] to the mean vector of the mood's tracks, at most `REASONS`.
         """
-        rows = self.rows(ids)
-        explanations = []
+        rows, explanations = self.rows(ids), []
         shares = contributions(self.model, self.tracks["text"].iloc[rows].tolist(), query.vector)
         asked = {word for text in query.reading.texts for word in split(text)} - FILLERS
         texts = self.tracks["text"].iloc[rows]
@@ -215,13 +211,13 @@ class Recommender:
     ) -> list[int]:
         """Choose among `rows`. -> positions in the order of the choice; the first is always chosen."""
         vectors, relevance, chosen = self.index.at(rows), (1 - diversity) * scores, [0][: len(rows)]
+        artist = np.where(artist < 0, ~np.arange(len(rows)), artist)  # no two of the unknown ones are the same
         similarity, same = np.full(len(rows), -1, np.float32), np.zeros(len(rows), int)
         while len(chosen) < min(top_k, len(rows)):
-            similarity = np.maximum(similarity, vectors @ vectors[chosen[-1]])
-            same += (artist == artist[chosen[-1]]) & (artist >= 0)
-            value = relevance - diversity * (similarity + same)
-            value[chosen] = -np.inf
-            chosen.append(int(value.argmax()))
+            np.maximum(similarity, vectors @ vectors[chosen[-1]], out=similarity)
+            same += artist == artist[chosen[-1]]
+            relevance[chosen[-1]] = -np.inf
+            chosen.append(int((relevance - diversity * (similarity + same)).argmax()))
         return chosen
 
 
@@ -231,12 +227,17 @@ def _codes(values: pd.Series) -> tuple[np.ndarray, list[str]]:
     return codes.astype(np.int32), list(names)
 
 
-def _reader(values: pd.Series) -> Callable[[int], str]:
+def _reader(values: pd.Series) -> Callable[[int], str | None]:
     """Return a function that reads one value of a column. pandas takes as long for five rows as the encoder does."""
-    array = pa.array(values)
-    if pa.types.is_dictionary(array.type):
-        return lambda row: array.dictionary[array.indices[row].as_py()].as_py()
-    return lambda row: array[row].as_py()
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        codes, read = values.cat.codes.to_numpy(), _reader(values.cat.categories.to_series())
+        return lambda row: read(codes[row]) if codes[row] >= 0 else None
+    array = pa.array(values, pa.large_string())
+    if isinstance(array, pa.ChunkedArray):  # of a table that was put together
+        array = array.combine_chunks()
+    _, ends, letters = (memoryview(buffer or b"") for buffer in array.buffers())
+    ends = ends.cast("q")[array.offset :]
+    return lambda row: str(letters[ends[row] : ends[row + 1]], "utf-8")
 
 
 def open_run(run: Path) -> Recommender:

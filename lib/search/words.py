@@ -36,6 +36,9 @@ def shared(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the places of the numbers that two sorted arrays share: in the one, and in the other."""
     if len(one) < len(other):
         return shared(other, one)[::-1]
+    if len(one) and one[-1] == len(one) - 1:  # 0, 1, …
+        there = np.arange(np.searchsorted(other, len(one)))
+        return other[: len(there)], there
     places = np.minimum(np.searchsorted(one, other), len(one) - 1)
     there = np.flatnonzero(one[places] == other)
     return places[there], there

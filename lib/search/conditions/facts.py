@@ -15,7 +15,7 @@ __all__ = ["Facts", "Understood"]
 FAMILY, RELATED = 0.8, 0.6  # the fit of a genre in the family that a request names; of another genre of the same family
 SOFT_YEARS = 4  # this many years from a decade, a track no longer fits
 UNKNOWN = 0.5  # the fit of a track of which the catalogue does not know it
-MASKS = 128  # values whose fits are kept, at a bit a track
+KEPT = 128  # conditions whose fits are kept: as a number for each value, and as a bit for each track
 TEXTS = ("genre", "language", "mood", "mood2")
 NUMBERS = {  # condition -> column
     **{"tempo": "tempo", "energy": "energy", "voice": "instrumentalness", "sound": "acousticness"},
@@ -24,73 +24,72 @@ NUMBERS = {  # condition -> column
 
 
 class Facts:
-    """The catalogue's columns that conditions read, as small arrays: at most 20 bytes a track."""
+    """The catalogue's columns that conditions read, as codes of their values: at most 20 bytes a track."""
 
     def __init__(self, tracks: pd.DataFrame):
         """Take the columns in `TEXTS` and `NUMBERS` that the table has and that are not empty."""
         texts = {name: _coded(tracks[name]) for name in TEXTS if name in tracks}
-        self._texts = {name: (codes, values) for name, (codes, values) in texts.items() if values}
         numbers = {condition: _numbers(tracks[name]) for condition, name in NUMBERS.items() if name in tracks}
-        self._numbers = {condition: column for condition, column in numbers.items() if _informs(condition, column)}
-        years = self._numbers.get("decade", np.zeros(1))
-        self._newest = np.nanquantile(years.astype("float32"), 0.99)
-        genres = self._texts["genre"][1] if "genre" in self._texts else []
+        numbers = {condition: column for condition, column in numbers.items() if _informs(condition, column)}
+        self._newest = np.nanquantile(numbers.get("decade", np.zeros(1)).astype("float32"), 0.99)
+        self._columns = {name: column for name, column in texts.items() if len(column[1])}
+        self._columns |= {condition: _coded(column) for condition, column in numbers.items()}
+        genres = self._columns["genre"][1] if "genre" in self._columns else []
         self._labels = [_labels(cell) for cell in genres]
-        moods = {mood for name in ("mood", "mood2") if name in self._texts for mood in self._texts[name][1]}
+        moods = {mood for name in ("mood", "mood2") if name in self._columns for mood in self._columns[name][1]}
         self.vocabulary = Vocabulary(sorted({part for cell in genres for part in _parts(cell)}), sorted(moods))
         own = proxy(self)  # without it the caches would keep the closed catalogue until a garbage collection
-        self._of_values = lru_cache(MASKS)(partial(Facts._value_scores, own))
-        self.mask = lru_cache(MASKS)(partial(Facts._mask, own))
+        self._of_values = lru_cache(KEPT)(partial(Facts._value_scores, own))
+        self.mask = lru_cache(KEPT)(partial(Facts._mask, own))
 
     def understand(self, text: str, names: Iterable[tuple[int, int]] = ()) -> Understood:
         """Return the conditions of a request; `names` are the characters (start, end) of the names in it."""
         return read(text, self.vocabulary, names)
 
-    def fits(self, condition: str, value: str, exact: bool = False, rows=slice(None)) -> np.ndarray | None:
-        """Return how well each track fits: 1 fits, 0 does not, 0.5 is not known.
+    def fits(self, condition: str, *values: str, exact: bool = False, rows=slice(None)) -> np.ndarray | None:
+        """Return how well each track fits any of some values: 1 fits, 0 does not, 0.5 is not known.
 
         Args:
             condition: "genre", "decade", "language", "mood", "voice", "sound", "explicit", "tempo" or "energy".
-            value: as `understand` returns it; of a genre, a family or any genre.
+            values: as `understand` returns them; of a genre, a family or any genre.
             exact: near misses (a related genre, the year after a decade) do not fit: for what is unwanted.
             rows: only these tracks, (m,) of int.
 
         Returns:
             (n,) or (m,) of float32; None if the catalogue does not know the condition.
         """
-        if condition in self._numbers:
-            low, high, softness = self._range(condition, value)
-            numbers = self._numbers[condition][rows].astype("float32")
-            scores = 1 - np.clip(np.maximum(low - numbers, numbers - high) / softness, 0, 1)
-        elif condition in self._texts:
-            names = ("mood", "mood2") if condition == "mood" else (condition,)
-            scores = np.fmax.reduce([self._looked_up(name, value, rows) for name in names if name in self._texts])
-        else:
+        if not (scored := self._scored(condition, values, exact)):
             return None
-        unknown = np.isnan(scores)
-        if exact:
-            scores = np.where(scores >= FAMILY, scores, 0)
-        return np.where(unknown, np.float32(UNKNOWN), scores).astype("float32")
+        fits = np.fmax.reduce([scores[codes[rows]] for codes, scores in scored])
+        fits[np.isnan(fits)] = UNKNOWN
+        return fits
 
-    def _mask(self, condition: str, value: str, exact: bool = False) -> np.ndarray | None:
+    def _mask(self, condition: str, *values: str, exact: bool = False) -> np.ndarray | None:
         """Return the tracks that are known to fit, or nearly, as bits, the first in the lowest one; None as `fits`."""
-        scores = self.fits(condition, value, exact)
-        return None if scores is None else np.packbits((scores > 0) & (scores != UNKNOWN), bitorder="little")
+        known = [((fit > 0) & (fit != UNKNOWN))[codes] for codes, fit in self._scored(condition, values, exact)]
+        return np.packbits(np.logical_or.reduce(known), bitorder="little") if known else None
 
-    def _looked_up(self, column: str, value: str, rows) -> np.ndarray:
-        """Return the score of each track's text in a column; NaN where it is missing."""
-        return self._of_values(column, value)[self._texts[column][0][rows]]
+    def _scored(self, condition: str, values: tuple[str, ...], exact: bool) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return the codes of each column of a condition, and the scores that these stand for."""
+        columns = [name for name in (condition, f"{condition}2") if name in self._columns]
+        return [(self._columns[name][0], self._of_values(name, values, exact)) for name in columns]
 
-    def _value_scores(self, column: str, value: str) -> np.ndarray:
-        """Return the score of each text of a column, and NaN. -> (texts + 1,) of float32."""
-        _, values = self._texts[column]
+    def _value_scores(self, column: str, wanted: tuple[str, ...], exact: bool) -> np.ndarray:
+        """Return the score of each value of a column, and NaN for a missing one. -> (values + 1,) of float32."""
+        scores = np.max([self._scores(column, value) for value in wanted], axis=0).astype("float32")
+        return np.append(np.where(scores < FAMILY, 0, scores) if exact else scores, np.float32(np.nan))
+
+    def _scores(self, column: str, wanted: str) -> np.ndarray | list[float]:
+        """Return how well each value of a column fits one that is wanted."""
+        _, values = self._columns[column]
+        if column in NUMBERS:
+            low, high, softness = self._range(column, wanted)
+            return 1 - np.clip(np.maximum(low - values, values - high) / softness, 0, 1)
         if column == "genre":
-            scores = [_genre_score(value, *labels) for labels in self._labels]
-        else:
-            same = {value.casefold(), DATA["languages"].get(value, "")}
-            foreign = value == "foreign" and {"en", "english"}
-            scores = [float(name.casefold() not in foreign if foreign else name.casefold() in same) for name in values]
-        return np.array([*scores, np.nan], dtype="float32")
+            return [_genre_score(wanted, *labels) for labels in self._labels]
+        same = {wanted.casefold(), DATA["languages"].get(wanted, "")}
+        foreign = wanted == "foreign" and {"en", "english"}
+        return [float(name.casefold() not in foreign if foreign else name.casefold() in same) for name in values]
 
     def _range(self, condition: str, value: str) -> tuple[float, float, float]:
         """Return the lowest and highest number that fit a value, and the distance at which none does."""
@@ -109,10 +108,15 @@ class Facts:
         return first, np.inf if value.startswith("since") else last, SOFT_YEARS
 
 
-def _coded(column: pd.Series) -> tuple[np.ndarray, list[str]]:
-    """Return the codes of a column of texts, (n,) of int16 or int32, and its values; missing and "" are -1."""
-    codes, values = pd.factorize(column.replace("", None))
-    return codes.astype("int16" if len(values) < 32_767 else "int32"), [str(value) for value in values]
+def _coded(column: pd.Series | np.ndarray) -> tuple[np.ndarray, list[str] | np.ndarray]:
+    """Return codes, (n,) of int16 or int32, and their values: of texts, of which "" and missing are -1; of float16."""
+    if isinstance(column, pd.Series):
+        codes, values = pd.factorize(column.replace("", None))
+        values = [str(value) for value in values]
+    else:
+        codes, values = pd.factorize(column.view("uint16"))
+        values = values.view("float16").astype("float32")
+    return codes.astype("int16" if len(values) < 32_767 else "int32"), values
 
 
 def _numbers(column: pd.Series) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Search for a catalogue's names among the words of a request: as written, and with misspelt words."""
 
-from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,42 +40,51 @@ class NameIndex:
             setattr(self, name, np.load(folder / f"{name}.npy", mmap_mode="r").view(np.ndarray))
         self.names = feather.read_table(folder / "names.feather", memory_map=True)["text"].combine_chunks()
         self.words = feather.read_table(folder / "words.feather", memory_map=True)["text"].combine_chunks()
-        self._near = {}
+        self._near, self._shift = {}, np.uint64(65 - (8 * len(self.sequences)).bit_length())
 
     def rows_of(self, entry: int) -> np.ndarray:
         """Return the rows of an entry's tracks, in order."""
         return self.rows[self.offsets[entry] : self.offsets[entry + 1]]
 
-    def entries(self, texts: list[str]) -> list[tuple[int, int, int]]:
-        """Return the number of a text, an entry that it is a key of, and the key's form; for each such entry."""
-        numbers = hashes(texts)
-        low, high = (np.searchsorted(self.keys, numbers, side) for side in ("left", "right"))
+    def entries(self, keys: np.ndarray) -> list[tuple[int, int, int]]:
+        """Return the place of a text's hash, an entry that it is a key of, and the key's form; for each such entry."""
+        low, high = (np.searchsorted(self.keys, keys, side) for side in ("left", "right"))
         at = expand(low, high - low)
-        text = np.repeat(np.arange(len(texts)), high - low)
-        return list(zip(text.tolist(), self.key_entries[at].tolist(), self.key_forms[at].tolist(), strict=True))
+        place = np.repeat(np.arange(len(keys)), high - low)
+        return list(zip(place.tolist(), self.key_entries[at].tolist(), self.key_forms[at].tolist(), strict=True))
 
-    def exact(self, request: list[str], owners: dict[int, str]) -> list[Match]:
-        """Return the names that a request's words spell. `owners`: "drake" for the place of "drake's"."""
-        spans = []
+    def exact(self, request: list[str], owners: dict[int, str]) -> tuple[list[Match], list[int]]:
+        """Return the names that words spell, and the words' hashes. `owners`: "drake" for the place of "drake's"."""
+        spans, alone = [], []
         for first in range(len(request)):
+            alone.append(len(spans))
             for last in {*range(first, min(first + NEAR, len(request))), len(request) - 1}:
                 spans.append((first, request[first : last + 1]))
                 if last in owners:
                     spans.append((first, [*request[first:last], owners[last]]))
-        keyed = self.entries(["".join(span) for _, span in spans])
-        return [
+        keys = hashes(["".join(span) for _, span in spans])
+        matches = [
             Match(spans[i][0], spans[i][0] + len(spans[i][1]), entry, form, 0, tuple(spans[i][1]))
-            for i, entry, form in keyed
+            for i, entry, form in self.entries(keys)
         ]
+        return matches, keys[alone].tolist()
 
-    def misspelt(self, request: list[str], doubtful: list[int]) -> list[Match]:
-        """Return the names that the request's words spell if some of the doubtful ones are corrected."""
-        places, words, edits = self._spellings(request, doubtful)
-        if not edits.any():
+    def misspelt(self, request: list[str], doubtful: list[int], own: list[int]) -> list[Match]:
+        """Return the names that the request's words, with hashes `own`, spell if some doubtful ones are corrected."""
+        near = {word: self._near.get(word) for word in {request[place] for place in doubtful}}
+        if unseen := [word for word, corrections in near.items() if corrections is None]:
+            near |= self._corrections(unseen)
+            self._near = {} if len(self._near) > CACHED else self._near
+            self._near.update(near)
+        spelled = [[(word, key, 0)] for word, key in zip(request, own, strict=True)]
+        for place in doubtful:
+            spelled[place] += near[request[place]]
+        words, keys, edits = zip(*chain(*spelled), strict=True)
+        if not any(edits):
             return []
-        paths = self._paths(places, hashes(words), edits, len(request))
+        paths = self._paths(np.array(keys, np.uint64), np.array(edits), np.array([*map(len, spelled), 0]))
         texts = [[words[i] for i in path] for _, path, _ in paths]
-        keyed = [(i, entry, form) for i, entry, form in self.entries(["".join(t) for t in texts]) if form <= SHORTER]
+        keyed = [x for x in self.entries(hashes(["".join(text) for text in texts])) if x[2] <= SHORTER]
         least = {}  # edits of the words of a span
         for i, _, _ in keyed:
             span = paths[i][0], len(texts[i])
@@ -86,20 +95,8 @@ class NameIndex:
             if paths[i][2] == least[paths[i][0], len(texts[i])]
         ]
 
-    def _spellings(self, request: list[str], doubtful: list[int]) -> tuple[np.ndarray, list[str], np.ndarray]:
-        """Return words that may stand at places of the request, first its own: (n,) places, n words, (n,) edits."""
-        near = {word: self._near.get(word) for word in {request[place] for place in doubtful}}
-        if unseen := [word for word, corrections in near.items() if corrections is None]:
-            near |= self._corrections(unseen)
-            self._near = {} if len(self._near) > CACHED else self._near
-            self._near.update(near)
-        pairs = [(place, *correction) for place in doubtful for correction in near[request[place]]]
-        places, words, edits = zip(*pairs, strict=True) if pairs else ((), (), ())
-        places = np.array([*range(len(request)), *places], np.int64)
-        return places, [*request, *words], np.array([0] * len(request) + [*edits], np.int64)
-
-    def _corrections(self, typed: list[str]) -> dict[str, list[tuple[str, int]]]:
-        """Return the words of names that each word may stand for, with their wrong letters: the best `CORRECTIONS`."""
+    def _corrections(self, typed: list[str]) -> dict[str, list[tuple[str, int, int]]]:
+        """Return the words of names that each word may stand for, with hashes and wrong letters: the best ones."""
         left_out = [list(deletions(word)) for word in typed]
         flat = [text for texts in left_out for text in texts]
         keys = (hashes(flat) >> np.uint64(32)).astype(np.uint32)
@@ -112,38 +109,35 @@ class NameIndex:
         edits = process.cpdist(own, near, scorer=OSA.distance, dtype=np.int64) if near else np.zeros(0, np.int64)
         limit = np.array([1 + (min(len(a), len(b)) >= LONG) for a, b in zip(own, near, strict=True)], np.int64)
         keep = np.flatnonzero((edits > 0) & (edits <= limit))
+        order = keep[np.lexsort((numbers[keep], edits[keep], owner[keep]))].tolist()
         corrections = {word: [] for word in typed}
-        for i in keep[np.lexsort((numbers[keep], edits[keep], owner[keep]))]:
+        for i, key in zip(order, hashes([near[i] for i in order]).tolist(), strict=True):
             if len(corrections[own[i]]) < CORRECTIONS:
-                corrections[own[i]].append((near[i], int(edits[i])))
+                corrections[own[i]].append((near[i], key, int(edits[i])))
         return corrections
 
-    def _paths(self, places: np.ndarray, word_hashes: np.ndarray, costs: np.ndarray, n: int) -> list[tuple]:
-        """Return the first place, the spellings and the edits of each misspelt sequence of words that may be a name."""
-        by_place, counts = np.argsort(places, kind="stable"), np.bincount(places, minlength=n)
-        starts = np.cumsum(counts) - counts
-        first, state, edits = np.arange(n), np.full(n, START), np.zeros(n, np.int64)
-        path, paths = np.zeros((n, 0), np.int64), []
-        for depth in range(min(n, SPAN)):
-            inside = np.flatnonzero(first + depth < n)
-            place = first[inside] + depth
-            before, word = np.repeat(inside, counts[place]), by_place[expand(starts[place], counts[place])]
-            state, edits = join_hash(state[before], word_hashes[word]), edits[before] + costs[word]
-            keep = np.flatnonzero(edits <= EDITS)
-            keep = keep[self._begins(state[keep])]
-            first, state, edits = first[before[keep]], state[keep], edits[keep]
-            path = np.column_stack([path[before[keep]], word[keep]])
-            if not len(first):
-                break
-            for i in np.flatnonzero((edits > 0) & self._begins(join_hash(state, np.full(len(state), END)))):
+    def _paths(self, keys: np.ndarray, costs: np.ndarray, counts: np.ndarray) -> list[tuple[int, list[int], int]]:
+        """Return the first place, the spellings and the edits of each misspelt sequence of words that may be a name.
+
+        The spellings have these hashes and edits; `counts`: how many each place has, and 0 after the last.
+        """
+        starts, first = np.cumsum(counts) - counts, np.repeat(np.arange(len(counts)), counts)
+        state, edits, path, paths = join_hash(START, keys), costs, np.arange(len(keys))[:, None], []
+        for depth in range(1, SPAN + 1):
+            begins, ends = self._begins(np.array([state, join_hash(state, END)]))
+            keep = (begins & (edits <= EDITS)).nonzero()[0]
+            first, state, edits, path = first[keep], state[keep], edits[keep], path[keep]
+            for i in (ends[keep] & (edits > 0)).nonzero()[0].tolist():
                 paths.append((int(first[i]), path[i].tolist(), int(edits[i])))
+            more = counts[first + depth]
+            if not more.any():
+                break
+            before, word = np.repeat(np.arange(len(first)), more), expand(starts[first + depth], more)
+            first, state, edits = first[before], join_hash(state[before], keys[word]), edits[before] + costs[word]
+            path = np.concatenate([path[before], word[:, None]], axis=1)
         return paths
 
     def _begins(self, states: np.ndarray) -> np.ndarray:
-        """Return True where a name begins with the sequence, and for a few others. (n,) of uint64 -> (n,) of bool."""
-        bit = states >> np.uint64(self._shift)
+        """Return True where a name begins with the sequence, and for a few others. uint64 -> bool of the same shape."""
+        bit = states >> self._shift
         return (self.sequences[bit >> np.uint64(3)] >> (bit & np.uint64(7)).astype(np.uint8)) & 1 == 1
-
-    @cached_property
-    def _shift(self) -> int:
-        return 64 - (8 * len(self.sequences)).bit_length() + 1

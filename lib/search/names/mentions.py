@@ -13,7 +13,7 @@ import numpy as np
 from lib.search.names.index import KINDS, WHOLE, write_names
 from lib.search.names.lookup import Match, NameIndex
 from lib.search.names.odds import ARTIST, WEIGHTS, Request, features, odds, plain
-from lib.search.names.words import words
+from lib.search.names.words import hashes, words
 
 __all__ = ["Mention", "Names", "write_names"]
 
@@ -59,17 +59,17 @@ class Names:
     def rows(self, mention: Mention) -> np.ndarray:
         """Return the rows of a mention's tracks, in order. -> (m,) of int; empty if the catalogue has no such name."""
         kind = KINDS.index(mention.kind)
-        for _, entry, form in self.index.entries(["".join(words(mention.name))]):
+        for _, entry, form in self.index.entries(hashes(["".join(words(mention.name))])):
             if form == WHOLE and self.index.kinds[entry] == kind:
                 return self.index.rows_of(entry)
         return np.zeros(0, np.int32)
 
     def _candidates(self, request: Request) -> list[Candidate]:
         """Return the names that the request spells, each with its odds."""
-        matches = self.index.exact(request.words, request.owners)
+        matches, own = self.index.exact(request.words, request.owners)
         if doubtful := request.doubtful():
             exact = {(m.first, m.last) for m in matches if self.index.kinds[m.entry] == ARTIST}  # "floyd": not Lloyd
-            misspelt = self.index.misspelt(request.words, doubtful)
+            misspelt = self.index.misspelt(request.words, doubtful, own)
             matches += [m for m in misspelt if (m.first, m.last) not in exact]
         entries = np.array([m.entry for m in matches], int)
         counts = self.index.offsets[entries + 1] - self.index.offsets[entries]
