@@ -49,17 +49,20 @@ class Fusion:
 
     def note(self, query: Query, rows: np.ndarray, scores: list[float]) -> str | None:
         """Return a sentence on an answer of which nothing comes close, or not all meets the conditions."""
-        if not scores or scores[0] < CLOSE:
-            return "Nothing here comes close."
-        if scores[0] < BANDS["moderate"] and self._is_strange(query):
+        close = bool(scores) and scores[0] >= CLOSE
+        if close and scores[0] < BANDS["moderate"] and self._is_strange(query):
             return "No word of this is known here."
-        missed = [f"there is nothing {described}" for described in query.reading.missing]
+        notes = [] if close else ["nothing here comes close"]
+        notes += [f"there is nothing {described}" for described in query.reading.missing]
         for condition, values in query.reading.wanted.items():
-            fits = self.facts.fits(condition, *values, rows=rows)
-            if fits is not None and (n := int((fits < FITTING).sum())):
-                missed.append(f"{n} of {len(rows)} do not match {' or '.join(values)}, but fit the rest better")
-        sentence = "; ".join(missed)
-        return f"{sentence[0].upper()}{sentence[1:]}." if missed else None
+            fits, wish = self.facts.fits(condition, *values, rows=rows), " or ".join(values)
+            missed = 0 if fits is None else int((fits < FITTING).sum())
+            if missed == len(rows) > 0 and not self.facts.mask(condition, *values).any():
+                notes.append(f'no track here fits "{wish}"')
+            elif missed and close:
+                notes.append(f"{missed} of {len(rows)} do not match {wish}, but fit the rest better")
+        sentence = "; ".join(notes)
+        return f"{sentence[0].upper()}{sentence[1:]}." if notes else None
 
     def _is_strange(self, query: Query) -> bool:
         """Return True if neither the catalogue nor English has a word of the request, which names nothing."""

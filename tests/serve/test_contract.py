@@ -66,7 +66,8 @@ def test_an_answer_names_the_conditions_and_the_artist_that_were_read(songs):
     ("text", "close", "note"),
     [
         ("piano", 1.1, "Nothing here comes close."),
-        ("songs from the 1920s", 0, "5 of 5 do not match 1920s, but fit the rest better."),
+        ("songs from the 1880s", 0, 'No track here fits "1880s".'),
+        ("songs from the 1880s", 1.1, 'Nothing here comes close; no track here fits "1880s".'),
         ("songs by Somebody Unheard", 0, "There is nothing by Somebody Unheard."),
         ("piano", 0, None),
     ],
