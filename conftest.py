@@ -1,4 +1,4 @@
-"""How pytest deals tests to several processes (--dist loadfile), and the run that nbval executes the notebooks with."""
+"""How pytest deals tests to several processes (--dist loadfile); the run and the kernel that nbval executes with."""
 
 import os
 
@@ -40,13 +40,15 @@ class OneKernel(nbval.RunningKernel):
         self.await_idle(self.execute_cell_input("%reset -f"), timeout=60)
 
     def stop(self):
-        """Leave the kernel running: the process of the tests ends it, by `pytest_unconfigure`."""
+        """Leave the kernel running, for the next notebook."""
 
 
 nbval.RunningKernel = OneKernel
 
 
-def pytest_unconfigure() -> None:
-    """End the kernel."""
-    if OneKernel.last:
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """End the kernel after the last notebook."""
+    if OneKernel.last and not (nextitem and nextitem.path.suffix == ".ipynb"):
         super(OneKernel, OneKernel.last).stop()
+        OneKernel.last = None
