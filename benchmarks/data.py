@@ -21,7 +21,7 @@ from lib.quality import rules
 from lib.tracks import columns, importing, listener_requests, synthetic
 from lib.tracks.moods import GENRES, MOODS
 
-SIZES, QUICK = (1_000, 10_000, 100_000, 1_000_000), (1_000, 2_000)
+SIZES, QUICK = (1_000, 10_000, 100_000, 1_000_000), (500, 1_000)
 LOOPED = 5_000  # rows that the loop generates; its time a row is constant
 MAPPED, COMPARED = (100_000, 200), (20_000, 200)  # vectors: in the full and in the quick form
 ROUNDS = 3

@@ -15,12 +15,13 @@ from filelock import FileLock
 from lib.core import paths
 
 SMALL = [
-    "n_tracks=400", "n_requests=300", "n_pairs=128", "batch_size=16", "debug_tracks=200", "min_per_mood=5",
-    "static_texts=0", "mood_steps=6",
+    "n_tracks=400", "n_requests=300", "n_pairs=96", "batch_size=16", "debug_tracks=120", "min_per_mood=5",
+    "static_texts=0", "mood_steps=2",
 ]  # fmt: skip
 # The files that take longest start first, so that the processes of `make test` end together. The first of them makes
-# the small run; other files that need it come last, when it is there.
-FIRST = ["test_playground.py", "test_finetune.py", "test_real_catalogues.py", "test_workbook.py"]
+# the small run; other files that need it come last, when it is there, the longest of them first.
+FIRST = ["test_playground.py", "test_finetune.py", "test_real_catalogues.py", "test_real_text.py", "test_faults.py"]
+THEN = ["test_feedback.py", "test_benchmarks.py", "test_service.py", "test_pages.py", "test_forms.py"]
 
 # `make check` leaves out the tests that use these fixtures. Other tests of over four seconds have the mark themselves.
 SLOW = {"small_run", "service", "chromium", "shared"}
@@ -32,8 +33,13 @@ def pytest_collection_modifyitems(items):
         if SLOW & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
     last = {item.path for item in items if "small_run" in getattr(item, "fixturenames", ())}
-    place = dict(zip(FIRST, range(len(FIRST)), strict=True))
-    items.sort(key=lambda item: (item.path.suffix == ".py", place.get(item.path.name, len(FIRST)), item.path in last))
+    place = {name: number for number, name in enumerate(FIRST + THEN)}
+
+    def order(item) -> tuple:
+        first = item.path.name in FIRST
+        return item.path.suffix == ".py", not first, item.path in last, place.get(item.path.name, len(place))
+
+    items.sort(key=order)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,8 @@
 """Encoders that train and export in a second, for tests of faults, where the quality of MiniLM does not matter."""
 
 import json
+from copy import deepcopy
+from functools import cache
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -16,6 +18,13 @@ SHAPE = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "i
 
 def small_model() -> SentenceTransformer:
     """Return an encoder of one narrow layer with random weights, always the same: enough to learn and to forget."""
+    model = deepcopy(_first())
+    model.model_card_data.register_model(model)
+    return model
+
+
+@cache
+def _first() -> SentenceTransformer:
     model = encoder.load(base_models.find("all-MiniLM-L6-v2"), 32)
     with torch.random.fork_rng():
         torch.manual_seed(1)

@@ -89,12 +89,11 @@ def listen(
     if tracks["mood"].isin(wordings("earlier")["mood"]).mean() < 0.2:
         raise WorkbookError("too few tracks have a mood that simulated listeners ask for: name a lake of real events.")
     rng, world, events = np.random.default_rng(seed), _World(songs, tracks), []
-    popular = [wordings(hours).sample(frac=1, random_state=seed) for hours in ("earlier", "later")]
+    words = [wordings(hours).sample(frac=1, random_state=seed).groupby("community") for hours in ("earlier", "later")]
+    popular, plain = [{name: _rows(of) for name, of in hours} for hours in words], _rows(_ordinary(requests))
     for number, second in enumerate(np.sort(rng.integers(0, 3600 * hours, sessions)).tolist()):
-        asks = popular[int(second >= 3600 * (hours - later))]
-        asks = asks[asks["community"] == rng.choice(list(_DATA["communities"]))]
-        begin = START + timedelta(seconds=second)
-        events += _session(world, asks, _ordinary(requests), f"{number:06d}", begin, rng)
+        asks = popular[int(second >= 3600 * (hours - later))][rng.choice(list(_DATA["communities"]))]
+        events += _session(world, asks, plain, f"{number:06d}", START + timedelta(seconds=second), rng)
     return sorted(events, key=lambda event: event["at"])
 
 
@@ -117,13 +116,16 @@ class _World:
         return int(self.grades(ask)[self.row[track]])
 
 
-def _session(world: _World, asks, plain, name: str, at: datetime, rng: np.random.Generator) -> list[dict]:
+def _rows(requests: pd.DataFrame) -> list[tuple]:
+    return [*requests[_READ].itertuples(index=False)]
+
+
+def _session(world: _World, asks: list, plain: list, name: str, at: datetime, rng: np.random.Generator) -> list[dict]:
     """Return the events of one session."""
     events, seen, liked, disliked = [], [], [], []
     for number in range(rng.integers(1, ASKS + 1)):
-        source = plain if rng.random() < PLAIN and len(plain) else asks
-        nth = int((len(source) + 1) ** rng.random()) - 1  # the n-th is asked for in proportion to 1 / n
-        (ask,) = source[_READ].iloc[[nth]].itertuples(index=False)
+        source = plain if rng.random() < PLAIN and plain else asks
+        ask = source[int((len(source) + 1) ** rng.random()) - 1]  # the n-th is asked for in proportion to 1 / n
         answer = world.answer(ask.text, seen, liked, disliked)
         for place, track in enumerate(answer):
             row = {"request": f"r{name}-{number}", "session": f"s{name}", "track": track["id"]}

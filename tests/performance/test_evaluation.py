@@ -16,7 +16,19 @@ from lib.tracks import listener_requests, synthetic
 
 @pytest.fixture(scope="module")
 def base():
-    return encoder.load(base_models.find("all-MiniLM-L6-v2"))
+    """MiniLM, which encodes a text once for all tests: they have the same tracks."""
+    model, embed, known = encoder.load(base_models.find("all-MiniLM-L6-v2")), encoder.embed, {}
+
+    def once(of, texts, *options) -> np.ndarray:
+        if of is not model:
+            return embed(of, texts, *options)
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        known.update(zip(new, embed(of, new), strict=True))
+        return np.stack([known[text] for text in texts])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoder, "embed", once)
+        yield model
 
 
 class Collapsed:

@@ -65,6 +65,7 @@ print(json.dumps({"model": model}))""",
 print(json.dumps({"status": 200, "headers": {"X-Started": os.environ["STARTED"]}}))""",
 ]
 TOKEN = "s3crét"
+LIMIT = 4  # seconds of the shared gateway for an answer: many times what one takes on busy cores
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +114,7 @@ def server(notebook, first, spares):
     """A gateway with two kernels that follows a link. Each test leaves it serving `first`."""
     link = first.with_name("current")
     point(link, first)
-    with gateway(link, "--time-limit", "2", notebook=notebook) as running:
+    with gateway(link, "--time-limit", str(LIMIT), notebook=notebook) as running:
         yield running
 
 
@@ -163,7 +164,7 @@ def test_a_kernel_that_dies_in_a_request_costs_that_request_alone(service, ask):
     started = time.monotonic()
     status, answer, headers = ask(body={"text": "die"})
     assert (status, answer["error"]["code"], headers["Retry-After"]) == (503, "unavailable", "1")
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < LIMIT
     assert ask(body={"text": "a"})[0] == 200  # from the other kernel
     wait_for(service.both_ready)
     assert "recommend_kernels_replaced_total" in ask("/metrics")[1]
@@ -208,10 +209,10 @@ def test_the_folder_of_the_fork_servers_socket_may_be_removed(service, ask):
 def test_a_cell_that_hangs_is_ended_at_the_time_limit(service, ask):
     started = time.monotonic()
     status, answer, headers = ask(body={"text": "hang"})
-    assert (status, headers["Retry-After"]) == (503, "1") and "2 s" in answer["error"]["message"]
-    assert 1.5 < time.monotonic() - started < 10  # also on busy cores; there two seconds may not do for the next answer
+    assert (status, headers["Retry-After"]) == (503, "1") and f"{LIMIT} s" in answer["error"]["message"]
+    assert LIMIT - 0.5 < time.monotonic() - started < 15
     wait_for(lambda: ask(body={"text": "a"})[0] == 200)
-    wait_for(lambda: any("within 2 s" in event["why"] for event in service.events("a kernel was lost")))
+    wait_for(lambda: any(f"within {LIMIT} s" in event["why"] for event in service.events("a kernel was lost")))
 
 
 def test_an_exception_is_a_500_without_details_and_a_log_line_with_them(service, ask):
