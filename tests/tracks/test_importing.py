@@ -192,7 +192,7 @@ CELL = st.one_of(
 
 
 @pytest.mark.slow
-@settings(max_examples=75, deadline=None)
+@settings(max_examples=150, deadline=None)
 @example([["", "0", "", "", "INF"]])  # pandas reads it as a number
 @given(st.lists(st.lists(CELL, min_size=5, max_size=5), min_size=1, max_size=8))
 def test_any_table_of_text_is_read_or_left_out_with_reasons(tmp_path_factory, rows):
@@ -215,7 +215,7 @@ def test_any_table_of_text_is_read_or_left_out_with_reasons(tmp_path_factory, ro
 
 
 @pytest.mark.slow
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(TITLE, min_size=1, max_size=6, unique_by=lambda t: " ".join(t.split())))
 def test_an_exported_table_imports_again(tmp_path_factory, titles):
     path = tmp_path_factory.mktemp("again") / "c.parquet"

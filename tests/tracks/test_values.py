@@ -273,7 +273,7 @@ CELL = st.one_of(
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(st.lists(CELL, min_size=9, max_size=9), min_size=1, max_size=8))
 def test_any_text_is_read_or_listed(rows):
     names = ["title", "artist", "mood", "tags", "energy", "key", "duration_ms", "release_date", "explicit"]
