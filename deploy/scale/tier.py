@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tqdm import tqdm
 
+from deploy.scale.alone import end_session
 from deploy.scale.client import AUDIENCE, BIN, DRAIN, ISSUER, PORTS, Tier, ports, ports_in_use, token
 from deploy.scale.events import drop, hints
 from deploy.scale.events import settings as events
@@ -143,6 +144,7 @@ def up(home: Path, args: argparse.Namespace) -> int:
     finally:
         supervisor.send_signal(signal.SIGTERM)
         supervisor.wait()
+        end_session(supervisor.pid)  # if it or a part was killed, processes are left that keep memory and ports
 
 
 def restart(tier: Tier) -> None:
