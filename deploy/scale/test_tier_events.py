@@ -12,6 +12,7 @@ from deploy.scale.events import settings
 from deploy.scale.events.parts import line
 from deploy.scale.events.store import open_store
 from deploy.scale.tier import PATH, main
+from lib.core.processes import only_one
 from tests.conftest import free_port
 from tests.test_playground import after, more_like, server, settled
 
@@ -56,6 +57,17 @@ def test_an_hourly_run_beside_the_tiers_own_job_is_refused(up, lake, capsys):
     """Two jobs with one checkpoint would disturb each other."""
     assert main(["--home", str(up.home), "lake"]) == 1
     assert "start the tier with --hourly" in capsys.readouterr().err
+
+
+def test_one_hourly_run_at_a_time(up, lake, capsys):
+    """A timer may start one while the last one still runs."""
+    up.ctl("stop", "lake")
+    try:
+        with only_one(up.home, ".lake.lock"):
+            assert main(["--home", str(up.home), "lake"]) == 1
+        assert "an earlier `make lake` still writes" in capsys.readouterr().err
+    finally:
+        up.ctl("start", "lake")
 
 
 def test_a_like_in_the_browser_moves_the_next_answer_and_trends(up, lake, small_run, chromium, monkeypatch, tmp_path):
