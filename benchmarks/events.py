@@ -26,8 +26,12 @@ from deploy.scale.client import Tier, free_ports, started
 from lib.core.paths import resolve
 from lib.workbook.runner import revision
 
-ROUNDS, SLOTS, SLOT = 3, 12, 2.0  # each round has so many slots of seconds, in turn with and without events
-RATE = 30  # requests a second: two cores answer them without a queue, beside the client
+# A block has a slot of so many seconds with events and two without, in random order: what else runs on the machine
+# disturbs all alike. The second one without shows what chance alone does.
+# An arm's texts end in a letter, else the second slot without events would find all answers in the caches.
+SLOT, ARMS = 2.0, {"with": " x", "without": " y", "again": " z"}
+RATE = 50  # requests a second: two cores answer them without a queue, beside the client
+DRAWS = 2000  # of the bootstrap
 EVENTS = 200  # events a second, in batches of BATCH
 BATCH = 20
 DOOR = ("redis", "mlflow", "triton", "api", "varnish", "shown", "envoy", "features")  # parts that answer, and log
@@ -70,35 +74,45 @@ def ask(tier: Tier, http: httpx.Client, bodies: list[str], rng: Random) -> list[
         return [*clients.map(send, bodies, accumulate(rng.expovariate(RATE) for _ in bodies))]
 
 
-def answers(run: Path, with_events: Tier, without: Tier) -> None:
-    """Print the latencies of answers with and without events, and their ratios by round.
-
-    Short slots in turn: what else runs on the machine disturbs both alike.
-    """
-    shared, rng = texts(run, DISTINCT, 6), Random(7)
-    ranks = iter(zipf((ROUNDS * SLOTS + 4) * int(RATE * SLOT), 7))
+def answers(run: Path, with_events: Tier, without: Tier, blocks: int) -> dict:
+    """Print what events do to the latencies of answers, beside what chance does. Return it, for events.json."""
+    shared, rng, size = texts(run, DISTINCT, 6), Random(7), int(RATE * SLOT)
+    ranks = iter(zipf((blocks + 2) * size, 7))
     track = with_events.ask({"text": "calm"}).json()["tracks"][0]["id"]
     clients = {tier.first: httpx.Client(timeout=10, headers=tier.headers()) for tier in (with_events, without)}
-    for n in range(ROUNDS + 1):
-        took: dict[bool, list[float]] = {True: [], False: []}
-        events = 0
-        for slot in range(SLOTS if n else 4):  # the first slots warm up
-            bodies = [shared[rank] for rank in islice(ranks, int(RATE * SLOT))]
-            for tier in (with_events, without) if slot % 2 else (without, with_events):
-                listeners = Listeners(tier, clients[tier.first], track)
-                if tier is with_events:
-                    listeners.start()
-                took[tier is with_events] += ask(tier, clients[tier.first], bodies, rng)
-                listeners.stop.set()
+    took: dict[str, list[list[float]]] = {arm: [] for arm in ARMS}
+    events = 0
+    for block in range(-2, blocks):  # the first two warm up
+        bodies = [shared[rank] for rank in islice(ranks, size)]
+        for arm in rng.sample([*ARMS], 3):
+            tier = with_events if arm == "with" else without
+            listeners = Listeners(tier, clients[tier.first], track)
+            if arm == "with":
+                listeners.start()
+            values = ask(tier, clients[tier.first], [text + ARMS[arm] for text in bodies], rng)
+            listeners.stop.set()
+            if block >= 0:
+                took[arm].append(values)
                 events += listeners.taken
-        if n:
-            own, base = (np.percentile(took[key], (50, 90, 99)) for key in (True, False))
-            cells = [
-                f"p{p} {a:.0f} / {b:.0f} ms = {a / b:.2f}" for p, a, b in zip((50, 90, 99), own, base, strict=True)
-            ]
-            failed = [took[key].count(10_000) for key in (True, False)]
-            print(f"round {n}, with {events / SLOTS / SLOT:.0f} events/s / without: {', '.join(cells)}; "
-                  f"{len(took[True])} requests each, failed {failed}", flush=True)  # fmt: skip
+    print(f"{blocks * size} requests an arm, {RATE} a second; {events / blocks / SLOT:.0f} events a second; failed: "
+          + ", ".join(f"{arm} {sum(values.count(10_000) for values in took[arm])}" for arm in ARMS))  # fmt: skip
+    return compare({arm: np.array(values) for arm, values in took.items()})
+
+
+def compare(took: dict[str, np.ndarray]) -> dict:
+    """Print the ratios of percentiles with 95 % intervals, by a bootstrap over blocks. `took`: (blocks, requests)."""
+    draws = np.random.default_rng(7).integers(0, len(took["with"]), (DRAWS, len(took["with"])))
+    result = {}
+    for p in (50, 90, 99):
+        every = {arm: [np.percentile(took[arm][rows], p) for rows in draws] for arm in ARMS}
+        for name, over, under in (("events", "with", "without"), ("chance", "again", "without")):
+            low, high = np.percentile(np.divide(every[over], every[under]), [2.5, 97.5])
+            ms = [float(np.percentile(took[arm], p)) for arm in (over, under)]
+            result[f"p{p} {name}"] = [round(float(value), 3) for value in (ms[0] / ms[1], low, high)]
+            print(
+                f"p{p}, {name}: {ms[0]:.1f} / {ms[1]:.1f} ms = {ms[0] / ms[1]:.3f} [{low:.3f}, {high:.3f}]", flush=True
+            )
+    return result
 
 
 def acknowledged(tier: Tier, folder: Path) -> None:
@@ -119,7 +133,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", nargs="?", default="outputs/quick")
     parser.add_argument("--door", action="store_true", required=True, help="the only part so far")
-    run = resolve(parser.parse_args().run)
+    parser.add_argument("--blocks", type=int, default=60, help="of six seconds (default: %(default)s)")
+    args = parser.parse_args()
+    run = resolve(args.run)
     print(f"{machine()}; commit {revision()}")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -128,7 +144,7 @@ def main() -> None:
             for name, options in (("with", []), ("without", ["--no-events"]))
         ]
         tiers[0].ctl("stop", *(part for part in tiers[0].parts() if part.partition(":")[0] not in DOOR))
-        answers(run, *tiers)
+        answers(run, *tiers, args.blocks)
         acknowledged(tiers[0], folder)
 
 

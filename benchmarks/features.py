@@ -1,9 +1,12 @@
-"""Measure the memory of features, and the cost of sessions and trends: python benchmarks/features.py outputs/quick."""
+"""Measure the memory of features (10,000 tracks, 24 h of minutes), and what sessions and trends cost an answer.
 
+python benchmarks/features.py outputs/quick
+"""
+
+import argparse
 import asyncio
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 import timeit
@@ -12,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from measure import machine
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -20,11 +24,19 @@ from deploy.scale.events.features import KEPT, Count, open_features
 from deploy.scale.events.sessions import Heard, Memory, Sessions, Trends
 from lib.core.paths import resolve
 from lib.performance import typed_requests
+from lib.search.integrity import check_run
 from lib.search.recommender import open_run
 from lib.serve import contract
+from lib.workbook.runner import revision
 
 TRACKS, SHARE = 10_000, 50  # tracks; one of so many is measured, spread evenly over their popularity
 PLAYS = 12_000  # a minute, Zipf-distributed; 30 % of the plays are skipped and 5 % liked
+CASES = {
+    "realistic": "plays by Zipf's law",
+    "uniform": "five plays of each track a minute",
+    "each played": "by Zipf's law, and each track played each minute",
+    "each of all": "each track played, skipped and liked each minute",
+}
 PORT = 21_990
 
 
@@ -49,7 +61,7 @@ def redis(module: bool):
 
 
 def counts(chance: np.random.Generator, case: str, minute: int) -> dict[Count, int]:
-    """Return the counts of a minute: realistic, uniform (five plays a track), or at least one each."""
+    """Return the counts of a minute, of one of `CASES`."""
     ranks = np.arange(1, TRACKS + 1, SHARE)
     plays = chance.poisson(PLAYS / ranks / np.log(TRACKS))
     if case == "uniform":
@@ -76,8 +88,8 @@ def memory(module: bool, case: str) -> None:
                     pipe.execute()
         size, writes = client.info("memory")["used_memory"] - before, 2 * samples / (time.perf_counter() - started)
         name, hours = type(features).__name__, getattr(features, "KEPT", KEPT) // 60
-        print(f"{name}, {case}, {hours} h: {size * SHARE / 1e6:.0f} MB, {size / samples:.1f} bytes a sample; ", end="")
-        print(f"{writes:,.0f} writes/s", flush=True)
+        cells = name, CASES[case], hours, f"{size * SHARE / 1e6:.0f}", f"{size / samples:.1f}", f"{writes:,.0f}"
+        print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
 def ranking(run: Path) -> None:
@@ -126,9 +138,23 @@ async def _recall() -> None:
     print(f"reading a session of 100 events: p50 {statistics.median(times):.2f} ms")
 
 
-if __name__ == "__main__":
-    for case in ("realistic", "uniform", "each played", "each of all"):
+def main() -> None:
+    """Print the table of the memory, then the times."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", nargs="?", default="outputs/quick", help="a run to answer from (default: %(default)s)")
+    run = resolve(parser.parse_args().run)
+    check_run(run)
+    print(f"{machine()}; commit {revision()}\n")
+    print(f"{TRACKS:,} tracks: each {SHARE}th was written, and its bytes count {SHARE} times.")
+    print("Bar: 80 MB in the first two rows.\n")
+    print("| features | events | hours | MB | bytes a sample | writes a second |\n|" + " --- |" * 6)
+    for case in CASES:
         memory(True, case)
     memory(False, "realistic")
-    ranking(resolve(sys.argv[1]))
+    print()
+    ranking(run)
     recall()
+
+
+if __name__ == "__main__":
+    main()

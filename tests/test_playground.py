@@ -392,7 +392,8 @@ def fake_tier(monkeypatch):
             requests.append((self.path, body, self.headers["Authorization"]))
             tracks = [contract.Track(**TRACK, id=f"t000000{n}").model_dump() for n in range(3)]
             answer = json.dumps({"tracks": [track | {"plays": 4} for track in tracks]}).encode()
-            self.send_response(200)
+            self.send_response(200 if self.headers["Authorization"] == "Bearer abc" else 401)
+            self.send_header("X-Request-Id", f"answer {len(requests)}")
             self.end_headers()
             self.wfile.write(answer)
 
@@ -417,13 +418,17 @@ def test_a_session_of_the_tier_chooses_the_songs(small_run, fake_tier):
     page = playground.Playground(run, lambda: run, "sad piano")
     assert page.session.layout.display == "flex" and "Trending now: &lt;b&gt; (4)" in page.hot.value
     assert {path for path, *_ in fake_tier} == {"/trending"}
+    assert "make serve" in page.command.value
     page.session.value = True
     assert [track["id"] for track in page.answers["tuned"].tracks] == ["t0000000", "t0000001", "t0000002"]
+    assert page.command.value == ""  # make serve has no sessions
     page.changed = 0  # the page is not a double click old
     page._rate("liked", page.lists["tuned"].tracks[1])
     (event,) = (body["events"][0] for path, body, _ in fake_tier if path == "/events")
     _, body, token = [request for request in fake_tier if request[0] == "/recommend"][-1]
     assert event["track"] == "t0000001" and event["kind"] == "liked" and event["session"] == body["session"]
+    names = [f"answer {n}" for n, (path, *_) in enumerate(fake_tier, 1) if path == "/recommend"]
+    assert event["request"] == names[0]  # else nothing could be learnt from it
     assert "liked" not in body and body["trending"] == tier.TRENDING and token == "Bearer abc"
     page._begin("angry guitars")
     assert page.talk.session != body["session"]
@@ -437,6 +442,11 @@ def test_a_tier_that_is_away_is_an_error_on_the_page(small_run, monkeypatch):
     assert "does not answer" in page.hot.value and len(page.answers["tuned"].tracks) == 5
     page.session.value = True
     assert "does not answer" in page.message.value and not page.answers
+
+
+def test_a_token_that_has_expired_is_named_on_the_page(fake_tier, monkeypatch):
+    monkeypatch.setenv("TIER_TOKEN", "old")
+    assert "401" in tier.trending() and "tracks" in tier.trending()  # the answer's own words
 
 
 def test_a_missing_run_is_an_error_in_one_line(capsys, tmp_path):

@@ -27,7 +27,7 @@ ISSUER, AUDIENCE = "music-recommender", "listeners"
 BIN = Path(sys.executable).parent
 DRAIN = 2  # seconds in which a closing Envoy sends its clients to the other Envoy
 PORTS = 50  # ports of a tier, from Envoy's on
-START = 90  # seconds for a part to answer
+START = 180  # seconds for a part to answer; a busy machine needs more than a minute
 
 
 def ports(first: int) -> SimpleNamespace:

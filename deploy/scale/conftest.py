@@ -4,9 +4,9 @@ import pytest
 
 from deploy.scale import client
 from lib.core import paths
-from tests.conftest import small_run
+from tests.conftest import chromium, small_run
 
-__all__ = ["small_run"]
+__all__ = ["chromium", "small_run"]
 
 
 @pytest.fixture(scope="session")

@@ -124,6 +124,7 @@ def test_errors_are_in_the_contracts_form(up):
     for response, status in cases:
         assert response.status_code == status
         assert set(response.json()["error"]) == {"code", "message", "field"}, response.text
+    assert "over 64 KiB" in up.ask({"text": "x" * 70_000}).json()["error"]["message"]  # the door's own words
 
 
 def test_clients_without_a_token_cause_one_inference_a_second_at_most(up):

@@ -1,15 +1,20 @@
 """The way of an event through the whole tier, behind the door (make scale-test)."""
 
 import os
+import sys
 import time
 from contextlib import suppress
 
 import pytest
 
+from deploy.scale.client import token
 from deploy.scale.events import settings
 from deploy.scale.events.parts import line
 from deploy.scale.events.store import open_store
 from deploy.scale.tier import PATH, main
+from lib.core.processes import only_one
+from tests.conftest import free_port
+from tests.test_playground import after, more_like, server, settled
 
 
 @pytest.fixture
@@ -52,3 +57,39 @@ def test_an_hourly_run_beside_the_tiers_own_job_is_refused(up, lake, capsys):
     """Two jobs with one checkpoint would disturb each other."""
     assert main(["--home", str(up.home), "lake"]) == 1
     assert "start the tier with --hourly" in capsys.readouterr().err
+
+
+def test_one_hourly_run_at_a_time(up, lake, capsys):
+    """A timer may start one while the last one still runs."""
+    up.ctl("stop", "lake")
+    try:
+        with only_one(up.home, ".lake.lock"):
+            assert main(["--home", str(up.home), "lake"]) == 1
+        assert "an earlier `make lake` still writes" in capsys.readouterr().err
+    finally:
+        up.ctl("start", "lake")
+
+
+def test_a_like_in_the_browser_moves_the_next_answer_and_trends(up, lake, small_run, chromium, monkeypatch, tmp_path):
+    """The playground, beside a real tier: its songs are those of the session, and what is liked is trending."""
+    monkeypatch.setenv("TIER", f"http://127.0.0.1:{up.first}")
+    monkeypatch.setenv("TIER_TOKEN", token(up.home))
+    port = free_port()
+    command = [sys.executable, "-m", "lib.workbook", "playground", small_run, "--no-browser", "--Voila.ip=127.0.0.1"]
+    with server([*command, "--port", port], port, tmp_path / "voila.log") as address:
+        page = chromium.new_page(viewport={"width": 390, "height": 844})
+        page.goto(address, timeout=120_000)
+        page.wait_for_selector(".song", timeout=90_000)
+        page.get_by_label("a session of the tier").check()
+        title = settled(page)[1]
+        songs = after(page, more_like(page, title).click)
+        assert title not in songs  # the session has heard it
+        assert page.locator(".song .moved", has_text="new").count()
+        others = page.locator("text=/^Trending now:/")
+        deadline = time.monotonic() + 30
+        while title not in others.inner_text():
+            assert time.monotonic() < deadline, others.inner_text()
+            page.wait_for_timeout(1000)
+            page.get_by_label("How many").fill(str(3 + int(time.monotonic()) % 3))
+            page.get_by_label("How many").press("Enter")
+        page.close()

@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tqdm import tqdm
 
+from deploy.scale.alone import end_session
 from deploy.scale.client import AUDIENCE, BIN, DRAIN, ISSUER, PORTS, Tier, ports, ports_in_use, token
 from deploy.scale.events import drop, hints
 from deploy.scale.events import settings as events
@@ -47,6 +48,7 @@ TEMPLATES = ("supervisord.conf", "default.vcl", "envoy.yaml")
 ENGINES = {"redis-server": "redis-server", "varnishd": "varnish varnish-modules"}
 PATH = f"{os.environ['PATH']}:/usr/sbin"  # Debian's folder of varnishd, not in every user's path
 RUNNING = "a tier runs in {} already: stop it first (Ctrl-C where you started it)."
+LAKE = "an earlier `make lake` still writes from {}: the next one writes what it leaves."
 BUSY = "a restart, promotion or rollback is running in {}: wait for it."
 
 
@@ -143,6 +145,7 @@ def up(home: Path, args: argparse.Namespace) -> int:
     finally:
         supervisor.send_signal(signal.SIGTERM)
         supervisor.wait()
+        end_session(supervisor.pid)  # if it or a part was killed, processes are left that keep memory and ports
 
 
 def restart(tier: Tier) -> None:
@@ -224,7 +227,8 @@ def main(argv: list[str] | None = None) -> int:
                 return run_events(tier, "forget", args.session)
             if states["lake"] == "RUNNING":
                 raise WorkbookError("the tier's own job writes the lake: start the tier with --hourly")
-            return run_events(tier, "lake", "--once", python=events.PYTHON)
+            with only_one(home, ".lake.lock", LAKE):
+                return run_events(tier, "lake", "--once", python=events.PYTHON)
         with only_one(home, ".change.lock", BUSY):
             if args.command == "restart":
                 restart(tier)

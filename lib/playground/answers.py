@@ -54,9 +54,8 @@ def ask(
     ids = [track["id"] for track in tracks]
     query = recommender.query(corrected, request.liked, request.disliked, vectors)
     where = places(recommender, np.vstack([query.vector, recommender.vectors[recommender.rows(ids)]]))
-    moved, origin = [""] * len(ids), None
-    if previous:
-        moved, origin = moves([track["id"] for track in previous.tracks], ids), previous.places[0]
+    moved = moves([track["id"] for track in previous.tracks], ids) if previous else [""] * len(ids)
+    origin = previous.places[0] if previous else None
     return Answer(query, conditions(reading), response.note, tracks, where, moved, origin)
 
 

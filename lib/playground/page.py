@@ -113,7 +113,7 @@ class Playground(ui.VBox):
         self.talk.ratings[track["id"]] = (kind, track["title"])
         if self.session.value:
             with suppress(Refusal):  # the next answer has the reason
-                tier.tell(self.talk.session, kind, track["id"])
+                tier.tell(self.talk.session, kind, track)
 
     def _change(self, change: Callable[[], object], moved: bool = True) -> None:
         """Change the conversation by a click. `moved`: the button is gone then, so the box gets the focus."""
@@ -154,8 +154,7 @@ class Playground(ui.VBox):
         try:
             off = frozenset(self.talk.off)
             tracks = {"tuned": tier.tracks(self.talk.session, body)} if self.session.value and body["text"] else {}
-            before = self.answers
-            self.answers = {n: ask(self.recommenders[n], body, before.get(n), off, tracks.get(n)) for n in names}
+            self.answers = {n: ask(self.recommenders[n], body, self.answers.get(n), off, tracks.get(n)) for n in names}
             self.hot.value = tier.trending() if tier.ADDRESS else ""
             ms = round(1000 * (time.perf_counter() - started))
             tuned = self.answers["tuned"]
@@ -167,7 +166,7 @@ class Playground(ui.VBox):
         self.message.value = render("playground/message.html", **message)
         self._show_conversation()
         self.map.value = plane(self.answers, self.recommenders["tuned"].moods, self.dots) if self.answers else ""
-        self.command.value = self._curl(body) if self.answers else ""
+        self.command.value = self._curl(body) if self.answers and not self.session.value else ""
         for name, answer in self.answers.items():
             if ids := [track["id"] for track in answer.tracks]:
                 self.lists[name].show(answer, self.recommenders[name].explain(answer.query, ids))

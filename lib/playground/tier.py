@@ -16,13 +16,14 @@ ADDRESS, TRENDING = os.environ.get("TIER", ""), 0.5  # the tier; how much its tr
 
 
 def call(path: str, body: dict | None = None) -> dict:
-    """Return the tier's answer. A `Refusal` says why there is none."""
+    """Return the tier's answer, with its name in the log as `request`. A `Refusal` says why there is none."""
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {os.environ.get('TIER_TOKEN', '')}"}
     try:
         with urlopen(Request(ADDRESS + path, body and json.dumps(body).encode(), headers), timeout=2) as response:
-            return json.load(response)
+            return json.load(response) | {"request": response.headers["X-Request-Id"]}
     except (OSError, ValueError) as error:
-        raise Refusal(f"The tier at {ADDRESS} does not answer: {error}") from error
+        body = getattr(error, "read", bytes)().decode()  # such as: Jwt is expired
+        raise Refusal(f"The tier at {ADDRESS} does not answer: {error} {body}") from error
 
 
 def trending() -> str:
@@ -34,13 +35,14 @@ def trending() -> str:
     return f"Trending now: {', '.join(names) or 'nothing yet'}."
 
 
-def tell(session: str, kind: str, track: str) -> None:
+def tell(session: str, kind: str, track: dict) -> None:
     """Send an event of a session."""
-    event = {"id": uuid4().hex, "kind": kind, "track": track, "session": session}
+    event = {"id": uuid4().hex, "kind": kind, "track": track["id"], "request": track.get("request"), "session": session}
     call("/events", {"events": [event | {"at": datetime.now(UTC).isoformat()}]})
 
 
 def tracks(session: str, body: dict) -> list[dict]:
-    """Return the tier's tracks for a request. It knows from the session which ones are liked."""
+    """Return the tier's tracks for a request, each with the answer's name. The session has what is liked."""
     body = {name: value for name, value in body.items() if name not in ("liked", "disliked")}
-    return call("/recommend", body | {"session": session, "trending": TRENDING})["tracks"]
+    answer = call("/recommend", body | {"session": session, "trending": TRENDING})
+    return [track | {"request": answer["request"]} for track in answer["tracks"]]

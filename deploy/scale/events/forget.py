@@ -12,9 +12,10 @@ import json
 import os
 import re
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -45,11 +46,11 @@ def blank(folder: Path, session: str) -> int:
     return lines
 
 
-def clean(store: Store, codes: set[str], session: str = "", since: datetime | None = None) -> int:
+def clean(store: Store, before: dict[str, datetime], session: str = "", since: datetime | None = None) -> int:
     """Write the lake's files without some sessions, under the same names. Return the number of rows removed.
 
     Args:
-        codes: hashes of the sessions.
+        before: by the hash of each session, the time up to which what was received of it is removed.
         session: a session whose name is removed from lines that are no events, too.
         since: files that are older are left.
     """
@@ -62,8 +63,12 @@ def clean(store: Store, codes: set[str], session: str = "", since: datetime | No
         except Damaged as error:
             print(f"{error}; it stays", file=sys.stderr, flush=True)
             continue
-        sessions = [name for name in pc.unique(table["session"]).to_pylist() if name and code(name) in codes]
-        gone = pc.fill_null(pc.is_in(table["session"], pa.array(sessions, pa.string())), False)
+        times = table["received" if "received" in table.column_names else "timestamp"]
+        gone = pa.chunked_array([np.zeros(len(table), bool)])
+        for name in pc.unique(table["session"]).to_pylist():
+            if name and (end := before.get(code(name))):
+                its = pc.and_(pc.equal(table["session"], name), pc.less_equal(times, pa.scalar(end, times.type)))
+                gone = pc.or_(gone, pc.fill_null(its, False))
         if session and "line" in table.column_names:
             gone = pc.or_(gone, pc.match_substring(table["line"], session.encode()))
         if n := pc.sum(gone).as_py():
@@ -88,7 +93,7 @@ def main(session: str) -> None:
     mark(store, session)
     lines = blank(Path(os.environ["EVENTS"]), session)
     keys = features(os.environ["FEATURES"], session) if os.environ.get("FEATURES") else 0
-    rows = clean(store, {code(session)}, session)
+    rows = clean(store, {code(session): datetime.now(UTC)}, session)
     print(f"forgotten: {lines} lines of the log, {rows} rows of the lake, {keys} keys of the features")
     print(f"The broker's files keep its messages for up to {os.environ.get('TOPIC_HOURS', '1')} h more.")
 

@@ -14,8 +14,9 @@ import pytest
 from redis import Redis
 
 from deploy.scale import client
-from deploy.scale.events import forget, settings
+from deploy.scale.events import forget, lines, settings
 from deploy.scale.events.parts import Load, Parts, line
+from deploy.scale.events.schema import Record
 from deploy.scale.events.store import Damaged, Store, hour, open_store
 from deploy.scale.events.tidy import Tidy
 from lib.core.paths import ROOT
@@ -178,6 +179,18 @@ def test_a_session_is_forgotten_everywhere(parts, store, capsys):
     files = [file for place in places for file in place.rglob("*") if file.is_file() and ".so" not in file.name]
     assert len(files) > 20 and not [file for file in files if session.encode() in file.read_bytes()]
     assert redis.exists("session:another") and not {"f-1", "f-3"} & set(events(store)["id"].to_pylist())
+
+
+def test_a_session_that_comes_back_after_it_was_forgotten_is_kept(tmp_path):
+    """The job forgets once more, within two hours, what a half-written batch may have brought back."""
+    store = open_store(str(tmp_path / "events"))
+    for name, ago in (("old", 60), ("new", -60)):
+        at = datetime.now(UTC) - timedelta(seconds=ago)
+        record = Record(id=name, kind="played", track="t", session="s", at=at, received=at)
+        store.write_table(f"{store.events}/{hour(at)}/{name}.parquet", lines.table([record]))
+    forget.mark(store, "s")
+    Tidy(store).again()
+    assert events(store)["id"].to_pylist() == ["new"]
 
 
 def test_an_hourly_run_without_a_memory_writes_nothing_twice(parts, store):

@@ -59,9 +59,9 @@ class Tidy:
     def again(self) -> None:
         """Forget once more who was forgotten lately: a batch may have been half written then."""
         lately = datetime.now(UTC) - timedelta(seconds=2 * HOUR)
-        codes = {name for name, at in self.store.forgotten().items() if at > lately}
-        if codes:
-            forget.clean(self.store, codes, since=lately)
+        before = {name: at for name, at in self.store.forgotten().items() if at > lately}
+        if before:
+            forget.clean(self.store, before, since=lately)
 
     def logs(self) -> list[Path]:
         """Remove each log file that is complete, and whose events are all in the lake. Return them."""
