@@ -165,8 +165,7 @@ class Evidence:
         if not _count(texts):
             return ""
         values, _ = cells.numbers("", texts, decimal)
-        other = texts.filter(pa.array(~np.isfinite(values)))  # texts that are no numbers
-        values = values[np.isfinite(values)]
+        values, other = values[np.isfinite(values)], texts.filter(pa.array(~np.isfinite(values)))
         numeric = len(values) >= FITS * max(1, _count(texts))
         span = f"{values.min():.4g} to {values.max():.4g}" if numeric else _examples(other)
         use = f"If it is right, name it: columns: {{{ours}: {name}}}."

@@ -107,17 +107,14 @@ class Names:
 
 def _longest(candidates: list[Candidate]) -> list[Candidate]:
     """Give a name more odds than the names inside it, of which no word is misspelt less: "DJ Ladder", not "Ladder"."""
-    raised = []
-    for c in candidates:
-        places = range(c.match.first, c.match.last)
-        inside = [
-            other.odds + 0.01
-            for other in candidates
-            if other.kind == c.kind and other.match.first in places and other.match.last - 1 in places
-            and other.match.last - other.match.first < len(places) and c.match.edits <= other.match.edits
-        ]  # fmt: skip
-        raised.append(c._replace(odds=max(c.odds, *inside)) if inside else c)
-    return raised
+
+    def holds(c: Candidate, other: Candidate) -> bool:
+        (first, last, *_), inner = c.match, other.match
+        longer = first <= inner.first and inner.last <= last and inner.last - inner.first < last - first
+        return longer and c.kind == other.kind and c.match.edits <= inner.edits
+
+    best = (max([c.odds, *(other.odds + 0.01 for other in candidates if holds(c, other))]) for c in candidates)
+    return [c._replace(odds=odds) for c, odds in zip(candidates, best, strict=True)]
 
 
 def _beside(candidate: Candidate, chosen: list[Candidate], request: Request) -> Candidate:
