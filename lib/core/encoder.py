@@ -5,7 +5,6 @@ A process that encodes with another form than PyTorch's never imports PyTorch, w
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from abc import ABC, abstractmethod
@@ -59,7 +58,6 @@ def load(path: Path | str, max_length: int | None = None) -> SentenceTransformer
     from sentence_transformers import SentenceTransformer
     from transformers.utils.logging import disable_progress_bar
 
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # huge pages for PyTorch: a training step takes less time
     disable_progress_bar()  # a bar for reading 100 tensors in 10 ms is noise in a notebook
     model = SentenceTransformer(str(path), device=device())
     if max_length:
