@@ -135,6 +135,27 @@ def test_refining_moods_moves_requests_and_holds_descriptions(data, monkeypatch)
 # training
 
 
+def test_texts_of_similar_length_are_encoded_together_with_the_same_loss(table, monkeypatch):
+    monkeypatch.setitem(encoder.BATCH, "cpu", 64)
+    model, few = small_model(), table[table["kind"] == "prose and tags"]
+    both = {"directions": ("query_to_doc", "doc_to_query"), "partition_mode": "per_direction"}
+    losses, gradients, tokens = [], [], []
+    for kind in (training.MultipleNegativesRankingLoss, training.RankingLoss):
+        sizes = []
+        hook = model[0].register_forward_pre_hook(
+            lambda _, given, sizes=sizes: sizes.append(given[0]["input_ids"].numel())
+        )
+        loss = kind(model, **both)([model.preprocess(few[side].tolist()) for side in ("anchor", "positive")], None)
+        model.zero_grad()
+        loss.backward()
+        hook.remove()
+        losses.append(loss.item())
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+        tokens.append(sum(sizes))
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5) and torch.allclose(*gradients, atol=1e-5)
+    assert tokens[1] < tokens[0]
+
+
 @pytest.mark.slow
 def test_training_changes_the_encoder_and_lowers_the_loss(table, dev, tmp_path):
     model = small_model()

@@ -143,7 +143,9 @@ class WorkerTrainer(Trainer):
 
     def __init__(self, *args):
         # accelerate sees the other workers on a CPU only with use_cpu. It requires drop_last, but drops no batch here.
-        super().__init__(*args, use_cpu=device() == "cpu", dataloader_drop_last=True)
+        # Workers encode in different numbers of parts, so none may wait for the buffers of another at each part.
+        own = {"use_cpu": device() == "cpu", "dataloader_drop_last": True, "ddp_broadcast_buffers": False}
+        super().__init__(*args, **own)
 
     def get_default_loss(self, model: SentenceTransformer, **options) -> torch.nn.Module:
         return super().get_default_loss(model, gather_across_devices=True, **options)

@@ -20,6 +20,7 @@ from lib.core.measures import Encoded
 from lib.core.progress import Progress
 
 if TYPE_CHECKING:
+    import torch
     from sentence_transformers import SentenceTransformer
 
 BATCH = {"cpu": 1024, "gpu": 32_768}  # tokens encoded together: they fit a CPU's cache; they fill a GPU
@@ -99,8 +100,7 @@ def embed(model: SentenceTransformer | Form, texts, progress: bool = False, toge
 def by_length(mask: np.ndarray, n_tokens: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield rows of similar token counts together, the longest first, and the columns that their tokens use.
 
-    So little is padded. `SentenceTransformer.encode` sorts by characters, which adds a quarter to a catalogue's tokens,
-    and its batches have the same number of texts however long they are.
+    So little is padded: `SentenceTransformer.encode`, sorting by characters, adds a quarter to a catalogue's tokens.
 
     Args:
         mask: True for a token, False for padding, on either side, (texts, tokens).
@@ -117,20 +117,28 @@ def by_length(mask: np.ndarray, n_tokens: int) -> Iterator[tuple[np.ndarray, np.
 def _batches(model: SentenceTransformer, texts: list[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Encode texts with PyTorch, as `Form.batches` does."""
     import torch
-    from transformers import PreTrainedTokenizerBase
 
-    if not isinstance(getattr(model, "tokenizer", None), PreTrainedTokenizerBase):
-        yield np.arange(len(texts)), model.encode(texts, batch_size=BLOCK, show_progress_bar=False)
-        return
-    kind = "cpu" if model.device.type == "cpu" else "gpu"
     model.eval()
     features = model.preprocess(texts, prompt=model.prompts.get(model.default_prompt_name))
-    for rows, used in by_length(features["attention_mask"].numpy().astype(bool), BATCH[kind]):
-        batch = {k: v[rows][:, used].to(model.device) if torch.is_tensor(v) else v for k, v in features.items()}
-        # fp16 rounds an eighth as much as bf16
-        with torch.inference_mode(), torch.autocast("cuda", torch.float16, enabled=model.device.type == "cuda"):
-            vectors = model(batch)["sentence_embedding"].float().cpu().numpy()
-        yield rows, vectors
+    # fp16 rounds an eighth as much as bf16
+    with torch.inference_mode(), torch.autocast("cuda", torch.float16, enabled=model.device.type == "cuda"):
+        vectors = forward(model, features).float().cpu().numpy()
+    yield np.arange(len(texts)), vectors
+
+
+def forward(model: SentenceTransformer, features: dict) -> torch.Tensor:
+    """Encode what `preprocess` returns, texts of similar length together. -> (n, d), with gradients."""
+    import torch
+
+    features = {k: v.to(model.device) if torch.is_tensor(v) else v for k, v in features.items()}
+    if "attention_mask" not in features or len({v.shape for v in features.values() if torch.is_tensor(v)}) > 1:
+        return model(features)["sentence_embedding"]
+    order, vectors, n_tokens = [], [], BATCH["cpu" if model.device.type == "cpu" else "gpu"]
+    for rows, used in by_length(features["attention_mask"].cpu().numpy().astype(bool), n_tokens):
+        part = {k: v[rows][:, used] if torch.is_tensor(v) else v for k, v in features.items()}
+        order.append(rows)
+        vectors.append(model(part)["sentence_embedding"])
+    return torch.cat(vectors)[np.argsort(np.concatenate(order))]
 
 
 def contributions(

@@ -34,11 +34,15 @@ class Estimate(NamedTuple):
     disk: int  # bytes of the checkpoints
 
 
-class StepClock(TrainerCallback):
-    """The seconds of each step, without measurements and checkpoints."""
+class Pace(TrainerCallback):
+    """The seconds of each step, without measurements and checkpoints.
 
-    def __init__(self):
+    It prints one line if the steps take much longer, or much less time, than estimated.
+    """
+
+    def __init__(self, estimate: Estimate | None = None):
         self.seconds: list[float] = []
+        self.expected = estimate and estimate.step
 
     def on_train_begin(self, args, state, control, **_):
         self.since = time.perf_counter()
@@ -50,23 +54,10 @@ class StepClock(TrainerCallback):
             torch.accelerator.synchronize()
         now = time.perf_counter()
         self.seconds.append(now - self.since)
-        self.since = now
-
-
-class Pace(StepClock):
-    """A clock that prints one line if the steps take much longer, or much less time, than estimated."""
-
-    def __init__(self, estimate: Estimate):
-        super().__init__()
-        self.expected, self.reported = estimate.step, False
-
-    def on_step_end(self, args, state, control, **_):
-        super().on_step_end(args, state, control)
-        step = float(np.mean(self.seconds))
-        ratio = step / self.expected
-        if self.reported or sum(self.seconds) < ENOUGH or 1 / FACTOR <= ratio <= FACTOR:
+        self.since, step = now, float(np.mean(self.seconds))
+        if not self.expected or sum(self.seconds) < ENOUGH or 1 / FACTOR <= step / self.expected <= FACTOR:
             return
-        self.reported = True
+        ratio, self.expected = step / self.expected, None  # one line is enough
         pace = f"{ratio:.1f} times slower" if ratio > 1 else f"{1 / ratio:.1f} times faster"
         cause = ": other programs may be using this machine's cores" if ratio > 1 else ""
         left = (state.max_steps - state.global_step) * step / 60
@@ -78,14 +69,12 @@ def estimate_training(
 ) -> Estimate:
     """Estimate a training from two steps each of its smallest, median and largest batch, and a measurement on dev.
 
-    The learning rate is 0, so the weights do not change. The first step of each batch allocates memory and does not
-    count.
+    The learning rate is 0: no weight changes. The first step of each batch allocates memory and does not count.
     """
-    texts = pairs[["anchor", "positive"]].apply(lambda column: column.str.len()).groupby(pairs["batch"])
-    size = (texts.max().sum(axis=1) * texts.size()).sort_values()  # characters with padding
+    size = (pairs["anchor"] + pairs["positive"]).str.len().groupby(pairs["batch"]).sum().sort_values()  # characters
     tried = size.index[[0, len(size) // 2, -1]]
     trial = pd.concat([pairs[pairs["batch"] == b].assign(batch=i) for i, b in enumerate(tried.repeat(2))])
-    still, clock = recipe._replace(epochs=1, lr=0.0, warmup=0), StepClock()
+    still, clock = recipe._replace(epochs=1, lr=0.0, warmup=0), Pace()
     nothing = {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
     with TemporaryDirectory() as folder, closing(Bar("estimating")) as bar:
         trainer = Trainer(model, trial, dev, still, Path(folder), (bar, clock), **nothing)
@@ -108,8 +97,8 @@ def warnings(estimate: Estimate, recipe: Recipe) -> str:
     if device() == "cpu" and estimate.seconds >= LONG:
         lines.append(
             f"WARNING: about {estimate.seconds / 3600:.0f} hours on this CPU. A GPU takes minutes. Without one, stop "
-            "now and use params/quick.yaml (on 2 cores: three minutes of training, 8 to 12 for the whole run), or "
-            "lower n_pairs and epochs. A stopped training resumes from its last checkpoint."
+            "now and use params/quick.yaml (on 2 cores 8 to 12 minutes for the whole run), or lower n_pairs and "
+            "epochs. A stopped training resumes from its last checkpoint."
         )
     if recipe.warmup > estimate.steps:
         lines.append(

@@ -17,9 +17,9 @@ import pandas as pd
 import torch
 import yaml
 from sentence_transformers import SentenceTransformer
-from torch.nn.functional import normalize
+from torch.nn.functional import cross_entropy, normalize
 
-from lib.core.encoder import embed
+from lib.core.encoder import embed, forward
 from lib.core.progress import Progress
 from lib.tracks.moods import MOODS, load
 
@@ -87,8 +87,8 @@ def refine(model: SentenceTransformer, prose: list[str], steps: int, seed: int) 
     with suppress(KeyboardInterrupt), Progress(range(steps), desc="moods", unit="step") as bar:
         for _ in bar:
             rows, kept = rng.integers(0, len(texts), BATCH), rng.integers(0, len(held), HELD)
-            scores = SCALE * before[rows] @ _encode(model, requests(rng)).T
-            loss = _soft_cross_entropy(scores, targets[rows], 1) + _soft_cross_entropy(scores, targets[rows], 0)
+            scores, likely = SCALE * before[rows] @ _encode(model, requests(rng)).T, targets[rows]
+            loss = cross_entropy(scores, likely.softmax(1)) + cross_entropy(scores.T, likely.T.softmax(1))
             moved = 1 - (_encode(model, [held[i] for i in kept]) * before[kept]).sum(dim=1).mean()
             optimizer.zero_grad()
             (loss + HOLD * moved).backward()
@@ -103,9 +103,4 @@ def refine(model: SentenceTransformer, prose: list[str], steps: int, seed: int) 
 def _encode(model: SentenceTransformer, texts: list[str]) -> torch.Tensor:
     """Return unit vectors with gradients. (n,) -> (n, d)."""
     features = model.preprocess(texts, prompt=model.prompts.get(model.default_prompt_name))
-    features = {name: f.to(model.device) if torch.is_tensor(f) else f for name, f in features.items()}
-    return normalize(model(features)["sentence_embedding"], dim=1)
-
-
-def _soft_cross_entropy(scores: torch.Tensor, targets: torch.Tensor, dim: int) -> torch.Tensor:
-    return -(targets.softmax(dim) * scores.log_softmax(dim)).sum(dim).mean()
+    return normalize(forward(model, features), dim=1)

@@ -75,8 +75,7 @@ def make_pairs(
 def _views(tracks: pd.DataFrame, rng) -> pd.DataFrame:
     """Pair each track's prose with its tags, three of its tags, or three phrases of the prose, sorted by length.
 
-    A track without tags has its name instead. Texts of similar length share a batch: it needs little padding, and the
-    length does not reveal the partner.
+    A track without tags has its name instead. Texts of similar length share a batch: length reveals no partner.
     """
     tags = tracks["tags"].where(tracks["tags"] != "", tracks["title"] + " — " + tracks["artist"])
     prose = tracks["description"].where(tracks["description"] != "", tracks["text"])

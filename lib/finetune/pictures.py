@@ -36,12 +36,12 @@ def training(history: pd.DataFrame) -> Figure:
 
 
 class Curve(TrainerCallback):
-    """The picture of a training, redrawn in a notebook while it runs."""
+    """The picture of a training, redrawn in a notebook at each measurement: drawing takes as long as a step."""
 
     def __init__(self):
         self.handle = display(EMPTY, raw=True, display_id=True) if get_ipython() else None
 
-    def on_log(self, args, state, control, **_):
+    def on_evaluate(self, args, state, control, **_):
         history = history_of(state.log_history)
         if self.handle and len(history) > 1:
             figure = training(history)

@@ -26,7 +26,7 @@ from sentence_transformers.sentence_transformer.losses import (
 from tqdm.auto import tqdm
 from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback
 
-from lib.core.encoder import device
+from lib.core.encoder import device, forward
 from lib.core.errors import WorkbookError
 from lib.core.files import atomic, read_json, write_json
 from lib.core.measures import MAIN
@@ -140,6 +140,13 @@ class Batches(DefaultBatchSampler):
         return iter(self.rows)
 
 
+class RankingLoss(MultipleNegativesRankingLoss):
+    """The library's loss; texts of similar length are encoded together, so little is padded."""
+
+    def forward(self, sentence_features, labels):
+        return self.compute_loss_from_embeddings([forward(self.model, part) for part in sentence_features], labels)
+
+
 class Trainer(SentenceTransformerTrainer):
     """The trainer of sentence-transformers with our batches, loss, average of weights, and care of a full memory."""
 
@@ -195,7 +202,7 @@ class Trainer(SentenceTransformerTrainer):
         """Return the symmetric ranking loss over the whole batch, which encodes `micro` texts at a time."""
         options |= {"directions": ("query_to_doc", "doc_to_query"), "partition_mode": "per_direction"}
         if self.micro is None:
-            return MultipleNegativesRankingLoss(model, **options)
+            return RankingLoss(model, **options)
         return CachedMultipleNegativesRankingLoss(model, mini_batch_size=self.micro, **options)
 
     def training_step(self, model, inputs, num_items_in_batch=None):
