@@ -12,6 +12,8 @@ import psutil
 import pyarrow as pa
 import pytest
 from redis import Redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 
 from deploy.scale import client
 from deploy.scale.events import forget, lines, settings
@@ -159,7 +161,7 @@ def test_a_damaged_file_stops_neither_the_job_nor_a_reader(parts, store):
 
 def test_a_session_is_forgotten_everywhere(parts, store, capsys):
     """No byte of it is left in log, lake and features, and it does not come back from the topic."""
-    redis, session = Redis.from_url(parts.env["FEATURES"]), "someone-who-left*"
+    redis, session = Redis.from_url(parts.env["FEATURES"], retry=Retry(ConstantBackoff(0.2), 50)), "someone-who-left*"
     assert "timeseries" in str(redis.module_list()).lower()
     redis.set(f"session:{session}", "a like")
     redis.set("session:another", "a like")
