@@ -15,8 +15,8 @@ from filelock import FileLock
 from lib.core import paths
 
 SMALL = [
-    "n_tracks=400", "n_requests=300", "n_pairs=96", "batch_size=16", "debug_tracks=120", "min_per_mood=5",
-    "static_texts=0", "mood_steps=2",
+    "n_tracks=400", "n_requests=300", "n_pairs=128", "batch_size=16", "debug_tracks=200", "min_per_mood=5",
+    "static_texts=0", "mood_steps=6",
 ]  # fmt: skip
 # The files that take longest start first, so that the processes of `make test` end together. The first of them makes
 # the small run; other files that need it come last, when it is there, the longest of them first.
