@@ -117,7 +117,11 @@ def by_length(mask: np.ndarray, n_tokens: int) -> Iterator[tuple[np.ndarray, np.
 def _batches(model: SentenceTransformer, texts: list[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Encode texts with PyTorch, as `Form.batches` does."""
     import torch
+    from transformers import PreTrainedTokenizerBase
 
+    if not isinstance(getattr(model, "tokenizer", None), PreTrainedTokenizerBase):
+        yield np.arange(len(texts)), model.encode(texts, batch_size=BLOCK, show_progress_bar=False)
+        return
     model.eval()
     features = model.preprocess(texts, prompt=model.prompts.get(model.default_prompt_name))
     # fp16 rounds an eighth as much as bf16
