@@ -116,8 +116,11 @@ def test_the_cost_of_a_request_falls_with_the_load():
 
 
 def test_the_simulation_has_the_limits_of_the_tier():
-    api, triton = ((paths.ROOT / "deploy/scale" / file).read_text() for file in ("api.py", "triton.py"))
-    assert f"DEADLINE = {simulation.DEADLINE} " in api and f'("WAITING", "{simulation.WAITING}")' in api
+    api, tier, triton = (
+        (paths.ROOT / "deploy/scale" / file).read_text() for file in ("api.py", "tier.py", "triton.py")
+    )
+    assert f"DEADLINE = {simulation.DEADLINE} " in api
+    assert f'("WAITING", "{simulation.WAITING}")' in api and f'("WAITING", "{simulation.WAITING}")' in tier
     assert f'("MOST", "{simulation.MOST}")' in triton
 
 

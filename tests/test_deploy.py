@@ -68,7 +68,14 @@ def audience() -> dict[str, str]:
 def envoy(audience) -> dict:
     """Envoy's settings for requests, in the tier on one machine."""
     template = jinja2.Template((DEPLOY / "scale/envoy.yaml.j2").read_text(), trim_blocks=True)
-    values = {"ports": {}, "replicas": 0, "home": "", "body_limit": contract.BODY_LIMIT, "failure": contract.failure}
+    values = {
+        "ports": {},
+        "replicas": 0,
+        "waiting": 0,
+        "home": "",
+        "body_limit": contract.BODY_LIMIT,
+        "failure": contract.failure,
+    }
     settings = yaml.safe_load(template.render(values | audience))
     return settings["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
 

@@ -40,8 +40,8 @@ from lib.serve import contract
 DEADLINE = 1.0  # seconds for Triton's answer
 LOOK = 1.0  # seconds between two looks at the registry, unless a hint comes earlier
 START = 30.0  # seconds in which a worker should be ready
-# Requests of a worker that may wait for Triton: as many as Triton answers in time. A worker refuses more at once.
-# Otherwise the door would give up all of them after a second, and Triton's work would be lost.
+# Requests of a worker that may wait for Triton, and fewer where Triton would answer them late. A worker refuses more at
+# once. Otherwise the door would give up all of them after a second, and Triton's work would be lost.
 WAITING = int(os.environ.get("WAITING", "48"))
 # A server that hangs, or whose machine is gone, closes no connection. So gRPC pings a silent server after half a second
 # and gives it up after another half second. Then requests to it fail at once until it is back.
@@ -261,7 +261,7 @@ async def recommend(request: Request) -> Response:
         packed, source = await tier.cache.answer(name, make)
     except Full:
         ANSWERS.labels("refused").inc()
-        return fail(429, f"{WAITING} requests wait already.", {"Retry-After": "1"})
+        return fail(429, "Too many requests wait already.", {"Retry-After": "1"})
     except GONE:
         return unavailable("The encoder does not answer.")
     ANSWERS.labels(source).inc()

@@ -1,8 +1,10 @@
 """A cache of answers: in each worker, then in Redis for all workers. Simultaneous equal requests share one answer."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 from cachetools import TTLCache
 from circuitbreaker import CircuitBreaker, CircuitBreakerError
@@ -13,6 +15,9 @@ TTL = 60  # seconds that an answer is kept
 ANSWERS = 10_000  # answers of a worker, a kilobyte each
 PATIENCE = 0.1  # seconds for a command of Redis
 WAIT = 0.25  # seconds to wait for another worker's answer; that worker may have died
+LEAST = 16  # answers that may be computed at the same time, however late they are
+LATE = 0.7  # share of the deadline after which an answer is late
+GROW, SHRINK = 0.1, 0.97  # of `room`: added for each answer in time; its factor for each late answer
 GONE = (RedisError, OSError, TimeoutError, CircuitBreakerError)
 
 
@@ -26,11 +31,16 @@ class Cache:
     Args:
         address: of Redis, as redis://host:port; "" if computing an answer costs less than asking Redis.
         deadline: seconds for computing an answer; then another worker may compute it.
-        most: answers that are computed at the same time.
+        most: answers that are computed at the same time, on any machine.
+
+    Attributes:
+        room: answers that may be computed at the same time. It starts at `LEAST`, grows with answers in time up to
+            `most`, and shrinks with late ones (additive increase, multiplicative decrease, Chiu & Jain 1989). So a
+            slow or cold machine refuses what it would only answer too late.
     """
 
     def __init__(self, address: str, deadline: float, most: int) -> None:
-        self.most = most
+        self.most, self.room = most, min(LEAST, most)
         patience = {"socket_timeout": PATIENCE, "socket_connect_timeout": PATIENCE}
         self.shared = bool(address)
         self.redis, self.deadline = Redis.from_url(address or "redis://", **patience), deadline
@@ -58,11 +68,17 @@ class Cache:
         if not self.shared:
             self.local[key] = body = await make()
             return body, "made"
-        if len(self.flying) >= self.most:
+        if len(self.flying) >= self.room:
             raise Full
         self.flying[key] = task = asyncio.create_task(self._find(key, make))
-        task.add_done_callback(lambda _: self.flying.pop(key))
+        task.add_done_callback(partial(self._done, key, time.monotonic()))
         return await asyncio.shield(task)  # a client that disconnects does not cancel the others' answer
+
+    def _done(self, key: str, started: float, _: asyncio.Task) -> None:
+        """Forget a task, and adapt `room` to the time that it took."""
+        self.flying.pop(key)
+        late = time.monotonic() - started > LATE * self.deadline
+        self.room = max(LEAST, self.room * SHRINK) if late else min(self.most, self.room + GROW)
 
     async def _find(self, key: str, make: Callable[[], Awaitable[bytes]]) -> tuple[bytes, str]:
         body, source = await self._read(key), "redis"

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from deploy.scale import api, registry
-from deploy.scale.cache import Cache
+from deploy.scale.cache import LEAST, Cache
 from deploy.scale.events import drop
 from lib.search.recommender import Recommender, open_run
 from lib.serve import contract
@@ -86,6 +86,27 @@ def test_bodies_with_other_wishes_have_their_own_answers(worker, other):
 def test_personal_answers_are_not_cached_outside_the_tier(worker, own):
     assert worker.ask(text="piano").headers["Cache-Control"] == "public, max-age=60"
     assert worker.ask(text="piano", **own).headers["Cache-Control"] == "private, no-store"
+
+
+def test_late_answers_leave_less_room_and_others_more():
+    """The room grows from `LEAST` to the given number. Without Redis a worker computes by itself."""
+
+    async def room(seconds: float, answers: int) -> float:
+        cache = Cache("redis://127.0.0.1:1", 0.1, 20)
+        if seconds:
+            cache.room = 20
+
+        async def make() -> bytes:
+            await asyncio.sleep(seconds)
+            return b"answer"
+
+        for n in range(answers):
+            await cache.answer(str(n), make)
+        return cache.room
+
+    assert asyncio.run(room(0, 10)) == pytest.approx(LEAST + 1)
+    assert asyncio.run(room(0, 50)) == 20
+    assert LEAST < asyncio.run(room(0.1, 3)) < 19
 
 
 def test_it_is_ready(worker):

@@ -89,6 +89,7 @@ def write(home: Path, args: argparse.Namespace) -> None:
     values = {"root": ROOT, "home": home, "ports": each, "replicas": args.replicas, "encoder": args.encoder}
     values |= {"issuer": ISSUER, "audience": AUDIENCE, "envoy": BIN / "envoy", "drain": DRAIN}
     values |= {"path": PATH, "body_limit": BODY_LIMIT, "failure": failure}
+    values["waiting"] = int(os.environ.get("WAITING", "48"))
     values |= {"events": {}, "engines": {}, "hourly": args.hourly}
     if args.events:
         own = events.settings(home, each) | {"LOG_TEXT": "1" if args.log_text else ""}
