@@ -11,9 +11,9 @@ from lib.search.names.mentions import Mention, Names
 from lib.search.names.odds import COMMON
 from lib.search.words import FILLERS, split
 
-# The weight of the turn before the request, and of each turn before that one by the next. On conversations of real
-# listeners 0.3 to 0.5 were equally good; 1 was worse.
-BEFORE, FADING = 0.4, 0.7
+# The weight of the turn before the request (0.3 to 0.5 were equally good for real conversations), of each turn before
+# that one by the next, and of a request that only changes conditions: "faster" after "sad piano" should stay sad.
+BEFORE, FADING, REFINING = 0.4, 0.7, 0.25
 LIKE = re.compile(
     r"\b((?<!i )(?<!would )(?<!['’]d )like|similar to|sounds? like|style of|vein of|reminds? me of|fans of)\W*$", re.I
 )
@@ -56,8 +56,8 @@ class Reading(NamedTuple):
     @property
     def weights(self) -> np.ndarray:
         """The weights of the texts. -> (texts,) float32."""
-        before = 1 if self.refines else BEFORE
-        return np.array([1, *(before * FADING**i for i in range(len(self.texts) - 1))], np.float32)
+        own, before = (REFINING, 1) if self.refines else (1, BEFORE)
+        return np.array([own, *(before * FADING**i for i in range(len(self.texts) - 1))], np.float32)
 
     @property
     def understood(self) -> dict:

@@ -244,5 +244,10 @@ def test_something_else_asks_for_the_next_answer(catalogue):
     assert not read(catalogue, "something else").skipped
 
 
+@pytest.mark.parametrize(("text", "weights"), [("no, faster", [0.25, 1]), ("jazz for a walk", [1, 0.4])])
+def test_a_turn_that_only_changes_conditions_has_less_weight_than_the_turn_before_it(catalogue, text, weights):
+    assert read(catalogue, text, ["sad piano"]).weights.tolist() == pytest.approx(weights)
+
+
 def read(catalogue, text: str, history=()) -> query.Reading:
     return query.read(catalogue.names, catalogue.facts, catalogue.artists, text, history)
