@@ -50,7 +50,7 @@ params: $(READY)  ## list the parameters of all notebooks, with their defaults
 	@$(BIN)/workbook params
 
 compare: $(READY)  ## runs side by side, the first as the reference: RUNS="outputs/a 'outputs/my run' …"
-	@$(BIN)/workbook compare $(RUNS)
+	@$(BIN)/workbook compare $(or $(RUNS),$(error name the runs: make compare RUNS="outputs/quick outputs/other"))
 
 ##@ Use a run: RUN=outputs/… names it, else it is outputs/current
 .PHONY: current

@@ -42,11 +42,12 @@ def read(names: Names, facts: Facts, artists: Artists, text: str, history=()) ->
     refines = len(turns) > 1 and not _without(latest.texts[0], own)
     earlier = [turn.texts[0] for turn, _ in turns[-2::-1]]
     if refines or CORRECTS.search(typed[-1]):
-        overridden = [
-            [p for p in phrases if p.value not in wanted.get(p.condition, ())] for _, phrases in turns[-2::-1]
-        ]
-        earlier = map(_without, earlier, overridden)
+        gone = [[p for p in phrases if p.value not in wanted.get(p.condition, ())] for _, phrases in turns[-2::-1]]
+        earlier = map(_without, earlier, gone)
     texts = [latest.texts[0], *filter(None, earlier)][:ENCODED]
+    if facts.mask("decade", "new") is not None:  # the catalogue's dates answer it, and an encoder knows no dates
+        dates = [p for _, phrases in turns for p in phrases if p.condition == "decade"]
+        texts = [" ".join(_without(text, dates).split()) or text for text in texts]
     negated = [phrase for turn, _ in turns for phrase in turn.negated]
     faded = frozenset() if refines else frozenset(wanted) - frozenset(latest.wanted)
     return Reading(
@@ -72,6 +73,5 @@ def _without(text: str, phrases: list[Phrase]) -> str:
 
 def _drop(conditions: dict[str, list[str]], condition: str, values: list[str]) -> None:
     """Take values off a condition, and the condition if it has no other value."""
-    left = [value for value in conditions.pop(condition, []) if value not in values]
-    if left:
+    if left := [value for value in conditions.pop(condition, []) if value not in values]:
         conditions[condition] = left

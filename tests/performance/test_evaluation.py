@@ -167,7 +167,7 @@ def test_the_verdict_counts_songs_without_a_term():
     kinds = {"all": 0.9, "era": 0.8, "genre": 1.0, "negation": 0.7, "title": 0.1}
     served = {kind: {"served": share, "tuned": 0.4, "chance": 0.1} for kind, share in kinds.items()}
     text = findings.headline(metrics | {"right": {}, "served": served})
-    assert "by chance 10 %. They fail most at negation (70 %) and era (80 %).\n" in text
+    assert "by chance 10 %. The fewest fit for negation (70 %) and era (80 %).\n" in text
     few = requests.assign(mood=["calm"] * 9 + [""] * (len(requests) - 9))
     of_few = evaluation.right_moods(dict.fromkeys(("base", "tuned"), rankings["random"]), few, table)
     text = findings.headline(metrics | {"right": of_few.to_dict("index")})

@@ -240,8 +240,13 @@ def test_overridden_words_of_earlier_turns_are_gone(catalogue):
 
 def test_something_else_asks_for_the_next_answer(catalogue):
     again = read(catalogue, "something else please", ["90s rock", "more"])
-    assert again.skipped == 2 and again.texts == ["90s rock"] and again.wanted["genre"] == ["rock"]
+    assert again.skipped == 2 and again.texts == ["rock"] and again.wanted["decade"] == ["1990s"]
     assert not read(catalogue, "something else").skipped
+
+
+def test_years_are_not_encoded_where_the_catalogue_has_dates(catalogue):
+    assert read(catalogue, "sad piano from the 90s").texts == ["sad piano from the"]
+    assert read(catalogue, "the 90s").texts == ["the 90s"]  # there is nothing else to encode
 
 
 @pytest.mark.parametrize(("text", "weights"), [("no, faster", [0.25, 1]), ("jazz for a walk", [1, 0.4])])

@@ -13,7 +13,7 @@ from lib.search.conditions.vocabulary import DATA, Vocabulary, words_of
 
 __all__ = ["Facts", "Understood"]
 FAMILY, RELATED = 0.8, 0.6  # the fit of a genre in the family that a request names; of another genre of the same family
-SOFT_YEARS = 4  # this many years from a decade, a track no longer fits
+SOFT_YEARS = 2  # this many years from a decade, a track no longer fits
 UNKNOWN = 0.5  # the fit of a track of which the catalogue does not know it
 KEPT = 128  # conditions whose fits are kept: as a number for each value, and as a bit for each track
 TEXTS = ("genre", "language", "mood", "mood2")

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import yaml
 
+from lib.search.names.words import TRANSLATIONS
 from lib.search.words import FILLERS
 
 # BaseLoader reads every scalar as a text: "no" and "on" are words here.
@@ -15,7 +16,7 @@ DATA = yaml.load(Path(__file__).with_name("conditions.yaml").read_text(encoding=
 WORD = re.compile(r"[^\W_]+(?:['&][^\W_]+)*|&")
 CUES = {kind: f"<{kind}>" for kind in ("strong", "weak", "next")}  # how a negation begins, as a word of a request
 MUSIC = frozenset(DATA["music"])
-_PLAYLISTS = MUSIC | set(DATA["playlists"])
+_NOUNS = {"language": MUSIC | set(DATA["playlists"]), "mood": MUSIC | set(DATA["instruments"])}
 _BREAK = re.compile(r"[,.;:!?()\[\]\n–—]| - ")
 _YEAR = r"(?:19[1-9]\d|20[0-4]\d)"
 _CUE = "before|until|till|pre|(?:older|earlier) than|after|since|post|(?:newer|later) than"
@@ -82,10 +83,9 @@ class Vocabulary:
             for value, phrases in values.items():
                 self._add(condition, value, phrases)
         for mood in moods:
-            for key in map(words_of, inflections(mood)):
-                if set(key.split()) <= FILLERS:
-                    continue
-                self.phrases.setdefault(key, ("mood", mood))
+            for key in map(words_of, (*inflections(mood), *TRANSLATIONS.get(mood, ()))):
+                if not set(key.split()) <= FILLERS:
+                    self.phrases.setdefault(key, ("mood", mood))
         for word in map(words_of, DATA["common"]):
             self.adjectives[word] = self.phrases.pop(word)
         for condition, values in DATA["adjectives"].items():
@@ -93,9 +93,8 @@ class Vocabulary:
                 self.adjectives |= dict.fromkeys(map(words_of, words), (condition, value))
         for genre in genres:
             key = words_of(genre)
-            if set(key.split()) <= FILLERS:  # a genre "Other" would be in every request
-                continue
-            if key not in self.phrases and key not in self.adjectives and len(key.split()) <= 4:
+            other = set(key.split()) <= FILLERS  # a genre "Other" would be in every request
+            if not other and key not in self.phrases and key not in self.adjectives and len(key.split()) <= 4:
                 (self.phrases if " " in key else self.adjectives)[key] = ("genre", genre)
         self.longest = max(len(key.split()) for key in (*self.phrases, *self.adjectives))
 
@@ -153,8 +152,7 @@ class Vocabulary:
             return True
         if i + 1 == len(items) or broken(text, item, items[i + 1]) or items[i + 1].word in DATA["ends"]:
             return item.condition == "language" and before not in DATA["people"]  # "Spanish for my party"
-        nouns = _PLAYLISTS if item.condition == "language" else MUSIC
-        return bool(items[i + 1].condition) or items[i + 1].word in nouns
+        return bool(items[i + 1].condition) or items[i + 1].word in _NOUNS.get(item.condition, MUSIC)
 
 
 def _doubtful(text: str, words: list[Item], start: int, end: int, key: str) -> bool:

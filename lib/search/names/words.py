@@ -14,6 +14,7 @@ import wordfreq
 import yaml
 
 WORDING = yaml.safe_load((Path(__file__).parent / "names.yaml").read_text(encoding="utf-8"))
+TRANSLATIONS = yaml.safe_load((Path(__file__).parents[1] / "translations.yaml").read_text(encoding="utf-8"))
 
 # A letter of a script that writes no blanks between words, or a run of other letters and digits with their marks.
 ALONE = "぀-ヿ㐀-鿿豈-﫿가-힯"
@@ -65,7 +66,8 @@ def _fold(token: str) -> str:
 def _frequencies() -> dict[str, float]:
     """Return the frequencies of common English words, folded, on Zipf's scale: log10 of the frequency in 10^9 words."""
     words = wordfreq.get_frequency_dict("en", "small")
-    return {MARKS.sub("", word): math.log10(share) + 9 for word, share in reversed(words.items())}
+    foreign = {_fold(word): 5.0 for words in TRANSLATIONS.values() for word in words}  # as common as "sad"
+    return foreign | {MARKS.sub("", word): math.log10(share) + 9 for word, share in reversed(words.items())}
 
 
 def frequency(word: str) -> float:
