@@ -75,6 +75,8 @@ WANTED = {
     "I'm sad": {},
     "sad piano from the 90s": {"mood": ["sad"], "decade": ["1990s"]},
     "triste": {"mood": ["sad"]},
+    "estoy triste": {"mood": ["sad"]},
+    "Ich bin glücklich": {"mood": ["happy"]},
     "música feliz": {"mood": ["happy"]},
     "fröhliche Musik": {"mood": ["happy"]},
     "cheer me up": {},

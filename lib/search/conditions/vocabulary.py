@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import yaml
 
-from lib.search.names.words import TRANSLATIONS
+from lib.search.names.words import FOREIGN, TRANSLATIONS
 from lib.search.words import FILLERS
 
 # BaseLoader reads every scalar as a text: "no" and "on" are words here.
@@ -136,19 +136,15 @@ class Vocabulary:
             first, last = words[i], words[i + size - 1]
             key = " ".join(w.word for w in words[i : i + size])
             meaning = self.phrases.get(key) or self.adjectives.get(key)
-            if (
-                meaning
-                and not _BREAK.search(text, first.start, last.end)
-                and not _doubtful(text, words, i, i + size, key)
-            ):
+            if meaning and not (_BREAK.search(text, first.start, last.end) or _doubtful(text, words, i, i + size, key)):
                 return Item(first.start, last.end, key, *meaning), size
         return words[i], 1
 
     def counts(self, text: str, items: list[Item], i: int) -> bool:
-        """Return True if item `i` stands before a word for music or a condition, after certain words, or alone."""
+        """Return True if item `i` is foreign, alone, before a word for music or a condition, or after certain words."""
         item = items[i]
         before = items[i - 1].word if i else ""
-        if len(items) == 1 or before in CUES.values() or before in DATA["after"][item.condition]:
+        if len(items) == 1 or item.word in FOREIGN or before in {*CUES.values(), *DATA["after"][item.condition]}:
             return True
         if i + 1 == len(items) or broken(text, item, items[i + 1]) or items[i + 1].word in DATA["ends"]:
             return item.condition == "language" and before not in DATA["people"]  # "Spanish for my party"

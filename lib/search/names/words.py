@@ -62,12 +62,14 @@ def _fold(token: str) -> str:
     return "and" if token in AND else token
 
 
+FOREIGN = {_fold(word): 5.0 for words in TRANSLATIONS.values() for word in words}  # as common as "sad"
+
+
 @lru_cache(maxsize=1)
 def _frequencies() -> dict[str, float]:
     """Return the frequencies of common English words, folded, on Zipf's scale: log10 of the frequency in 10^9 words."""
     words = wordfreq.get_frequency_dict("en", "small")
-    foreign = {_fold(word): 5.0 for words in TRANSLATIONS.values() for word in words}  # as common as "sad"
-    return foreign | {MARKS.sub("", word): math.log10(share) + 9 for word, share in reversed(words.items())}
+    return FOREIGN | {MARKS.sub("", word): math.log10(share) + 9 for word, share in reversed(words.items())}
 
 
 def frequency(word: str) -> float:
