@@ -44,11 +44,13 @@ def read(names: Names, facts: Facts, artists: Artists, text: str, history=()) ->
     if refines or CORRECTS.search(typed[-1]):
         gone = [[p for p in phrases if p.value not in wanted.get(p.condition, ())] for _, phrases in turns[-2::-1]]
         earlier = map(_without, earlier, gone)
+    negated = [phrase for turn, _ in turns for phrase in turn.negated]
+    rejected = [Phrase(phrase, "", "") for phrase in negated]  # "sad piano", then "no piano"
+    earlier = [_without(text, rejected) for text in earlier] if rejected else earlier
     texts = [latest.texts[0], *filter(None, earlier)][:ENCODED]
     if facts.mask("decade", "new") is not None:  # the catalogue's dates answer it, and an encoder knows no dates
         dates = [p for _, phrases in turns for p in phrases if p.condition == "decade"]
-        texts = [" ".join(_without(text, dates).split()) or text for text in texts]
-    negated = [phrase for turn, _ in turns for phrase in turn.negated]
+        texts = [" ".join(_without(text, dates).split()).strip(" ,;") or text for text in texts]
     faded = frozenset() if refines else frozenset(wanted) - frozenset(latest.wanted)
     return Reading(
         texts, wanted, unwanted, negated, **uses, missing=latest.missing, faded=faded, refines=refines, skipped=skipped
@@ -67,7 +69,7 @@ def _moved(phrases: list[Phrase], decades: list[str]) -> dict[str, list[str]]:
 def _without(text: str, phrases: list[Phrase]) -> str:
     """Return a text without some phrases; "" if it asks for nothing else."""
     for phrase in phrases:
-        text = re.sub(rf"(?<!\w){re.escape(phrase.text)}(?!\w)", " ", text)
+        text = re.sub(rf"(?:\b(?:from|in|of) (?:the )?)?(?<!\w){re.escape(phrase.text)}(?!\w)", " ", text)
     return text if set(split(text)) - FILLERS else ""
 
 

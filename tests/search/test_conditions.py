@@ -73,6 +73,13 @@ WANTED = {
     "high energy": {"energy": ["loud"]},
     "happy songs": {"mood": ["happy"]},
     "I'm sad": {},
+    "happy but slow": {"mood": ["happy"], "tempo": ["slow"]},
+    "fast, sad": {"mood": ["sad"], "tempo": ["fast"]},
+    "a happy, slow piano": {"mood": ["happy"], "tempo": ["slow"]},
+    "I'm so sad, jazz please": {"genre": ["jazz"]},
+    "I feel happy and slow": {"tempo": ["slow"]},
+    "hapy songs": {"mood": ["happy"]},
+    "bosanova": {"genre": ["bossa nova"]},
     "sad piano from the 90s": {"mood": ["sad"], "decade": ["1990s"]},
     "triste": {"mood": ["sad"]},
     "estoy triste": {"mood": ["sad"]},
@@ -220,8 +227,14 @@ def test_exact_leaves_near_misses_out(facts):
 def test_tempo_old_and_new_are_gradual(facts):
     assert facts.fits("tempo", "slow")[[0, 1, 2, 6]] == pytest.approx([1, 1, 0, 0.5])
     assert 0 < facts.fits("tempo", "slow")[3] < 1
-    assert facts.fits("decade", "old")[[3, 4, 5]] == pytest.approx([1, 1, 0])
-    assert facts.fits("decade", "new")[[5, 1]] == pytest.approx([1, 0])
+    assert facts.fits("decade", "old")[[3, 4]] == pytest.approx([1, 1])
+    assert facts.fits("decade", "new")[5] == pytest.approx(1)
+
+
+def test_of_tracks_that_are_all_too_new_the_oldest_fit_old_best(facts):
+    tracks = pd.DataFrame({"release_date": [1995, 2005, 2015, 2024]})
+    fits = Facts(tracks).fits("decade", "old")
+    assert fits[0] > fits[1] > fits[2] >= fits[3] == 0 and fits[0] < 0.5
 
 
 def test_a_catalogue_of_titles_knows_no_condition():

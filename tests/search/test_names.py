@@ -25,6 +25,7 @@ TRACKS = pd.DataFrame(
         ("砂時計", "風見鶏", None),
         ("In", "Yes", "Yes"),
         ("I Want It That Way Now", "Common", "Ordinary"),
+        ("Paper Windows", "The 1975", "Paper"),
     ],
     columns=["title", "artist", "album"],
 )
@@ -44,6 +45,16 @@ def mentions(names, text: str) -> list[tuple[str, str]]:
     ends = [0, *(m.end for m in result)]
     assert all(end <= m.start < m.end <= len(text) for end, m in zip(ends, result, strict=False))
     return [(m.kind, m.name) for m in result]
+
+
+@pytest.mark.parametrize("text", ["songs from 1975", "in 1975", "rock since 1975", "something before 1975"])
+def test_a_year_is_no_artist(names, text):
+    assert mentions(names, text) == []
+
+
+@pytest.mark.parametrize("text", ["something by The 1975", "play the 1975", "songs by 1975", "songs from the 1975"])
+def test_an_artist_may_be_called_by_a_year(names, text):
+    assert mentions(names, text) == [("artist", "The 1975")]
 
 
 ORCHARDS, BJORN, MARLOWE = "The Velvet Orchards", "Björn Ångstrand", "Marlowe Pennington"

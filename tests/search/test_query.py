@@ -245,7 +245,7 @@ def test_something_else_asks_for_the_next_answer(catalogue):
 
 
 def test_years_are_not_encoded_where_the_catalogue_has_dates(catalogue):
-    assert read(catalogue, "sad piano from the 90s").texts == ["sad piano from the"]
+    assert read(catalogue, "sad piano from the 90s").texts == ["sad piano"]
     assert read(catalogue, "the 90s").texts == ["the 90s"]  # there is nothing else to encode
 
 
@@ -256,3 +256,7 @@ def test_a_turn_that_only_changes_conditions_has_less_weight_than_the_turn_befor
 
 def read(catalogue, text: str, history=()) -> query.Reading:
     return query.read(catalogue.names, catalogue.facts, catalogue.artists, text, history)
+
+
+def test_a_rejected_instrument_leaves_the_turns_before(catalogue):
+    assert read(catalogue, "no piano", ["sad piano"]).texts[1:] == ["sad"]

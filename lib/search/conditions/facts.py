@@ -14,6 +14,7 @@ from lib.search.conditions.vocabulary import DATA, Vocabulary, words_of
 __all__ = ["Facts", "Understood"]
 FAMILY, RELATED = 0.8, 0.6  # the fit of a genre in the family that a request names; of another genre of the same family
 SOFT_YEARS = 2  # this many years from a decade, a track no longer fits
+FAR, AT_LEAST = 45, 0.45  # of "old hip hop", the oldest there is: the years over which this much of a fit fades
 UNKNOWN = 0.5  # the fit of a track of which the catalogue does not know it
 KEPT = 128  # conditions whose fits are kept: as a number for each value, and as a bit for each track
 TEXTS = ("genre", "language", "mood", "mood2")
@@ -84,7 +85,9 @@ class Facts:
         _, values = self._columns[column]
         if column in NUMBERS:
             low, high, softness = self._range(column, wanted)
-            return 1 - np.clip(np.maximum(low - values, values - high) / softness, 0, 1)
+            years = np.maximum(low - values, values - high)
+            fits = 1 - np.clip(years / softness, 0, 1)
+            return np.maximum(fits, AT_LEAST * (1 - np.clip(years / FAR, 0, 1))) if wanted in ("old", "new") else fits
         if column == "genre":
             return [_genre_score(wanted, *labels) for labels in self._labels]
         same = {wanted.casefold(), DATA["languages"].get(wanted, "")}
@@ -104,8 +107,8 @@ class Facts:
             return self._newest - 5, np.inf, 10
         first, last = figures[0], figures[-1] + 9 * value.endswith("s")
         if value.startswith("before"):
-            return -np.inf, first - 1, SOFT_YEARS
-        return first, np.inf if value.startswith("since") else last, SOFT_YEARS
+            return -np.inf, first - 1, 1
+        return (first, np.inf, 1) if value.startswith("since") else (first, last, SOFT_YEARS)
 
 
 def _coded(column: pd.Series | np.ndarray) -> tuple[np.ndarray, list[str] | np.ndarray]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import yaml
 
-from lib.search.names.words import FOREIGN, TRANSLATIONS
+from lib.search.names.words import FOREIGN, TRANSLATIONS, deletions, frequency
 from lib.search.words import FILLERS
 
 # BaseLoader reads every scalar as a text: "no" and "on" are words here.
@@ -17,6 +17,7 @@ WORD = re.compile(r"[^\W_]+(?:['&][^\W_]+)*|&")
 CUES = {kind: f"<{kind}>" for kind in ("strong", "weak", "next")}  # how a negation begins, as a word of a request
 MUSIC = frozenset(DATA["music"])
 _NOUNS = {"language": MUSIC | set(DATA["playlists"]), "mood": MUSIC | set(DATA["instruments"])}
+_JOINTS = frozenset(DATA["joints"])
 _BREAK = re.compile(r"[,.;:!?()\[\]\n–—]| - ")
 _YEAR = r"(?:19[1-9]\d|20[0-4]\d)"
 _CUE = "before|until|till|pre|(?:older|earlier) than|after|since|post|(?:newer|later) than"
@@ -34,6 +35,9 @@ _BPM = re.compile(
 _EARLIER = ("before", "until", "till", "pre", "older", "earlier")
 _PARTS = {"early": (0, 4), "mid": (3, 6), "late": (5, 9)}  # of a decade: years from its first
 _AGE = re.compile(r"\b(in|into|turning|hit) (my|your|his|her|our|their) (early |late |mid )?[\w']+$")
+
+
+MISSPELT = 5  # letters from which a word for a condition is known if misspelt
 
 
 class Item(NamedTuple):
@@ -97,6 +101,8 @@ class Vocabulary:
             if not other and key not in self.phrases and key not in self.adjectives and len(key.split()) <= 4:
                 (self.phrases if " " in key else self.adjectives)[key] = ("genre", genre)
         self.longest = max(len(key.split()) for key in (*self.phrases, *self.adjectives))
+        long = [key for key in (*self.phrases, *self.adjectives) if " " not in key and len(key) >= MISSPELT]
+        self.misspelt = {part: key for key in long for part in deletions(key)}
 
     def _add_genres(self) -> None:
         languages = {words_of(word) for words in DATA["adjectives"]["language"].values() for word in words}
@@ -117,7 +123,7 @@ class Vocabulary:
 
     def items(self, text: str, marks: list[Item]) -> list[Item]:
         """Return the words and phrases of a folded text in order; each of `marks` replaces the words in its place."""
-        words = [Item(m.start(), m.end(), DATA["spellings"].get(m.group(), m.group())) for m in WORD.finditer(text)]
+        words = [Item(m.start(), m.end(), self._spelt(m.group())) for m in WORD.finditer(text)]
         marks = [*marks, *_figures(text, marks)]
         words = sorted([w for w in words if not any(m.start < w.end and w.start < m.end for m in marks)] + marks)
         items, i = [], 0
@@ -129,6 +135,15 @@ class Vocabulary:
             if items[i].condition and items[i].word in self.adjectives and not self.counts(text, items, i):
                 items[i] = items[i]._replace(condition="", value="")
         return items
+
+    def _spelt(self, word: str) -> str:
+        """Return a word as the phrases spell it: "hapy" -> "happy". English words stay as they are."""
+        if word in DATA["spellings"]:
+            return DATA["spellings"][word]
+        known = frequency(word) or word in self.phrases or word in self.adjectives or word in MUSIC
+        if known or len(word) < MISSPELT - 1:
+            return word
+        return next((self.misspelt[part] for part in sorted(deletions(word)) if part in self.misspelt), word)
 
     def _longest(self, text: str, words: list[Item], i: int) -> tuple[Item, int]:
         """Return the longest phrase that begins at word `i`, and its number of words."""
@@ -146,9 +161,19 @@ class Vocabulary:
         before = items[i - 1].word if i else ""
         if len(items) == 1 or item.word in FOREIGN or before in {*CUES.values(), *DATA["after"][item.condition]}:
             return True
+        if item.condition == "mood" and _is_listed(items, i):
+            return True
         if i + 1 == len(items) or broken(text, item, items[i + 1]) or items[i + 1].word in DATA["ends"]:
             return item.condition == "language" and before not in DATA["people"]  # "Spanish for my party"
         return bool(items[i + 1].condition) or items[i + 1].word in _NOUNS.get(item.condition, MUSIC)
+
+
+def _is_listed(items: list[Item], i: int) -> bool:
+    """Return True if a mood is beside a condition or an instrument: "fast but sad", "happy, slow piano"."""
+    before = next((item for item in items[:i][::-1] if item.word not in _JOINTS), None)
+    after = next((item for item in items[i + 1 :] if item.word not in _JOINTS), None)
+    feeling = before and before.word in DATA["feelings"]
+    return not feeling and any(x and (x.condition or x.word in _NOUNS["mood"]) for x in (before, after))
 
 
 def _doubtful(text: str, words: list[Item], start: int, end: int, key: str) -> bool:
