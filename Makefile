@@ -65,7 +65,7 @@ serve: current  ## POST /recommend from outputs/current, or RUN=…, on PORT=808
 	@exec $(BIN)/workbook serve --run $(call quote,$(or $(RUN),outputs/current)) --ip $(call quote,$(IP)) --port $(call quote,$(PORT)) $(if $(NO_TOKEN),--no-token) $(SERVE)
 
 ask: current  ## ask for songs in the terminal: TEXT="sad piano from the 90s"; a service is started where none runs
-	@$(BIN)/workbook ask $(call quote,$(or $(TEXT),$(error name a text: make ask TEXT="sad piano"))) --run $(call quote,$(or $(RUN),outputs/current)) --port $(call quote,$(PORT))
+	@$(BIN)/workbook ask $(call quote,$(or $(value TEXT),$(error name a text: make ask TEXT="sad piano"))) --run $(call quote,$(or $(RUN),outputs/current)) --port $(call quote,$(PORT))
 
 playground: current  ## type a mood, get songs, in a browser: RUN=outputs/… (VOILA="--no-browser --port 8900" for its own options)
 	@exec $(BIN)/workbook playground $(call quote,$(or $(RUN),outputs/current)) $(VOILA)

@@ -88,6 +88,7 @@ def test_bad_parameter_files_are_refused_by_name(tmp_path):
     assert "lr is 'fast', but must be a number" in refused(tmp_path, "", "lr=fast")
     assert "batch_size is 0, but must be between 2 and" in refused(tmp_path, "batch_size: 0\n")
     assert "lr is nan, but must be between 1e-08 and 0.1" in refused(tmp_path, "lr: .nan\n")
+    assert "encoder is 'int8', but must be one of torch, onnx, static" in refused(tmp_path, "encoder: int8\n")
     assert "units holds ['s']; everything in it must be text" in refused(tmp_path, "units: {duration_ms: [s]}\n")
     assert "infer_moods holds 3" in refused(tmp_path, "infer_moods: [calm, 3]\n")
     assert "write key=value" in refused(tmp_path, "", "lr")

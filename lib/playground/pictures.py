@@ -26,7 +26,11 @@ def plane(answers: dict[str, Answer], moods: list[str], dots: np.ndarray) -> str
     """
     known = {mood: np.array([[MOODS[mood].valence, MOODS[mood].arousal]]) for mood in moods if mood in MOODS}
     taken = [place for answer in answers.values() for place in pixels(answer.places)]
-    labels = {mood: _free(pixels(place)[0], 3.5 * len(mood) + 12, taken) for mood, place in known.items()}
+    labels = {}
+    for mood, place in known.items():
+        half = 3.5 * len(mood)  # pixels
+        x, y = labels[mood] = _free(pixels(place)[0], half + 12, taken)
+        taken += [[x - half, y - 4], [x, y - 4], [x + half, y - 4]]
     values = {"size": SIZE, "pixels": pixels, "colors": {"tuned": TUNED, "base": BASE}}
     return render("playground/plane.svg", moods=labels, dots=dots, answers=answers, **values)
 

@@ -54,6 +54,9 @@ class Fusion:
             return "No word of this is known here."
         notes = [] if close else ["nothing here comes close"]
         notes += [f"there is nothing {described}" for described in query.reading.missing]
+        if query.reading.skipped:  # "something else", when all tracks of an artist have been shown
+            more = [m.name for m in query.reading.named if not np.isin(self.names.rows(m), rows).any()]
+            notes += [f"there is nothing more by {name}" for name in more]
         for condition, values in query.reading.wanted.items():
             fits, wish = self.facts.fits(condition, *values, rows=rows), " or ".join(values)
             missed = 0 if fits is None else int((fits < FITTING).sum())

@@ -17,6 +17,10 @@ AGAIN = re.compile(
     r"|next( ones?)?|not (that|this|these|those)( ones?)?|more( of (that|this|these|those))?)(\W+(please|pls))*\W*",
     re.I,
 )
+# "any decade" takes a condition of the turns before back, "somebody else" their artist.
+ANY = re.compile(r"\b(?:any|whatever|forget the) (decade|year|era|genre|style|mood|tempo|speed|language)\b", re.I)
+ASPECTS = {"year": "decade", "era": "decade", "style": "genre", "speed": "tempo"}
+OTHERS = re.compile(r"\bsome(?:body|one) else\b(?!['’])|\b(?:(?:an)?other|different) (?:artist|band|singer)s?\b", re.I)
 
 
 def read(names: Names, facts: Facts, artists: Artists, text: str, history=()) -> Reading:
@@ -28,6 +32,7 @@ def read(names: Names, facts: Facts, artists: Artists, text: str, history=()) ->
     turns = [read_turn(names, facts, artists, turn) for turn in typed]
     wanted, unwanted, last = {}, {}, {}
     for typed_text, (turn, phrases) in zip(typed, turns, strict=True):
+        phrases += _taken_back(typed_text, wanted, unwanted, last)
         before = wanted if ADDS.search(typed_text) else {}
         for condition, values in (turn.wanted | _moved(phrases, wanted.get("decade", ()))).items():
             wanted[condition] = [*dict.fromkeys([*before.get(condition, []), *values])]
@@ -55,6 +60,20 @@ def read(names: Names, facts: Facts, artists: Artists, text: str, history=()) ->
     return Reading(
         texts, wanted, unwanted, negated, **uses, missing=latest.missing, faded=faded, refines=refines, skipped=skipped
     )
+
+
+def _taken_back(text: str, wanted: dict, unwanted: dict, last: dict) -> list[Phrase]:
+    """Take back what "any decade" and "somebody else" take back of the turns before. -> these words."""
+    phrases = [Phrase(m[0], ASPECTS.get(m[1].lower(), m[1].lower()), "") for m in ANY.finditer(text)]
+    for phrase in phrases:
+        wanted.pop(phrase.condition, None)
+        unwanted.pop(phrase.condition, None)
+    if other := OTHERS.search(text):
+        last |= {key: ("rejected", mention) for key, (_, mention) in last.items() if key[0] == "artist"}
+        phrases.append(Phrase(other[0], "artist", ""))
+        if artists := wanted.pop("artist", []):
+            unwanted["artist"] = [*unwanted.get("artist", []), *artists]
+    return phrases
 
 
 def _moved(phrases: list[Phrase], decades: list[str]) -> dict[str, list[str]]:

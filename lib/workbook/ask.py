@@ -38,7 +38,8 @@ def ask(text: str, run: str, port: int) -> str:
     if running:
         hint = "" if _serves(run, answer["model"]) else f"The service on port {port} serves another run than {run}."
     ends = filter(None, (answer.get("note"), hint))
-    return "\n".join([f'"{text}"', *map(song, answer["tracks"]), *ends])
+    read = understood(answer.get("understood", {}))
+    return "\n".join([f'"{text}"' + f"  ({read})" * bool(read), *map(song, answer["tracks"]), *ends])
 
 
 def _serves(run: str, model: str) -> bool:
@@ -47,6 +48,13 @@ def _serves(run: str, model: str) -> bool:
         return read_json(resolve(run) / "index" / "index.json")["model"] == model
     except (OSError, ValueError, LookupError):
         return False
+
+
+def understood(conditions: dict) -> str:
+    """Return the conditions that the service read in a text: "genre: jazz; not tempo: slow"."""
+    wanted = [f"{kind}: {' or '.join(values)}" for kind, values in conditions.items() if kind != "not"]
+    unwanted = [f"not {kind}: {' or '.join(values)}" for kind, values in conditions.get("not", {}).items()]
+    return "; ".join(wanted + unwanted)
 
 
 def song(track: dict) -> str:

@@ -129,7 +129,9 @@ def _check(key: str, value, defaults: dict, source: str) -> None:
     inside = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
     if wrong := [item for item in inside if not isinstance(item, str)]:
         raise WorkbookError(f"{source}: {key} holds {wrong[0]!r}; everything in it must be text.")
-    if messages := check_ranges({key: value}, RANGES):
+    if isinstance(value, str) and value not in (choices := RANGES.get(key, [value])):
+        raise WorkbookError(f"{source}: {key} is {value!r}, but must be one of {', '.join(choices)}.")
+    if not isinstance(value, str) and (messages := check_ranges({key: value}, RANGES)):
         raise WorkbookError(f"{source}: {messages[0]}.")
 
 

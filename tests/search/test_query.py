@@ -260,3 +260,23 @@ def read(catalogue, text: str, history=()) -> query.Reading:
 
 def test_a_rejected_instrument_leaves_the_turns_before(catalogue):
     assert read(catalogue, "no piano", ["sad piano"]).texts[1:] == ["sad"]
+
+
+def test_a_condition_can_be_taken_back(catalogue):
+    reading = read(catalogue, "any decade", ["jazz from the 90s"])
+    assert reading.wanted == {"genre": ["jazz"]} and reading.refines
+    assert "decade" not in read(catalogue, "jazz, whatever era", ["not from the 90s"]).unwanted
+
+
+def test_somebody_else_is_not_the_artist_before(catalogue):
+    for text in ("somebody else please", "other artists", "another band"):
+        reading = read(catalogue, text, ["rock by The Lanterns"])
+        assert reading.wanted == {"genre": ["rock"]} and reading.understood["not"] == {"artist": ["The Lanterns"]}
+        assert not reading.named and [m.name for m in reading.rejected] == ["The Lanterns"] and reading.refines
+
+
+def test_a_note_says_that_an_artist_has_no_more_tracks(catalogue):
+    reading = read(catalogue, "something else", ["something by The Lanterns"])
+    asked = fusion.Query(np.zeros(64, np.float32), reading, np.zeros(0, int), np.zeros(0, int))
+    assert catalogue.note(asked, np.array([0, 5]), [0.9, 0.5]) is None
+    assert catalogue.note(asked, np.array([4, 5]), [0.9, 0.5]) == "There is nothing more by The Lanterns."

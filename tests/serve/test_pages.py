@@ -151,6 +151,7 @@ def test_ask_uses_the_service_that_runs_or_starts_one(service, small_run, capsys
     assert f"The service on port {port} serves another run than outputs/none." in capsys.readouterr().out
     assert cli.main(["ask", "sad piano", "--run", str(small_run), "--port", port]) == 0
     running = capsys.readouterr().out
+    assert '"sad piano"  (mood: sad)' in running
     assert len([line for line in running.splitlines() if line.startswith("  0.")]) == 5 and "Starting" not in running
     assert cli.main(["ask", "  ", "--port", port]) == 1 and "The field 'text' is empty" in capsys.readouterr().err
     port = free_port()
