@@ -95,7 +95,7 @@ class Evidence:
         share = 1 - wrong.sum() / max(1, _count(texts))
         if named and share < NAMED_FITS:
             raise WorkbookError(self._misfit(ours, name, int(np.argmax(wrong))))
-        problem = "" if named else self._problem(ours, name, share, decimal)
+        problem = "" if named else self._problem(ours, name, share, decimal, wrong)
         return Verdict(unit, separator, decimal, problem)
 
     def unit(self, ours: str, name: str, percent: bool = False, decimal: str = ".") -> str:
@@ -159,7 +159,7 @@ class Evidence:
                 best = (scale, decimal, wrong)
         return best
 
-    def _problem(self, ours: str, name: str, share: float, decimal: str) -> str:
+    def _problem(self, ours: str, name: str, share: float, decimal: str, wrong: np.ndarray) -> str:
         """Return why a column that nobody named is not taken; "" if it is taken."""
         texts = self.texts(name)
         if not _count(texts):
@@ -167,7 +167,7 @@ class Evidence:
         values, _ = cells.numbers("", texts, decimal)
         values, other = values[np.isfinite(values)], texts.filter(pa.array(~np.isfinite(values)))
         numeric = len(values) >= FITS * max(1, _count(texts))
-        span = f"{values.min():.4g} to {values.max():.4g}" if numeric else _examples(other)
+        span = f"{values.min():.4g} to {values.max():.4g}" if numeric else _examples(texts.filter(pa.array(wrong)) if wrong.any() else other)
         use = f"If it is right, name it: columns: {{{ours}: {name}}}."
         if ours in UNITS:
             unit = list(UNITS[ours])[-1]

@@ -266,6 +266,8 @@ def test_a_column_that_does_not_fit_is_left_with_a_warning():
     assert "valence" not in result.columns and "valence" in result.unused
     assert "valence: the values of 'valence' (-2.1 to 1.9) do not fit 0 to 1" in result.warnings[0]
     assert "columns: {valence: valence}" in result.warnings[0]
+    years = match(table(title=["A"] * 3, year=["2020-05-01", "199", "1999"]))
+    assert "the values of 'year' ('199') do not fit dates" in years.warnings[0]
     scale = match(table(title=["A"] * 3, valence=["1", "5.5", "9"]))  # 1 to 9 is no percentage
     assert "valence" not in scale.columns and "0-10" in scale.warnings[0]
     loud = match(table(title=["A"] * 3, loudness=["0.3", "0.7", "0.9"]))
