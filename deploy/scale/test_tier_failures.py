@@ -127,7 +127,7 @@ def test_a_triton_without_its_server_is_started_again(up):
 
 
 def test_an_overloaded_tier_refuses_requests_and_answers_the_others(up):
-    """The first burst finds cold processes. 4 to 7 % of it were late here, and up to 4 % of later bursts.
+    """The first burst finds cold processes. 1 to 3 % of it were late here, and up to 3 % of later bursts.
 
     With a fixed limit on waiting requests 14 to 36 % of the first burst were late, without a limit 30 to 64 % of each.
     """
