@@ -23,6 +23,7 @@ NEAR = 0.85  # the same for the tracks of an artist near one who is named
 OWN = 2  # tracks of X among the songs like X: real listeners like them, too
 MISSED = {"": 0.5, "mood": 0.25}  # the share of the score that an unmet condition removes; the encoder knows moods, too
 UNWANTED = 0.2  # the share of the score that remains if an unwanted condition is met
+WITH = 0.4  # the same if a negated word is in the text of the track: "no guitar"
 CLOSE = 0.28  # the best score, below which nothing comes close: 2 % of typed requests, a third of texts on other things
 FITTING = 0.5  # the lowest fit that meets a condition
 CANDIDATES = 1000  # tracks that meaning and words each propose, in an index with lists
@@ -35,6 +36,7 @@ class Query(NamedTuple):
     reading: Reading
     words: np.ndarray  # its words' positions in the word index
     unwanted: np.ndarray  # those of its negated words
+    absent: np.ndarray = np.zeros(0, np.int64)  # those that no condition stands for: "no guitar"
 
 
 @dataclass
@@ -58,9 +60,10 @@ class Fusion:
             more = [m.name for m in query.reading.named if not np.isin(self.names.rows(m), rows).any()]
             notes += [f"there is nothing more by {name}" for name in more]
         for condition, values in query.reading.wanted.items():
-            fits, wish = self.facts.fits(condition, *values, rows=rows), " or ".join(values)
+            exact, wish = condition == "genre", " or ".join(values)  # a related genre is not what was asked for
+            fits = self.facts.fits(condition, *values, exact=exact, rows=rows)
             missed = 0 if fits is None else int((fits < FITTING).sum())
-            if missed == len(rows) > 0 and not self.facts.mask(condition, *values).any():
+            if fits is not None and len(rows) and not self.facts.mask(condition, *values, exact=exact).any():
                 notes.append(f'no track here fits "{wish}"')
             elif missed and close:
                 notes.append(f"{missed} of {len(rows)} do not match {wish}, but fit the rest better")
@@ -103,6 +106,8 @@ class Fusion:
         parts[2] = scores
         if len(query.unwanted):
             scores *= np.exp(-scale * self.words.score(query.unwanted, rows))
+        if len(query.absent):
+            scores[self.words.score(query.absent, rows) > 0] *= WITH
         for mention in reading.rejected:
             scores[of(mention)] *= UNWANTED
         for mention in reading.alike if "artist" not in reading.faded else ():  # "songs like X" are not X

@@ -5,21 +5,24 @@ import unicodedata
 
 from lib.search.artists import Artists
 from lib.search.conditions.facts import Facts
+from lib.search.conditions.reading import FALLBACK
 from lib.search.names.mentions import Names
 from lib.search.turn import Phrase, Reading, read_turn
 from lib.search.words import FILLERS, split
 
 ENCODED = 6  # texts of a conversation that are encoded: earlier ones weigh less than a tenth of the request
-ADDS = re.compile(r"\b(also|add|as well|plus|mix in|throw in|along with)\b|\btoo\W*$", re.I)
+ADDS = re.compile(r"^\W*and\b|\b(also|add|as well|plus|mix in|throw in|along with)\b|\btoo\W*$", re.I)
 CORRECTS = re.compile(r"^\W*(no|nah|nope|not|actually|forget|scratch)\b|\b(instead|rather)\b", re.I)
 AGAIN = re.compile(
     r"\W*((no|nah|ok|okay|hm+|play|give me|show me|try|any)\W+)*((some|any)thing (else|different)|(an)?others?( ones?)?"
-    r"|next( ones?)?|not (that|this|these|those)( ones?)?|more( of (that|this|these|those))?)(\W+(please|pls))*\W*",
+    r"|next( ones?)?|not (that|this|these|those)( ones?)?|more( of (that|this|these|those)| songs| music| tracks)?)"
+    r"(\W+(please|pls))*\W*",
     re.I,
 )
 # "any decade" takes a condition of the turns before back, "somebody else" their artist.
 ANY = re.compile(r"\b(?:any|whatever|forget the) (decade|year|era|genre|style|mood|tempo|speed|language)\b", re.I)
 ASPECTS = {"year": "decade", "era": "decade", "style": "genre", "speed": "tempo"}
+SHORT = 8  # words
 OTHERS = re.compile(r"\bsome(?:body|one) else\b(?!['’])|\b(?:(?:an)?other|different) (?:artist|band|singer)s?\b", re.I)
 
 
@@ -29,10 +32,11 @@ def read(names: Names, facts: Facts, artists: Artists, text: str, history=()) ->
     again = [bool(AGAIN.fullmatch(turn)) for turn in typed]
     skipped = 0 if all(again) else again[::-1].index(False)
     typed = [turn for turn, more in zip(typed, again, strict=True) if not more] or typed
-    turns = [read_turn(names, facts, artists, turn) for turn in typed]
+    said = [typed[0], *map(_rest, typed[1:])]
+    turns = [read_turn(names, facts, artists, turn) for turn in said]
     wanted, unwanted, last = {}, {}, {}
     for typed_text, (turn, phrases) in zip(typed, turns, strict=True):
-        phrases += _taken_back(typed_text, wanted, unwanted, last)
+        _take_back(typed_text, wanted, unwanted, last)
         before = wanted if ADDS.search(typed_text) else {}
         for condition, values in (turn.wanted | _moved(phrases, wanted.get("decade", ()))).items():
             wanted[condition] = [*dict.fromkeys([*before.get(condition, []), *values])]
@@ -62,18 +66,28 @@ def read(names: Names, facts: Facts, artists: Artists, text: str, history=()) ->
     )
 
 
-def _taken_back(text: str, wanted: dict, unwanted: dict, last: dict) -> list[Phrase]:
-    """Take back what "any decade" and "somebody else" take back of the turns before. -> these words."""
-    phrases = [Phrase(m[0], ASPECTS.get(m[1].lower(), m[1].lower()), "") for m in ANY.finditer(text)]
-    for phrase in phrases:
-        wanted.pop(phrase.condition, None)
-        unwanted.pop(phrase.condition, None)
-    if other := OTHERS.search(text):
-        last |= {key: ("rejected", mention) for key, (_, mention) in last.items() if key[0] == "artist"}
-        phrases.append(Phrase(other[0], "artist", ""))
-        if artists := wanted.pop("artist", []):
-            unwanted["artist"] = [*unwanted.get("artist", []), *artists]
-    return phrases
+def _is_short(turn: str) -> bool:
+    """Return True for a turn of few words: in a long one, "other artists" may be any artists."""
+    return len(turn.split()) <= SHORT
+
+
+def _rest(turn: str) -> str:
+    """Return a later turn without "any decade" and "somebody else"."""
+    rest = OTHERS.sub(" ", ANY.sub(" ", turn)) if _is_short(turn) else turn
+    return rest if re.search(r"\w", rest) else FALLBACK
+
+
+def _take_back(text: str, wanted: dict, unwanted: dict, last: dict) -> None:
+    """Drop what "any decade" and "somebody else" take back of the turns before."""
+    for aspect in map(str.lower, ANY.findall(text)):
+        wanted.pop(ASPECTS.get(aspect, aspect), None)
+        unwanted.pop(ASPECTS.get(aspect, aspect), None)
+    if _is_short(text) and OTHERS.search(text) and (artists := wanted.pop("artist", [])):
+        mentions = [mention for _, mention in last.values() if mention.name in artists]
+        last |= {(m.kind, m.name): ("rejected", m) for m in mentions} | {
+            ("near", m.name): ("alike", m) for m in mentions
+        }
+        unwanted["artist"] = [*unwanted.get("artist", []), *artists]
 
 
 def _moved(phrases: list[Phrase], decades: list[str]) -> dict[str, list[str]]:

@@ -116,7 +116,10 @@ class Recommender:
         if len(unwanted):
             unwanted = np.setdiff1d(unwanted, self.fusion.words.find(reading.texts[:1]))
             words = np.setdiff1d(words, unwanted)
-        return Query(moved / length, reading, words, unwanted)
+        plain = [phrase for phrase in reading.negated if not self.fusion.facts.vocabulary.reads(phrase)]
+        absent = self.fusion.words.find([*plain, *(f"{phrase}s" for phrase in plain)])
+        absent = np.setdiff1d(absent, self.fusion.words.find(reading.texts[:1]))
+        return Query(moved / length, reading, words, unwanted, absent)
 
     def search(
         self, query: Query, top_k: int = 5, mood: str | None = None, without=(), diversity: float = DIVERSITY

@@ -1,6 +1,7 @@
 """A turn of a conversation, read by the catalogue's words, names and conditions."""
 
 import re
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ from lib.search.artists import Artists
 from lib.search.conditions.facts import Facts
 from lib.search.names.mentions import Mention, Names
 from lib.search.names.odds import COMMON
+from lib.search.names.words import words
 from lib.search.words import FILLERS, split
 
 # The weight of the turn before the request (0.3 to 0.5 were equally good for real conversations), of each turn before
@@ -67,7 +69,7 @@ class Reading(NamedTuple):
 
 def read_turn(names: Names, facts: Facts, artists: Artists, text: str) -> tuple[Reading, list[Phrase]]:
     """Read one turn. -> the reading, and the phrases by which it names what is wanted."""
-    mentions = names.mentions(text)
+    mentions = [m for m in names.mentions(text) if _is_name(m, text[m.start : m.end], facts)]
     spans = [(m.start, m.end) for m in mentions]
     known = facts.understand(text, [(m.start, m.end) for m in mentions if m.sure])
     uses = {"named": [], "alike": [], "rejected": []}
@@ -92,9 +94,30 @@ def read_turn(names: Names, facts: Facts, artists: Artists, text: str) -> tuple[
         kind = any(common) if called[3] else all(common)  # "play Classic Rock", "something 'chill'"
         if not kind and not any(a < end and start < b for a, b in spans):
             missing.append(f"called {text[start:end]}")
-    for mention in uses["alike"]:  # of an artist that the catalogue lacks, the genres say more than the name
-        if not len(names.rows(mention)) and (genres := artists.about(mention, "genres")):
-            known.text = known.text.replace(text[mention.start : mention.end], ", ".join(genres))
+    known.text = _alike(known.text, text, uses["alike"], names, facts, artists)
     phrases = [Phrase(text[i.start : i.end], i.condition, i.value) for i in known.items]
     phrases += [Phrase(text[m.start : m.end], m.kind, m.name) for m in uses["named"]]
     return Reading([known.text], wanted, unwanted, known.negated, **uses, missing=missing), phrases
+
+
+def _is_name(mention: Mention, typed: str, facts: Facts) -> bool:
+    """Return False if words of a condition or an instrument were read as a misspelt name: chanson as Hanson."""
+    return typed not in facts.vocabulary or words(typed) == words(mention.name)
+
+
+def _alike(rest: str, text: str, mentions: list[Mention], names: Names, facts: Facts, artists: Artists) -> str:
+    """Return what is left of a text, with genres for names that stand for others like them: they say more.
+
+    If the request says something else, too, a name that the catalogue has stays.
+    """
+    genres = {text[m.start : m.end]: artists.about(m, "genres") for m in mentions}
+    bare = rest
+    for name in genres:
+        bare = bare.replace(name, "")
+    if not set(split(bare)) - FILLERS:  # "songs like Little Clock", which would find other clocks
+        own = (facts.genre_of(names.rows(m)) for m in mentions)
+        return ", ".join(dict.fromkeys(filter(None, (*chain(*genres.values()), *own)))) or rest
+    for mention in mentions:
+        if not len(names.rows(mention)) and (known := genres[text[mention.start : mention.end]]):
+            rest = rest.replace(text[mention.start : mention.end], ", ".join(known))
+    return rest

@@ -165,9 +165,10 @@ class Evidence:
         if not _count(texts):
             return ""
         values, _ = cells.numbers("", texts, decimal)
-        values, other = values[np.isfinite(values)], texts.filter(pa.array(~np.isfinite(values)))
+        finite = np.isfinite(values)
+        other, values = texts.filter(pa.array(wrong if wrong.any() else ~finite)), values[finite]
         numeric = len(values) >= FITS * max(1, _count(texts))
-        span = f"{values.min():.4g} to {values.max():.4g}" if numeric else _examples(texts.filter(pa.array(wrong)) if wrong.any() else other)
+        span = f"{values.min():.4g} to {values.max():.4g}" if numeric else _examples(other)
         use = f"If it is right, name it: columns: {{{ours}: {name}}}."
         if ours in UNITS:
             unit = list(UNITS[ours])[-1]

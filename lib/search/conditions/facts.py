@@ -14,7 +14,7 @@ from lib.search.conditions.vocabulary import DATA, Vocabulary, words_of
 __all__ = ["Facts", "Understood"]
 FAMILY, RELATED = 0.8, 0.6  # the fit of a genre in the family that a request names; of another genre of the same family
 SOFT_YEARS = 2  # this many years from a decade, a track no longer fits
-FAR, AT_LEAST = 45, 0.45  # of "old hip hop", the oldest there is: the years over which this much of a fit fades
+FAR, AT_LEAST = 45, 0.7  # of "old hip hop", the oldest there is: the years over which this much of a fit fades
 UNKNOWN = 0.5  # the fit of a track of which the catalogue does not know it
 KEPT = 128  # conditions whose fits are kept: as a number for each value, and as a bit for each track
 TEXTS = ("genre", "language", "mood", "mood2")
@@ -75,6 +75,12 @@ class Facts:
         columns = [name for name in (condition, f"{condition}2") if name in self._columns]
         return [(self._columns[name][0], self._of_values(name, values, exact)) for name in columns]
 
+    def genre_of(self, rows: np.ndarray) -> str:
+        """Return the commonest genre of some tracks; "" if none is known."""
+        codes, genres = self._columns.get("genre", (np.full(1, -1), []))
+        known = codes[rows][codes[rows] >= 0] if len(genres) else codes[:0]
+        return genres[np.bincount(known).argmax()] if len(known) else ""
+
     def _value_scores(self, column: str, wanted: tuple[str, ...], exact: bool) -> np.ndarray:
         """Return the score of each value of a column, and NaN for a missing one. -> (values + 1,) of float32."""
         scores = np.max([self._scores(column, value) for value in wanted], axis=0).astype("float32")
@@ -85,9 +91,9 @@ class Facts:
         _, values = self._columns[column]
         if column in NUMBERS:
             low, high, softness = self._range(column, wanted)
-            years = np.maximum(low - values, values - high)
-            fits = 1 - np.clip(years / softness, 0, 1)
-            return np.maximum(fits, AT_LEAST * (1 - np.clip(years / FAR, 0, 1))) if wanted in ("old", "new") else fits
+            away = np.maximum(low - values, values - high)
+            fits = 1 - np.clip(away / softness, 0, 1)
+            return np.maximum(fits, AT_LEAST * (1 - np.clip(away / FAR, 0, 1))) if wanted in ("old", "new") else fits
         if column == "genre":
             return [_genre_score(wanted, *labels) for labels in self._labels]
         same = {wanted.casefold(), DATA["languages"].get(wanted, "")}

@@ -17,6 +17,7 @@ WORD = re.compile(r"[^\W_]+(?:['&][^\W_]+)*|&")
 CUES = {kind: f"<{kind}>" for kind in ("strong", "weak", "next")}  # how a negation begins, as a word of a request
 MUSIC = frozenset(DATA["music"])
 _NOUNS = {"language": MUSIC | set(DATA["playlists"]), "mood": MUSIC | set(DATA["instruments"])}
+_BESIDE = frozenset(DATA["instruments"]) | MUSIC | {"<name>"}
 _JOINTS = frozenset(DATA["joints"])
 _BREAK = re.compile(r"[,.;:!?()\[\]\n–—]| - ")
 _YEAR = r"(?:19[1-9]\d|20[0-4]\d)"
@@ -24,7 +25,8 @@ _CUE = "before|until|till|pre|(?:older|earlier) than|after|since|post|(?:newer|l
 _DATE = re.compile(
     rf"(?<!\w)(?:(?P<cue>{_CUE})(?: the)?[ -])?"
     rf"(?:(?P<first>{_YEAR})(?:'?s)? ?(?:-|–|to|and|until|till|through) ?(?P<last>{_YEAR}|today|now)"
-    r"|(?:(?:(?P<part>early|mid|late)[ -])?(?P<decade>(?:18[1-9]|(?:19|20)?\d)0)(?: ?'?s|t?ies)"
+    r"|(?:(?:(?P<part>early|mid|late)[ -])?"
+    r"(?P<years>(?:anos|annees|anni) )?(?P<decade>(?:18[1-9]|(?:19|20)?\d)0)(?(years)|(?: ?'?s|t?ies|er(?:n|jahren?)?))"
     rf"|(?P<year>{_YEAR})|'(?P<short>\d\d))"
     r"(?P<later>,? (?:upwards?|onwards?|(?:or|and) (?:later|newer|up|onwards?)|(?:to|through|till) (?:today|now)))?)\b"
 )
@@ -121,6 +123,14 @@ class Vocabulary:
             if "-" in phrase:
                 self.phrases[key.replace(" ", "")] = (condition, value)
 
+    def reads(self, phrase: str) -> bool:
+        """Return True for a phrase that names a condition."""
+        return words_of(phrase) in self.phrases or words_of(phrase) in self.adjectives
+
+    def __contains__(self, phrase: str) -> bool:
+        """Return True for a phrase that names a condition or an instrument."""
+        return self.reads(phrase) or words_of(phrase) in DATA["instruments"]
+
     def items(self, text: str, marks: list[Item]) -> list[Item]:
         """Return the words and phrases of a folded text in order; each of `marks` replaces the words in its place."""
         words = [Item(m.start(), m.end(), self._spelt(m.group())) for m in WORD.finditer(text)]
@@ -143,7 +153,8 @@ class Vocabulary:
         known = frequency(word) or word in self.phrases or word in self.adjectives or word in MUSIC
         if known or len(word) < MISSPELT - 1:
             return word
-        return next((self.misspelt[part] for part in sorted(deletions(word)) if part in self.misspelt), word)
+        near = (self.misspelt.get(part, "") for part in sorted(deletions(word)))
+        return next((other for other in near if other[:1] == word[0]), word)  # few mistake the first letter
 
     def _longest(self, text: str, words: list[Item], i: int) -> tuple[Item, int]:
         """Return the longest phrase that begins at word `i`, and its number of words."""
@@ -169,11 +180,11 @@ class Vocabulary:
 
 
 def _is_listed(items: list[Item], i: int) -> bool:
-    """Return True if a mood is beside a condition or an instrument: "fast but sad", "happy, slow piano"."""
+    """Return True if a mood is beside a condition, an instrument or a name: "fast but sad", "happy piano"."""
     before = next((item for item in items[:i][::-1] if item.word not in _JOINTS), None)
     after = next((item for item in items[i + 1 :] if item.word not in _JOINTS), None)
     feeling = before and before.word in DATA["feelings"]
-    return not feeling and any(x and (x.condition or x.word in _NOUNS["mood"]) for x in (before, after))
+    return not feeling and any(x and (x.condition or x.word in _BESIDE) for x in (before, after))
 
 
 def _doubtful(text: str, words: list[Item], start: int, end: int, key: str) -> bool:
