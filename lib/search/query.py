@@ -6,12 +6,13 @@ import unicodedata
 from lib.search.artists import Artists
 from lib.search.conditions.facts import Facts
 from lib.search.conditions.reading import FALLBACK
+from lib.search.conditions.vocabulary import TROUBLES
 from lib.search.names.mentions import Names
 from lib.search.turn import Phrase, Reading, read_turn
 from lib.search.words import FILLERS, split
 
 ENCODED = 6  # texts of a conversation that are encoded: earlier ones weigh less than a tenth of the request
-ADDS = re.compile(r"^\W*and\b|\b(also|add|as well|plus|mix in|throw in|along with)\b|\btoo\W*$", re.I)
+ADDS = re.compile(r"^\W*and (some|a few|more)\b|\b(also|add|as well|plus|mix in|throw in|along with)\b|\btoo\W*$", re.I)
 CORRECTS = re.compile(r"^\W*(no|nah|nope|not|actually|forget|scratch)\b|\b(instead|rather)\b", re.I)
 AGAIN = re.compile(
     r"\W*((no|nah|ok|okay|hm+|play|give me|show me|try|any)\W+)*((some|any)thing (else|different)|(an)?others?( ones?)?"
@@ -22,6 +23,9 @@ AGAIN = re.compile(
 # "any decade" takes a condition of the turns before back, "somebody else" their artist.
 ANY = re.compile(r"\b(?:any|whatever|forget the) (decade|year|era|genre|style|mood|tempo|speed|language)\b", re.I)
 ASPECTS = {"year": "decade", "era": "decade", "style": "genre", "speed": "tempo"}
+RESET = re.compile(
+    r"^\W*(start (over|again|anew)|forget (it|that|all that|everything)|never ?mind|scratch that)\b", re.I
+)
 SHORT = 8  # words
 OTHERS = re.compile(r"\bsome(?:body|one) else\b(?!['’])|\b(?:(?:an)?other|different) (?:artist|band|singer)s?\b", re.I)
 
@@ -29,10 +33,11 @@ OTHERS = re.compile(r"\bsome(?:body|one) else\b(?!['’])|\b(?:(?:an)?other|diff
 def read(names: Names, facts: Facts, artists: Artists, text: str, history=()) -> Reading:
     """Read a request and the turns before it, oldest first. A later turn overrides the conditions of earlier ones."""
     typed = [unicodedata.normalize("NFKC", turn) for turn in (*history, text)]
+    typed = typed[max([0, *(i for i, turn in enumerate(typed) if RESET.search(turn))]) :]
     again = [bool(AGAIN.fullmatch(turn)) for turn in typed]
     skipped = 0 if all(again) else again[::-1].index(False)
     typed = [turn for turn, more in zip(typed, again, strict=True) if not more] or typed
-    said = [typed[0], *map(_rest, typed[1:])]
+    said = [_rest(RESET.sub("", typed[0])) if RESET.search(typed[0]) else typed[0], *map(_rest, typed[1:])]
     turns = [read_turn(names, facts, artists, turn) for turn in said]
     wanted, unwanted, last = {}, {}, {}
     for typed_text, (turn, phrases) in zip(typed, turns, strict=True):
@@ -55,8 +60,13 @@ def read(names: Names, facts: Facts, artists: Artists, text: str, history=()) ->
         earlier = map(_without, earlier, gone)
     negated = [phrase for turn, _ in turns for phrase in turn.negated]
     rejected = [Phrase(phrase, "", "") for phrase in negated]  # "sad piano", then "no piano"
+    if "mood" in latest.wanted:  # "I'm anxious", then "calm me down"
+        rejected += [Phrase(word, "", "") for word in TROUBLES]
     earlier = [_without(text, rejected) for text in earlier] if rejected else earlier
-    texts = [latest.texts[0], *filter(None, earlier)][:ENCODED]
+    now = latest.texts[0]
+    if now == FALLBACK and uses["alike"]:  # "somebody else"
+        now = ", ".join({facts.genre_of(names.rows(mention)) for mention in uses["alike"]}) or now
+    texts = [now, *filter(None, earlier)][:ENCODED]
     if facts.mask("decade", "new") is not None:  # the catalogue's dates answer it, and an encoder knows no dates
         dates = [p for _, phrases in turns for p in phrases if p.condition == "decade"]
         texts = [" ".join(_without(text, dates).split()).strip(" ,;") or text for text in texts]

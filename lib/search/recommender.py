@@ -117,7 +117,7 @@ class Recommender:
             unwanted = np.setdiff1d(unwanted, self.fusion.words.find(reading.texts[:1]))
             words = np.setdiff1d(words, unwanted)
         plain = [phrase for phrase in reading.negated if not self.fusion.facts.vocabulary.reads(phrase)]
-        absent = self.fusion.words.find([*plain, *(f"{phrase}s" for phrase in plain)])
+        absent = self.fusion.words.find(form for phrase in plain for form in (phrase, f"{phrase}s", phrase.rstrip("s")))
         absent = np.setdiff1d(absent, self.fusion.words.find(reading.texts[:1]))
         return Query(moved / length, reading, words, unwanted, absent)
 

@@ -88,18 +88,25 @@ WANTED = {
     "Ich bin glücklich": {"mood": ["happy"]},
     "música feliz": {"mood": ["happy"]},
     "fröhliche Musik": {"mood": ["happy"]},
-    "cheer me up": {},
+    "a bit happier please": {"mood": ["happy"]},
+    "sad instead": {"mood": ["sad"]},
+    "actually sad": {"mood": ["sad"]},
+    "not your typical jazz": {"genre": ["jazz"]},
+    "less known 70s disco": {"genre": ["disco"], "decade": ["1970s"]},
+    "between 100 and 110 bpm": {"tempo": ["100–110 BPM"]},
+    "something danceable": {},
 }
 NEGATED = {
     "not rock": ({}, {"genre": ["rock"]}, "music"),
     "everything except country": ({}, {"genre": ["country"]}, "music"),
     "anything but jazz": ({}, {"genre": ["jazz"]}, "music"),
     "no rap, metal, or country please": ({}, {"genre": ["hip hop", "metal", "country"]}, "music"),
-    "sad but not slow": ({}, {"tempo": ["slow"]}, "sad"),
+    "sad but not slow": ({"mood": ["sad"]}, {"tempo": ["slow"]}, "sad"),
     "jazz, not too fast, for a cold night": ({"genre": ["jazz"]}, {"tempo": ["fast"]}, "jazz, for a cold night"),
     "no vocals": ({"voice": ["instrumental"]}, {}, "instrumental"),
     "party songs without any swearing": ({"explicit": ["clean"]}, {}, "party songs clean"),
     "not instrumental": ({"voice": ["sung"]}, {}, "sung"),
+    "not too fast jazz": ({"genre": ["jazz"]}, {"tempo": ["fast"]}, "jazz"),
     "nicht traurig": ({}, {"mood": ["sad"]}, "music"),
     "nothing sad": ({}, {"mood": ["sad"]}, "music"),
     "nothing from the 80s": ({}, {"decade": ["1980s"]}, "music"),
@@ -225,6 +232,20 @@ def test_fits(facts, condition, value, scores):
 def test_exact_leaves_near_misses_out(facts):
     assert facts.fits("genre", "trap", exact=True) == pytest.approx([0, 0, 0, 0.5, 0, 0, 0, 0])
     assert facts.fits("decade", "1970s", exact=True)[[2, 3, 7]] == pytest.approx([0.5, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("text", "mood", "left"),
+    [
+        ("I'm sad, cheer me up", "happy", "I'm, cheer me up"),
+        ("I am so angry, calm me down", "calm", "I am so, calm me down"),
+        ("depressed, need a lift", "happy", "need a lift"),
+        ("feeling anxious, calm songs please", "calm", "feeling, calm songs please"),
+    ],
+)
+def test_a_feeling_is_not_encoded_beside_the_mood_that_is_asked_for(facts, text, mood, left):
+    understood = facts.understand(text)
+    assert understood.wanted == {"mood": [mood]} and understood.text == left
 
 
 def test_tempo_old_and_new_are_gradual(facts):

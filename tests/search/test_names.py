@@ -47,7 +47,9 @@ def mentions(names, text: str) -> list[tuple[str, str]]:
     return [(m.kind, m.name) for m in result]
 
 
-@pytest.mark.parametrize("text", ["songs from 1975", "in 1975", "rock since 1975", "something before 1975"])
+@pytest.mark.parametrize(
+    "text", ["songs from 1975", "in 1975", "rock since 1975", "something before 1975", "between 1970 and 1975"]
+)
 def test_a_year_is_no_artist(names, text):
     assert mentions(names, text) == []
 

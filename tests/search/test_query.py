@@ -305,3 +305,18 @@ def test_a_note_says_that_an_artist_has_no_more_tracks(catalogue):
     asked = fusion.Query(np.zeros(64, np.float32), reading, np.zeros(0, int), np.zeros(0, int))
     assert catalogue.note(asked, np.array([0, 5]), [0.9, 0.5]) is None
     assert catalogue.note(asked, np.array([4, 5]), [0.9, 0.5]) == "There is nothing more by The Lanterns."
+
+
+def test_a_wish_replaces_the_feeling_before(catalogue):
+    reading = read(catalogue, "something calming", ["I'm anxious"])
+    assert reading.wanted == {"mood": ["calm"]} and reading.texts == ["something calming"]
+
+
+@pytest.mark.parametrize("text", ["start over, jazz", "never mind, jazz"])
+def test_a_new_start_forgets_the_turns_before(catalogue, text):
+    reading = read(catalogue, text, ["rock from the 90s", "faster"])
+    assert reading.wanted == {"genre": ["jazz"]} and len(reading.texts) == 1
+
+
+def test_older_than_a_decade(catalogue):
+    assert read(catalogue, "older than the 70s", ["jazz from the 90s"]).wanted["decade"] == ["before 1970"]

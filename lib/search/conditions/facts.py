@@ -108,7 +108,8 @@ class Facts:
         figures = [int(figure) for figure in re.findall(r"\d+", value)]
         if condition == "tempo":  # "120 BPM"
             side = value.split()[0]
-            return figures[0] - 5 * (side != "over"), np.inf if side == "over" else figures[0] + 5, 15
+            low = figures[0] - 5 * (side != "over" and len(figures) == 1)
+            return low, np.inf if side == "over" else max(figures[-1], figures[0] + 5), 15
         if value == "new":
             return self._newest - 5, np.inf, 10
         first, last = figures[0], figures[-1] + 9 * value.endswith("s")

@@ -7,9 +7,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from lib.search.conditions.vocabulary import CUES, DATA, MUSIC, WORD, Item, Vocabulary, broken, fold
+from lib.search.conditions.vocabulary import CUES, DATA, MUSIC, WORD, Item, Vocabulary, broken, fold, is_felt
 
 FALLBACK = "music"  # the text to encode where a request only excludes
+NOUNS = ("genre", "decade", "language")  # conditions that adjectives describe: "fast jazz"
+DEGREES = frozenset({"too", "so", "that", "very", "overly"})  # "not too fast jazz" wants jazz
 MOST_WORDS = {"strong": 3, "weak": 1}  # that name no condition, in a negation
 _LINKS = ("or", "nor", "and", "&")
 _HARD_ENDS = {*DATA["hard_ends"], *CUES.values(), "<idiom>"}
@@ -66,6 +68,9 @@ def read(text: str, vocabulary: Vocabulary, names: Iterable[tuple[int, int]] = (
         if item.condition and item not in covered and not feeling:
             _note(result.wanted, item.condition, item.value)
             result.items.append(item)
+    if "mood" in result.wanted:  # "I'm sad, cheer me up" asks for no sad song
+        felt = [item for i, item in enumerate(items) if item not in result.items and is_felt(items, i)]
+        cuts = sorted([*cuts, *((item.start, item.end, "") for item in felt)])
     result.negated = [text[start:end] for start, end in result.spans]
     result.text = _rest(text, cuts)
     return result
@@ -100,6 +105,9 @@ def _is_plain(item: Item) -> bool:
 
 def _scope(text: str, items: list[Item], first: int, weak: bool) -> list[Item]:
     """Return the items that a negation covers, from the item `first` on."""
+    degree = weak or not DEGREES.isdisjoint(
+        (*text[items[first - 1].start : items[first - 1].end].split(), items[first].word)
+    )
     k, fresh, plain = first, True, 0  # fresh: it has no object yet; plain: its words that name no condition
     while k < len(items):
         item, following = items[k], items[k + 1] if k + 1 < len(items) else None
@@ -112,6 +120,8 @@ def _scope(text: str, items: list[Item], first: int, weak: bool) -> list[Item]:
         if item.word in _HARD_ENDS:
             break
         if item.condition:
+            if degree and not fresh and items[k - 1].condition and item.condition in NOUNS:
+                break
             fresh = False
         elif item.word in ("or", "nor"):
             fresh = True

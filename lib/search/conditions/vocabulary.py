@@ -18,6 +18,7 @@ CUES = {kind: f"<{kind}>" for kind in ("strong", "weak", "next")}  # how a negat
 MUSIC = frozenset(DATA["music"])
 _NOUNS = {"language": MUSIC | set(DATA["playlists"]), "mood": MUSIC | set(DATA["instruments"])}
 _BESIDE = frozenset(DATA["instruments"]) | MUSIC | {"<name>"}
+_POLITE, TROUBLES = frozenset(DATA["polite"]), frozenset(DATA["troubles"])
 _JOINTS = frozenset(DATA["joints"])
 _BREAK = re.compile(r"[,.;:!?()\[\]\n–—]| - ")
 _YEAR = r"(?:19[1-9]\d|20[0-4]\d)"
@@ -31,7 +32,7 @@ _DATE = re.compile(
     r"(?P<later>,? (?:upwards?|onwards?|(?:or|and) (?:later|newer|up|onwards?)|(?:to|through|till) (?:today|now)))?)\b"
 )
 _BPM = re.compile(
-    r"\b(?:(?P<over>over|above|at least) |(?P<under>under|below|at most|up to) )?"
+    r"\b(?:(?P<over>over|above|at least) |(?P<under>under|below|at most|up to) |(?P<low>\d{2,3}) ?(?:-|–|to|and) ?)?"
     r"(?P<bpm>\d{2,3}) ?(?P<more>\+)? ?(?:bpm|beats per minute)\b(?P<or_more> or (?:more|faster))?"
 )
 _EARLIER = ("before", "until", "till", "pre", "older", "earlier")
@@ -89,7 +90,7 @@ class Vocabulary:
             for value, phrases in values.items():
                 self._add(condition, value, phrases)
         for mood in moods:
-            for key in map(words_of, (*inflections(mood), *TRANSLATIONS.get(mood, ()))):
+            for key in map(words_of, (*inflections(mood), *TRANSLATIONS.get(mood, ()), *DATA["wishes"].get(mood, ()))):
                 if not set(key.split()) <= FILLERS:
                     self.phrases.setdefault(key, ("mood", mood))
         for word in map(words_of, DATA["common"]):
@@ -104,7 +105,7 @@ class Vocabulary:
                 (self.phrases if " " in key else self.adjectives)[key] = ("genre", genre)
         self.longest = max(len(key.split()) for key in (*self.phrases, *self.adjectives))
         long = [key for key in (*self.phrases, *self.adjectives) if " " not in key and len(key) >= MISSPELT]
-        self.misspelt = {part: key for key in long for part in deletions(key)}
+        self.misspelt = {part: key for key in long for part in deletions(key) if len(part) >= len(key) - 1}
 
     def _add_genres(self) -> None:
         languages = {words_of(word) for words in DATA["adjectives"]["language"].values() for word in words}
@@ -153,7 +154,7 @@ class Vocabulary:
         known = frequency(word) or word in self.phrases or word in self.adjectives or word in MUSIC
         if known or len(word) < MISSPELT - 1:
             return word
-        near = (self.misspelt.get(part, "") for part in sorted(deletions(word)))
+        near = (self.misspelt.get(part, "") for part in sorted(deletions(word)) if len(part) >= len(word) - 1)
         return next((other for other in near if other[:1] == word[0]), word)  # few mistake the first letter
 
     def _longest(self, text: str, words: list[Item], i: int) -> tuple[Item, int]:
@@ -168,8 +169,9 @@ class Vocabulary:
 
     def counts(self, text: str, items: list[Item], i: int) -> bool:
         """Return True if item `i` is foreign, alone, before a word for music or a condition, or after certain words."""
-        item = items[i]
-        before = items[i - 1].word if i else ""
+        item, before = items[i], items[i - 1].word if i else ""
+        if (item.condition == "mood" and " " in item.word) or _is_all(items):  # "cheer me up", "a bit happier please"
+            return True
         if len(items) == 1 or item.word in FOREIGN or before in {*CUES.values(), *DATA["after"][item.condition]}:
             return True
         if item.condition == "mood" and _is_listed(items, i):
@@ -177,6 +179,18 @@ class Vocabulary:
         if i + 1 == len(items) or broken(text, item, items[i + 1]) or items[i + 1].word in DATA["ends"]:
             return item.condition == "language" and before not in DATA["people"]  # "Spanish for my party"
         return bool(items[i + 1].condition) or items[i + 1].word in _NOUNS.get(item.condition, MUSIC)
+
+
+def _is_all(items: list[Item]) -> bool:
+    """Return True if a turn names conditions, and says little else."""
+    bit = any(item.word in ("bit", "little") for item in items)
+    return all(x.condition or x.word in _POLITE or x.word in CUES.values() or (bit and x.word == "a") for x in items)
+
+
+def is_felt(items: list[Item], i: int) -> bool:
+    """Return True if item `i` is what the listener feels: "I'm sad, cheer me up"."""
+    before = next((item.word for item in items[:i][::-1] if item.word not in _JOINTS), "")
+    return items[i].word in TROUBLES and (not before or before in DATA["feelings"])
 
 
 def _is_listed(items: list[Item], i: int) -> bool:
@@ -205,7 +219,7 @@ def _figures(text: str, marks: list[Item]) -> list[Item]:
         than = _THAN.search(text, 0, m.start())
         over, under = (m["over"] or m["more"] or m["or_more"], m["under"]) if not than else (not than[1], than[1])
         side = "over " if over else "under " if under else ""
-        items.append(Item(*m.span(), m.group(), "tempo", f"{side}{m['bpm']} BPM"))
+        items.append(Item(*m.span(), m.group(), "tempo", f"{side}{m['low'] or ''}{'–' * bool(m['low'])}{m['bpm']} BPM"))
     for m in _DATE.finditer(text):
         if not _AGE.search(text, max(0, m.start() - 25), m.end()):
             items.append(Item(*m.span(), m.group(), "decade", _dates(m)))

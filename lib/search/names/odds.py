@@ -25,7 +25,7 @@ QUOTED = re.compile(
 )
 POSSESSIVE = re.compile(r"['’`´]s$", re.IGNORECASE)
 YEAR = re.compile(r"19[1-9]\d|20[0-4]\d")
-DATING = frozenset("from in of since before after until around circa".split())  # noqa: SIM905
+DATING = frozenset("from in of since before after until around circa between".split())  # noqa: SIM905
 REACH = 7  # words before a name that are read
 SHORT = 16  # words of a request, each of which may be misspelt
 FOLLOWING = 5  # words after a cue that may be misspelt, in a longer request
@@ -148,7 +148,10 @@ def features(match: Match, kind: int, request: Request, share: float) -> dict[st
     """Return all that speaks for and against a match: what -> amount. None if it is no mention whatever the odds."""
     typed, name = request.words[match.first : match.last], match.words
     joined, letters = "".join(typed), sum(map(len, name))
-    if YEAR.fullmatch(joined) and match.first and request.words[match.first - 1] in DATING:  # "from 1975": The 1975
+    before = request.words[max(0, match.first - 2) : match.first]
+    if YEAR.fullmatch(joined) and (
+        DATING & {*before[-1:]} or any(map(YEAR.fullmatch, before))
+    ):  # "from 1975": The 1975
         return None
     if kind == ARTIST and match.form == SHORTER and typed[0] != "the" and joined.startswith("the"):  # "theses": "Ses"
         return None
