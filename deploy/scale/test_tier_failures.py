@@ -141,7 +141,9 @@ def test_an_overloaded_tier_refuses_requests_and_answers_the_others(up):
                 connection.request("POST", "/recommend", body, headers)
                 response = connection.getresponse()
                 statuses.append(response.status)
-                assert response.read()  # raises if the body is incomplete
+                answer = json.loads(response.read())  # raises if the body is incomplete
+                # Also Envoy's own refusals have the contract's form.
+                assert response.status == 200 or (answer["error"]["message"] and response.headers["Retry-After"] == "1")
         return statuses
 
     for in_time in (960, 1080):  # of 1,200
