@@ -5,14 +5,15 @@ import unicodedata
 
 from lib.search.artists import Artists
 from lib.search.conditions.facts import Facts
-from lib.search.conditions.reading import FALLBACK
+from lib.search.conditions.reading import FALLBACK, NOUNS
 from lib.search.conditions.vocabulary import TROUBLES
 from lib.search.names.mentions import Names
 from lib.search.turn import Phrase, Reading, read_turn
 from lib.search.words import FILLERS, split
 
 ENCODED = 6  # texts of a conversation that are encoded: earlier ones weigh less than a tenth of the request
-ADDS = re.compile(r"^\W*and (some|a few|more)\b|\b(also|add|as well|plus|mix in|throw in|along with)\b|\btoo\W*$", re.I)
+ADDS = re.compile(r"\b(also|add|as well|plus|mix in|throw in|along with)\b|\btoo\W*$", re.I)
+JOINS = re.compile(r"\W*(and|or)\b", re.I)  # "and some blues" after rock; "and slower" after fast ones replaces these
 CORRECTS = re.compile(r"^\W*(no|nah|nope|not|actually|forget|scratch)\b|\b(instead|rather)\b", re.I)
 AGAIN = re.compile(
     r"\W*((no|nah|ok|okay|hm+|play|give me|show me|try|any)\W+)*((some|any)thing (else|different)|(an)?others?( ones?)?"
@@ -32,19 +33,16 @@ OTHERS = re.compile(r"\bsome(?:body|one) else\b(?!['’])|\b(?:(?:an)?other|diff
 
 def read(names: Names, facts: Facts, artists: Artists, text: str, history=()) -> Reading:
     """Read a request and the turns before it, oldest first. A later turn overrides the conditions of earlier ones."""
-    typed = [unicodedata.normalize("NFKC", turn) for turn in (*history, text)]
-    typed = typed[max([0, *(i for i, turn in enumerate(typed) if RESET.search(turn))]) :]
-    again = [bool(AGAIN.fullmatch(turn)) for turn in typed]
-    skipped = 0 if all(again) else again[::-1].index(False)
-    typed = [turn for turn, more in zip(typed, again, strict=True) if not more] or typed
+    typed, skipped = _turns([unicodedata.normalize("NFKC", turn) for turn in (*history, text)])
     said = [_rest(RESET.sub("", typed[0])) if RESET.search(typed[0]) else typed[0], *map(_rest, typed[1:])]
     turns = [read_turn(names, facts, artists, turn) for turn in said]
     wanted, unwanted, last = {}, {}, {}
     for typed_text, (turn, phrases) in zip(typed, turns, strict=True):
         _take_back(typed_text, wanted, unwanted, last)
-        before = wanted if ADDS.search(typed_text) else {}
+        adds = [*wanted] if ADDS.search(typed_text) else NOUNS if JOINS.match(typed_text) else []
         for condition, values in (turn.wanted | _moved(phrases, wanted.get("decade", ()))).items():
-            wanted[condition] = [*dict.fromkeys([*before.get(condition, []), *values])]
+            before = wanted.get(condition, []) if condition in adds else []
+            wanted[condition] = [*dict.fromkeys([*before, *values])]
             _drop(unwanted, condition, values)
         for condition, values in turn.unwanted.items():
             _drop(wanted, condition, values)
@@ -54,26 +52,45 @@ def read(names: Names, facts: Facts, artists: Artists, text: str, history=()) ->
     uses = {kind: [m for use, m in last.values() if use == kind] for kind in ("named", "alike", "rejected")}
     latest, own = turns[-1]
     refines = len(turns) > 1 and not _without(latest.texts[0], own)
-    earlier = [turn.texts[0] for turn, _ in turns[-2::-1]]
-    if refines or CORRECTS.search(typed[-1]):
-        gone = [[p for p in phrases if p.value not in wanted.get(p.condition, ())] for _, phrases in turns[-2::-1]]
-        earlier = map(_without, earlier, gone)
-    negated = [phrase for turn, _ in turns for phrase in turn.negated]
-    rejected = [Phrase(phrase, "", "") for phrase in negated]  # "sad piano", then "no piano"
-    if "mood" in latest.wanted:  # "I'm anxious", then "calm me down"
-        rejected += [Phrase(word, "", "") for word in TROUBLES]
-    earlier = [_without(text, rejected) for text in earlier] if rejected else earlier
+    earlier = _earlier(turns, wanted if refines or CORRECTS.search(typed[-1]) else None)
     now = latest.texts[0]
     if now == FALLBACK and uses["alike"]:  # "somebody else"
-        now = ", ".join({facts.genre_of(names.rows(mention)) for mention in uses["alike"]}) or now
+        now = ", ".join(dict.fromkeys(facts.genre_of(names.rows(mention)) for mention in uses["alike"])) or now
     texts = [now, *filter(None, earlier)][:ENCODED]
     if facts.mask("decade", "new") is not None:  # the catalogue's dates answer it, and an encoder knows no dates
         dates = [p for _, phrases in turns for p in phrases if p.condition == "decade"]
         texts = [" ".join(_without(text, dates).split()).strip(" ,;") or text for text in texts]
+    wishes = "mood" in latest.wanted and not any("mood" in turn.wanted for turn, _ in turns[:-1])
     faded = frozenset() if refines else frozenset(wanted) - frozenset(latest.wanted)
-    return Reading(
-        texts, wanted, unwanted, negated, **uses, missing=latest.missing, faded=faded, refines=refines, skipped=skipped
-    )
+    more = {"faded": faded, "refines": refines, "wishes": wishes, "skipped": skipped}
+    return Reading(texts, wanted, unwanted, _negated(turns), **uses, missing=latest.missing, **more)
+
+
+def _turns(typed: list[str]) -> tuple[list[str], int]:
+    """Return the turns since the last new start that ask for something, and how often "something else" followed."""
+    typed = typed[max([0, *(i for i, turn in enumerate(typed) if RESET.search(turn))]) :]
+    again = [bool(AGAIN.fullmatch(turn)) for turn in typed]
+    skipped = 0 if all(again) else again[::-1].index(False)
+    return [turn for turn, more in zip(typed, again, strict=True) if not more] or typed, skipped
+
+
+def _negated(turns: list[tuple[Reading, list[Phrase]]]) -> list[str]:
+    return [phrase for turn, _ in turns for phrase in turn.negated]
+
+
+def _earlier(turns: list[tuple[Reading, list[Phrase]]], wanted: dict | None) -> list[str]:
+    """Return the texts of the turns before the last one, latest first, without what later turns reject or change.
+
+    `wanted`: the conditions that remain, if the last turn changes some.
+    """
+    texts = [turn.texts[0] for turn, _ in turns[-2::-1]]
+    if wanted is not None:
+        gone = [[p for p in phrases if p.value not in wanted.get(p.condition, ())] for _, phrases in turns[-2::-1]]
+        texts = map(_without, texts, gone)
+    rejected = [Phrase(phrase, "", "") for phrase in _negated(turns)]  # "sad piano", then "no piano"
+    if "mood" in turns[-1][0].wanted:  # "I'm anxious", then "calm me down"
+        rejected += [Phrase(word, "", "") for word in TROUBLES]
+    return [_without(text, rejected) for text in texts] if rejected else [*texts]
 
 
 def _is_short(turn: str) -> bool:

@@ -53,12 +53,13 @@ class Reading(NamedTuple):
     missing: list[str]  # artists and titles that the catalogue does not have: "by X", "called Y"
     faded: frozenset[str] = frozenset()  # wanted conditions of earlier turns, which count less
     refines: bool = False  # the request only changes conditions of the turns before it: "no, faster"
+    wishes: bool = False  # it asks for a mood, as no turn before it
     skipped: int = 0  # answers that the listener has seen: "something else"
 
     @property
     def weights(self) -> np.ndarray:
         """The weights of the texts. -> (texts,) float32."""
-        own, before = (REFINING, 1) if self.refines else (1, BEFORE)
+        own, before = (REFINING, 1) if self.refines and not self.wishes else (1, BEFORE)
         return np.array([own, *(before * FADING**i for i in range(len(self.texts) - 1))], np.float32)
 
     @property

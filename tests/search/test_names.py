@@ -26,6 +26,10 @@ TRACKS = pd.DataFrame(
         ("In", "Yes", "Yes"),
         ("I Want It That Way Now", "Common", "Ordinary"),
         ("Paper Windows", "The 1975", "Paper"),
+        ("Tin Roof", "River", "Tin"),
+        ("Tin Door", "The Mountains", "Tin"),
+        ("Tin Cup", "The Birthday Party", "Tin"),
+        ("Tin Can", "Insomnium", "Tin"),
     ],
     columns=["title", "artist", "album"],
 )
@@ -52,6 +56,26 @@ def mentions(names, text: str) -> list[tuple[str, str]]:
 )
 def test_a_year_is_no_artist(names, text):
     assert mentions(names, text) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["a walk by the river", "in the mountains", "birthday party music", "can't sleep, insomnia"]
+)
+def test_places_and_occasions_are_no_artists(names, text):
+    assert mentions(names, text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "artist"),
+    [
+        ("something by River", "River"),
+        ("songs by the mountains", "The Mountains"),
+        ("play The Birthday Party", "The Birthday Party"),
+        ("something by insomnum", "Insomnium"),
+    ],
+)
+def test_artists_of_ordinary_words(names, text, artist):
+    assert mentions(names, text) == [("artist", artist)]
 
 
 @pytest.mark.parametrize("text", ["something by The 1975", "play the 1975", "songs by 1975", "songs from the 1975"])

@@ -320,3 +320,9 @@ def test_a_new_start_forgets_the_turns_before(catalogue, text):
 
 def test_older_than_a_decade(catalogue):
     assert read(catalogue, "older than the 70s", ["jazz from the 90s"]).wanted["decade"] == ["before 1970"]
+
+
+def test_and_adds_a_genre_but_no_tempo(catalogue):
+    assert read(catalogue, "and jazz", ["rock"]).wanted == {"genre": ["rock", "jazz"]}
+    assert read(catalogue, "or from the 80s", ["rock from the 90s"]).wanted["decade"] == ["1990s", "1980s"]
+    assert read(catalogue, "and slower", ["fast rock"]).wanted == {"tempo": ["slow"], "genre": ["rock"]}

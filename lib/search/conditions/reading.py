@@ -71,9 +71,16 @@ def read(text: str, vocabulary: Vocabulary, names: Iterable[tuple[int, int]] = (
     if "mood" in result.wanted:  # "I'm sad, cheer me up" asks for no sad song
         felt = [item for i, item in enumerate(items) if item not in result.items and is_felt(items, i)]
         cuts = sorted([*cuts, *((item.start, item.end, "") for item in felt)])
+    cuts = sorted([*cuts, *((i.start, i.end, i.word) for i in items if i not in covered and _is_misspelt(folded, i))])
     result.negated = [text[start:end] for start, end in result.spans]
     result.text = _rest(text, cuts)
     return result
+
+
+def _is_misspelt(text: str, item: Item) -> bool:
+    """Return True for a word that was read as another one: "pinao"."""
+    typed = text[item.start : item.end]
+    return typed != item.word and typed.isalpha() and item.word.isalpha()
 
 
 def _marks(text: str, names: Iterable[tuple[int, int]]) -> list[Item]:

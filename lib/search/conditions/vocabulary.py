@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import yaml
+from rapidfuzz.distance import OSA
 
 from lib.search.names.words import FOREIGN, TRANSLATIONS, deletions, frequency
 from lib.search.words import FILLERS
@@ -104,7 +105,11 @@ class Vocabulary:
             if not other and key not in self.phrases and key not in self.adjectives and len(key.split()) <= 4:
                 (self.phrases if " " in key else self.adjectives)[key] = ("genre", genre)
         self.longest = max(len(key.split()) for key in (*self.phrases, *self.adjectives))
-        long = [key for key in (*self.phrases, *self.adjectives) if " " not in key and len(key) >= MISSPELT]
+        long = [
+            key
+            for key in (*self.phrases, *self.adjectives, *DATA["instruments"])
+            if " " not in key and len(key) >= MISSPELT
+        ]
         self.misspelt = {part: key for key in long for part in deletions(key) if len(part) >= len(key) - 1}
 
     def _add_genres(self) -> None:
@@ -154,8 +159,9 @@ class Vocabulary:
         known = frequency(word) or word in self.phrases or word in self.adjectives or word in MUSIC
         if known or len(word) < MISSPELT - 1:
             return word
-        near = (self.misspelt.get(part, "") for part in sorted(deletions(word)) if len(part) >= len(word) - 1)
-        return next((other for other in near if other[:1] == word[0]), word)  # few mistake the first letter
+        near = {self.misspelt[part] for part in deletions(word) if part in self.misspelt}
+        near = [other for other in sorted(near) if other[:1] == word[0] and OSA.distance(word, other) == 1]
+        return near[0] if near else word  # few mistake the first letter
 
     def _longest(self, text: str, words: list[Item], i: int) -> tuple[Item, int]:
         """Return the longest phrase that begins at word `i`, and its number of words."""

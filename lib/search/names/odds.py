@@ -26,6 +26,10 @@ QUOTED = re.compile(
 POSSESSIVE = re.compile(r"['’`´]s$", re.IGNORECASE)
 YEAR = re.compile(r"19[1-9]\d|20[0-4]\d")
 DATING = frozenset("from in of since before after until around circa between".split())  # noqa: SIM905
+ARTICLES = frozenset({"the", "a", "an"})  # "the river" is not River
+PLACES = frozenset("in at on to through near along down out into over under".split())  # noqa: SIM905 "in the mountains"
+MUSICAL = frozenset([*WORDING["music"].split(), "something", "anything", "some", "more", "stuff", "hits"])
+CUED = frozenset({"own cue", "cue artist", "cue title", "cue album"})
 REACH = 7  # words before a name that are read
 SHORT = 16  # words of a request, each of which may be misspelt
 FOLLOWING = 5  # words after a cue that may be misspelt, in a longer request
@@ -160,6 +164,8 @@ def features(match: Match, kind: int, request: Request, share: float) -> dict[st
     if match.form == INITIALS and (len(joined) < 3 or joined in COMMON or frequency(joined)):
         return None
     about = dict.fromkeys(request.features(match.first, match.last, kind), 1.0)
+    if not {"quoted", "capitals"} & {*about} and _is_ordinary(match, kind, typed, before, about):
+        return None
     rare = sum(map(rarity, typed))
     if len(typed) > 1 and frequency(joined):  # "so ngs"
         rare = min(rare, rarity(joined))
@@ -172,6 +178,19 @@ def features(match: Match, kind: int, request: Request, share: float) -> dict[st
     if len(typed) == 1 and f"alone {KINDS[kind]}" in about:
         about["alone word"] = 1.0
     return about | {"rarity": rare, "share": share, "part": float(match.form == PART)}
+
+
+def _is_ordinary(match: Match, kind: int, typed: list[str], before: list[str], about: dict) -> bool:
+    """Return True for ordinary words that mean a thing or an occasion: "in the mountains", "birthday party"."""
+    if match.edits and "own cue" not in about and len(typed) == 1 and frequency(typed[0]):  # "insomnia": Insomnium
+        return True
+    cue = not CUED.isdisjoint(about)
+    if kind != ARTIST or not all(frequency(word) > RARE for word in match.words):
+        return False
+    if match.form == SHORTER and not cue and all(word in COMMON for word in match.words):
+        return True
+    one, two = ["", "", *before][-2:]
+    return two in PLACES or (two == "by" and one not in MUSICAL) if typed[0] == "the" else two in ARTICLES
 
 
 def odds(about: dict[str, float]) -> float:
