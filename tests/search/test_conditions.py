@@ -253,6 +253,8 @@ def test_a_misspelt_condition_or_instrument_is_corrected(facts, text, wanted, le
         ("I'm sad, cheer me up", "happy", "I'm, cheer me up"),
         ("I am so angry, calm me down", "calm", "I am so, calm me down"),
         ("depressed, need a lift", "happy", "need a lift"),
+        ("I'm not sad, make me happy", "happy", "I'm not, make me happy"),
+        ("I'm agnry, calm me down", "calm", "I'm, calm me down"),
         ("feeling anxious, calm songs please", "calm", "feeling, calm songs please"),
     ],
 )

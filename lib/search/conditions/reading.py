@@ -68,10 +68,12 @@ def read(text: str, vocabulary: Vocabulary, names: Iterable[tuple[int, int]] = (
         if item.condition and item not in covered and not feeling:
             _note(result.wanted, item.condition, item.value)
             result.items.append(item)
-    if "mood" in result.wanted:  # "I'm sad, cheer me up" asks for no sad song
-        felt = [item for i, item in enumerate(items) if item not in result.items and is_felt(items, i)]
-        cuts = sorted([*cuts, *((item.start, item.end, "") for item in felt)])
-    cuts = sorted([*cuts, *((i.start, i.end, i.word) for i in items if i not in covered and _is_misspelt(folded, i))])
+    for i, item in enumerate(items):
+        if "mood" in result.wanted and item not in covered and item not in result.items and is_felt(items, i):
+            cuts.append((item.start, item.end, ""))  # "I'm sad, cheer me up" asks for no sad song
+        elif item not in covered and _is_misspelt(folded, item):
+            cuts.append((item.start, item.end, item.word))
+    cuts.sort()
     result.negated = [text[start:end] for start, end in result.spans]
     result.text = _rest(text, cuts)
     return result

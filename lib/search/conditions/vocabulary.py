@@ -20,7 +20,7 @@ MUSIC = frozenset(DATA["music"])
 _NOUNS = {"language": MUSIC | set(DATA["playlists"]), "mood": MUSIC | set(DATA["instruments"])}
 _BESIDE = frozenset(DATA["instruments"]) | MUSIC | {"<name>"}
 _POLITE, TROUBLES = frozenset(DATA["polite"]), frozenset(DATA["troubles"])
-_JOINTS = frozenset(DATA["joints"])
+_JOINTS, _FELT = frozenset(DATA["joints"]), frozenset([*DATA["feelings"], "<idiom>"])
 _BREAK = re.compile(r"[,.;:!?()\[\]\n–—]| - ")
 _YEAR = r"(?:19[1-9]\d|20[0-4]\d)"
 _CUE = "before|until|till|pre|(?:older|earlier) than|after|since|post|(?:newer|later) than"
@@ -196,14 +196,14 @@ def _is_all(items: list[Item]) -> bool:
 def is_felt(items: list[Item], i: int) -> bool:
     """Return True if item `i` is what the listener feels: "I'm sad, cheer me up"."""
     before = next((item.word for item in items[:i][::-1] if item.word not in _JOINTS), "")
-    return items[i].word in TROUBLES and (not before or before in DATA["feelings"])
+    return items[i].word in TROUBLES and (not before or before in _FELT)
 
 
 def _is_listed(items: list[Item], i: int) -> bool:
     """Return True if a mood is beside a condition, an instrument or a name: "fast but sad", "happy piano"."""
     before = next((item for item in items[:i][::-1] if item.word not in _JOINTS), None)
     after = next((item for item in items[i + 1 :] if item.word not in _JOINTS), None)
-    feeling = before and before.word in DATA["feelings"]
+    feeling = before and before.word in _FELT
     return not feeling and any(x and (x.condition or x.word in _BESIDE) for x in (before, after))
 
 
