@@ -7,7 +7,7 @@ from lib.search.artists import Artists
 from lib.search.conditions.facts import Facts
 from lib.search.conditions.reading import FALLBACK, NOUNS
 from lib.search.conditions.vocabulary import TROUBLES
-from lib.search.names.mentions import Names
+from lib.search.names.mentions import Mention, Names
 from lib.search.turn import Phrase, Reading, read_turn
 from lib.search.words import FILLERS, split
 
@@ -30,6 +30,8 @@ RESET = re.compile(
 SHORT = 8  # words
 OTHERS = re.compile(r"\bsome(?:body|one) else\b(?!['’])|\b(?:(?:an)?other|different) (?:artist|band|singer)s?\b", re.I)
 
+SAME = re.compile(r"\b(this|that|the same) (artist|band|singer|group|musician)|\b(by|from) (them|him|her)\b", re.I)
+
 
 def read(names: Names, facts: Facts, artists: Artists, text: str, history=()) -> Reading:
     """Read a request and the turns before it, oldest first. A later turn overrides the conditions of earlier ones."""
@@ -39,6 +41,7 @@ def read(names: Names, facts: Facts, artists: Artists, text: str, history=()) ->
     wanted, unwanted, last = {}, {}, {}
     for typed_text, (turn, phrases) in zip(typed, turns, strict=True):
         _take_back(typed_text, wanted, unwanted, last)
+        _same_artist(typed_text, names, wanted, last)
         adds = [*wanted] if ADDS.search(typed_text) else NOUNS if JOINS.match(typed_text) else []
         for condition, values in (turn.wanted | _moved(phrases, wanted.get("decade", ()))).items():
             before = wanted.get(condition, []) if condition in adds else []
@@ -99,8 +102,8 @@ def _is_short(turn: str) -> bool:
 
 
 def _rest(turn: str) -> str:
-    """Return a later turn without "any decade" and "somebody else"."""
-    rest = OTHERS.sub(" ", ANY.sub(" ", turn)) if _is_short(turn) else turn
+    """Return a later turn without "any decade", "somebody else" and "this artist"."""
+    rest = SAME.sub(" ", OTHERS.sub(" ", ANY.sub(" ", turn))) if _is_short(turn) else turn
     return rest if re.search(r"\w", rest) else FALLBACK
 
 
@@ -115,6 +118,16 @@ def _take_back(text: str, wanted: dict, unwanted: dict, last: dict) -> None:
             ("near", m.name): ("alike", m) for m in mentions
         }
         unwanted["artist"] = [*unwanted.get("artist", []), *artists]
+
+
+def _same_artist(text: str, names: Names, wanted: dict, last: dict) -> None:
+    """Ask for the artist of a title that a turn before asked for: "more by this artist"."""
+    titles = [key for key, (use, _) in last.items() if key[0] == "title" and use == "named"]
+    if SAME.search(text) and titles and len(rows := names.rows(last[titles[-1]][1])):
+        artist = names.artist_of(rows[0])
+        del last[titles[-1]]
+        wanted.pop("title", None)
+        wanted["artist"], last["artist", artist] = [artist], ("named", Mention("artist", artist, 0, 0))
 
 
 def _moved(phrases: list[Phrase], decades: list[str]) -> dict[str, list[str]]:

@@ -86,6 +86,8 @@ WANTED = {
     "música feliz": {"mood": ["happy"]},
     "fröhliche Musik": {"mood": ["happy"]},
     "a bit happier please": {"mood": ["happy"]},
+    "old blues from the 50s": {"genre": ["blues"], "decade": ["1950s"]},
+    "back to happy": {"mood": ["happy"]},
     "sad instead": {"mood": ["sad"]},
     "actually sad": {"mood": ["sad"]},
     "not your typical jazz": {"genre": ["jazz"]},
@@ -212,8 +214,8 @@ def test_odd_texts(facts, text):
         ("decade", "before 1960", [0, 0, 0.5, 0, 1, 0, 0, 0]),
         ("decade", "since 2000", [0, 1, 0.5, 0, 0, 1, 0, 0]),
         ("tempo", "over 170 BPM", [0, 0, 0, 0, 1, 0, 0.5, 0]),
-        ("language", "foreign", [0, 0.5, 1, 1, 0.5, 0.5, 1, 0]),
-        ("language", "French", [0, 0.5, 0, 1, 0.5, 0.5, 0, 0]),
+        ("language", "foreign", [0, 0, 1, 1, 0, 0, 1, 0]),
+        ("language", "French", [0, 0, 0, 1, 0, 0, 0, 0]),
         ("mood", "sad", [0, 1, 0, 1, 0, 0, 0, 0]),
         ("voice", "instrumental", [0, 1, 0, 0.5, 1, 1, 0, 0]),
         ("explicit", "clean", [0, 1, 1, 1, 1, 1, 1, 1]),
@@ -268,6 +270,12 @@ def test_tempo_old_and_new_are_gradual(facts):
     assert 0 < facts.fits("tempo", "slow")[3] < 1
     assert facts.fits("decade", "old")[[3, 4]] == pytest.approx([1, 1])
     assert facts.fits("decade", "new")[5] == pytest.approx(1)
+
+
+def test_a_track_without_voices_is_in_no_language():
+    facts = Facts(pd.DataFrame({"language": ["ko", "", ""], "instrumentalness": [0.0, 0.9, 0.1]}))
+    assert facts.fits("language", "Korean").tolist() == [1, 0, 0.5]
+    assert facts.fits("language", "foreign").tolist() == [1, 0, 0.5]
 
 
 def test_of_tracks_that_are_all_too_new_the_oldest_fit_old_best(facts):

@@ -326,3 +326,10 @@ def test_and_adds_a_genre_but_no_tempo(catalogue):
     assert read(catalogue, "and jazz", ["rock"]).wanted == {"genre": ["rock", "jazz"]}
     assert read(catalogue, "or from the 80s", ["rock from the 90s"]).wanted["decade"] == ["1990s", "1980s"]
     assert read(catalogue, "and slower", ["fast rock"]).wanted == {"tempo": ["slow"], "genre": ["rock"]}
+
+
+@pytest.mark.parametrize("text", ["more by this artist", "songs by the same band", "something from them"])
+def test_more_by_the_artist_of_a_title(catalogue, text):
+    reading = read(catalogue, text, ["play Night Ferry"])
+    assert reading.wanted == {"artist": ["The Lanterns"]} and [m.name for m in reading.named] == ["The Lanterns"]
+    assert len(reading.texts) == 1 or "Ferry" not in reading.texts[1]

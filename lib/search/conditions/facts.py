@@ -16,6 +16,7 @@ FAMILY, RELATED = 0.8, 0.6  # the fit of a genre in the family that a request na
 SOFT_YEARS = 2  # this many years from a decade, a track no longer fits
 FAR, AT_LEAST = 45, 0.7  # of "old hip hop", the oldest there is: the years over which this much of a fit fades
 UNKNOWN = 0.5  # the fit of a track of which the catalogue does not know it
+NO_VOICE = "none"
 KEPT = 128  # conditions whose fits are kept: as a number for each value, and as a bit for each track
 TEXTS = ("genre", "language", "mood", "mood2")
 NUMBERS = {  # condition -> column
@@ -29,6 +30,9 @@ class Facts:
 
     def __init__(self, tracks: pd.DataFrame):
         """Take the columns in `TEXTS` and `NUMBERS` that the table has and that are not empty."""
+        if {"language", "instrumentalness"} <= {*tracks}:  # a track without voices is in no language
+            silent = (tracks["language"].fillna("") == "") & (tracks["instrumentalness"] > 0.5)
+            tracks = tracks.assign(language=tracks["language"].astype(object).mask(silent, NO_VOICE))
         texts = {name: _coded(tracks[name]) for name in TEXTS if name in tracks}
         numbers = {condition: _numbers(tracks[name]) for condition, name in NUMBERS.items() if name in tracks}
         numbers = {condition: column for condition, column in numbers.items() if _informs(condition, column)}
@@ -97,7 +101,7 @@ class Facts:
         if column == "genre":
             return [_genre_score(wanted, *labels) for labels in self._labels]
         same = {wanted.casefold(), DATA["languages"].get(wanted, "")}
-        foreign = wanted == "foreign" and {"en", "english"}
+        foreign = wanted == "foreign" and {"en", "english", NO_VOICE}
         return [float(name.casefold() not in foreign if foreign else name.casefold() in same) for name in values]
 
     def _range(self, condition: str, value: str) -> tuple[float, float, float]:

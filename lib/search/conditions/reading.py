@@ -12,6 +12,7 @@ from lib.search.conditions.vocabulary import CUES, DATA, MUSIC, WORD, Item, Voca
 FALLBACK = "music"  # the text to encode where a request only excludes
 NOUNS = ("genre", "decade", "language")  # conditions that adjectives describe: "fast jazz"
 DEGREES = frozenset({"too", "so", "that", "very", "overly"})  # "not too fast jazz" wants jazz
+VAGUE = ("old", "new", "1970s–1990s")  # decades that say less than a year
 MOST_WORDS = {"strong": 3, "weak": 1}  # that name no condition, in a negation
 _LINKS = ("or", "nor", "and", "&")
 _HARD_ENDS = {*DATA["hard_ends"], *CUES.values(), "<idiom>"}
@@ -74,6 +75,8 @@ def read(text: str, vocabulary: Vocabulary, names: Iterable[tuple[int, int]] = (
         elif item not in covered and _is_misspelt(folded, item):
             cuts.append((item.start, item.end, item.word))
     cuts.sort()
+    if exact := [value for value in result.wanted.get("decade", ()) if value not in VAGUE]:  # "old songs from the 50s"
+        result.wanted["decade"] = exact
     result.negated = [text[start:end] for start, end in result.spans]
     result.text = _rest(text, cuts)
     return result

@@ -64,6 +64,12 @@ class Names:
                 return self.index.rows_of(entry)
         return np.zeros(0, np.int32)
 
+    def artist_of(self, row: int) -> str:
+        """Return the artist of a track, as the catalogue writes all of it; "" if none is known."""
+        entries = np.searchsorted(self.index.offsets, np.flatnonzero(self.index.rows == row), "right") - 1
+        artists = [self.index.names[e].as_py() for e in entries.tolist() if self.index.kinds[e] == ARTIST]
+        return max(artists, key=len, default="")
+
     def _candidates(self, request: Request) -> list[Candidate]:
         """Return the names that the request spells, each with its odds."""
         matches, own = self.index.exact(request.words, request.owners)
