@@ -8,6 +8,7 @@ import numpy as np
 
 from lib.search.artists import Artists
 from lib.search.conditions.facts import Facts
+from lib.search.conditions.vocabulary import DATA
 from lib.search.names.mentions import Mention, Names
 from lib.search.names.odds import COMMON
 from lib.search.names.words import words
@@ -97,6 +98,10 @@ def read_turn(names: Names, facts: Facts, artists: Artists, text: str) -> tuple[
             missing.append(f"called {text[start:end]}")
     known.text = _alike(known.text, text, uses["alike"], names, facts, artists)
     phrases = [Phrase(text[i.start : i.end], i.condition, i.value) for i in known.items]
+    opposites = {*DATA["opposites"].values()}  # "no vocals" is left as "instrumental"
+    phrases += [
+        Phrase(value, c, value) for c, values in known.wanted.items() for value in opposites.intersection(values)
+    ]
     phrases += [Phrase(text[m.start : m.end], m.kind, m.name) for m in uses["named"]]
     return Reading([known.text], wanted, unwanted, known.negated, **uses, missing=missing), phrases
 

@@ -333,3 +333,8 @@ def test_more_by_the_artist_of_a_title(catalogue, text):
     reading = read(catalogue, text, ["play Night Ferry"])
     assert reading.wanted == {"artist": ["The Lanterns"]} and [m.name for m in reading.named] == ["The Lanterns"]
     assert len(reading.texts) == 1 or "Ferry" not in reading.texts[1]
+
+
+def test_no_vocals_keeps_the_occasion_of_the_turn_before(catalogue):
+    reading = read(catalogue, "no vocals", ["study music"])
+    assert reading.refines and reading.texts == ["instrumental", "study music"]

@@ -13,6 +13,7 @@ FALLBACK = "music"  # the text to encode where a request only excludes
 NOUNS = ("genre", "decade", "language")  # conditions that adjectives describe: "fast jazz"
 DEGREES = frozenset({"too", "so", "that", "very", "overly"})  # "not too fast jazz" wants jazz
 VAGUE = ("old", "new", "1970s–1990s")  # decades that say less than a year
+DENIES = ("feeling", "feel", "so", "very", "really", "that", "too")  # words between "I'm not" and a mood
 MOST_WORDS = {"strong": 3, "weak": 1}  # that name no condition, in a negation
 _LINKS = ("or", "nor", "and", "&")
 _HARD_ENDS = {*DATA["hard_ends"], *CUES.values(), "<idiom>"}
@@ -72,6 +73,14 @@ def read(text: str, vocabulary: Vocabulary, names: Iterable[tuple[int, int]] = (
     for i, item in enumerate(items):
         if "mood" in result.wanted and item not in covered and item not in result.items and is_felt(items, i):
             cuts.append((item.start, item.end, ""))  # "I'm sad, cheer me up" asks for no sad song
+        elif (
+            item.condition == "mood"
+            and item not in covered
+            and item not in result.items
+            and _is_denied(folded, items, i)
+        ):
+            _note(result.unwanted, "mood", item.value)  # "I'm not happy" asks for no happy song
+            cuts.append((item.start, item.end, ""))
         elif item not in covered and _is_misspelt(folded, item):
             cuts.append((item.start, item.end, item.word))
     cuts.sort()
@@ -80,6 +89,12 @@ def read(text: str, vocabulary: Vocabulary, names: Iterable[tuple[int, int]] = (
     result.negated = [text[start:end] for start, end in result.spans]
     result.text = _rest(text, cuts)
     return result
+
+
+def _is_denied(text: str, items: list[Item], i: int) -> bool:
+    """Return True if the phrase before item `i` denies it: "I'm not happy", "not feeling happy"."""
+    before = next((item for item in items[:i][::-1] if item.word not in DENIES), items[i])
+    return before.word == "<idiom>" and "not" in text[before.start : before.end].replace("n't", " not").split()
 
 
 def _is_misspelt(text: str, item: Item) -> bool:
