@@ -71,16 +71,13 @@ def read(text: str, vocabulary: Vocabulary, names: Iterable[tuple[int, int]] = (
             _note(result.wanted, item.condition, item.value)
             result.items.append(item)
     for i, item in enumerate(items):
-        if "mood" in result.wanted and item not in covered and item not in result.items and is_felt(items, i):
+        free = item not in covered and item not in result.items
+        if free and "mood" in result.wanted and is_felt(items, i):
             cuts.append((item.start, item.end, ""))  # "I'm sad, cheer me up" asks for no sad song
-        elif (
-            item.condition == "mood"
-            and item not in covered
-            and item not in result.items
-            and _is_denied(folded, items, i)
-        ):
+        elif free and item.condition == "mood" and _is_denied(folded, items, i):
             _note(result.unwanted, "mood", item.value)  # "I'm not happy" asks for no happy song
-            cuts.append((item.start, item.end, ""))
+            result.spans.append((item.start, item.end))
+            cuts.append((*result.spans[-1], ""))
         elif item not in covered and _is_misspelt(folded, item):
             cuts.append((item.start, item.end, item.word))
     cuts.sort()
