@@ -25,7 +25,8 @@ AGAIN = re.compile(
 ANY = re.compile(r"\b(?:any|whatever|forget the) (decade|year|era|genre|style|mood|tempo|speed|language)\b", re.I)
 ASPECTS = {"year": "decade", "era": "decade", "style": "genre", "speed": "tempo"}
 RESET = re.compile(
-    r"^\W*(start (over|again|anew)|forget (it|that|all that|everything)|never ?mind|scratch that)\b", re.I
+    r"^\W*(start (over|again|anew)|forget (it|that|all that|everything)|never ?mind(?! (?:about )?the)|scratch that)\b",
+    re.I,
 )
 SHORT = 8  # words
 OTHERS = re.compile(r"\bsome(?:body|one) else\b(?!['’])|\b(?:(?:an)?other|different) (?:artist|band|singer)s?\b", re.I)

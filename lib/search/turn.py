@@ -29,6 +29,7 @@ BY = re.compile(
 CALLED = re.compile(
     r"[\"“«]([^\"”»]+)[\"”»]|\b(?i:(?:song|track|tune)s? (?:called|titled|named)) (.+?)(?= by\b|[.,;!?]|$)"
     r"|^(?i:(?:please |can you )*play) ([^\W\da-z]\S+(?: \S+)*? [^\W\da-z]\w+)(?= by\b|[.,;!?]|$)"
+    r"|\b(?i:songs?|something|anything|music|tracks?) (?i:like) ([^\W\da-z]\S+(?: \S+)*? [^\W\da-z]\w+)(?=[.,;!?]|$)"
 )
 ALSO = re.compile(r"^\W*(and|or|&|,)*\W*(the\s+)?$", re.I)
 
@@ -93,7 +94,7 @@ def read_turn(names: Names, facts: Facts, artists: Artists, text: str) -> tuple[
     for called in CALLED.finditer(text):
         start, end = called.span(called.lastindex)
         common = [word in COMMON for word in split(text[start:end])]
-        kind = any(common) if called[3] else all(common)  # "play Classic Rock", "something 'chill'"
+        kind = any(common) if called.lastindex > 2 else all(common)  # "play Classic Rock", "something 'chill'"
         if not kind and not any(a < end and start < b for a, b in spans):
             missing.append(f"called {text[start:end]}")
     known.text = _alike(known.text, text, uses["alike"], names, facts, artists)

@@ -168,6 +168,8 @@ def test_a_note_says_that_no_word_is_known(catalogue, text, strange):
         ('put on "purple rain"', ["called purple rain"]),
         ("the song called hotel california, please", ["called hotel california"]),
         ("play Night Ferry", []),
+        ("songs like Purple Corn", ["called Purple Corn"]),
+        ("songs like Night Ferry", []),
         ("Play Classic Rock", []),
         ('something "chill"', []),
         ("play the best of the 90s", []),
@@ -338,3 +340,8 @@ def test_more_by_the_artist_of_a_title(catalogue, text):
 def test_no_vocals_keeps_the_occasion_of_the_turn_before(catalogue):
     reading = read(catalogue, "no vocals", ["study music"])
     assert reading.refines and reading.texts == ["instrumental", "study music"]
+
+
+def test_never_mind_takes_back_what_it_names(catalogue):
+    reading = read(catalogue, "never mind the french", ["rock in french"])
+    assert "language" not in reading.wanted and reading.wanted["genre"] == ["rock"]
