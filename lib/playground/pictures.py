@@ -26,6 +26,7 @@ def plane(answers: dict[str, Answer], moods: list[str], dots: np.ndarray) -> str
     """
     known = {mood: np.array([[MOODS[mood].valence, MOODS[mood].arousal]]) for mood in moods if mood in MOODS}
     taken = [place for answer in answers.values() for place in pixels(answer.places)]
+    taken += [[x, SIZE / 2 - 10] for x in (6, 70, SIZE - 56, SIZE - 6)]  # the axis's words
     labels = {}
     for mood, place in known.items():
         half = 3.5 * len(mood)  # pixels
@@ -48,7 +49,7 @@ def _free(place: list[float], reach: float, taken: list[list[float]]) -> list[fl
     """
     x, y = place
     near = [ty for tx, ty in taken if abs(tx - x) < reach]
-    shifts = (shift for step in range(8) for shift in (8 * step, -8 * step))
+    shifts = (shift for step in range(16) for shift in (8 * step, -8 * step))
     return next(([x, y + s] for s in shifts if all(abs(ty - y - s + 4) > 17 for ty in near)), place)
 
 
