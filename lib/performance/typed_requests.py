@@ -114,6 +114,10 @@ def _meets(tracks: pd.DataFrame, condition: str, values: list[str]) -> tuple[np.
     if condition == "decade":
         date = _texts(tracks, "release_date")
         return (date.str[:3] + "0s").isin(values).to_numpy(), (date != "").to_numpy()
+    if condition == "instrument":
+        text = _texts(tracks, "description") + " " + _texts(tracks, "tags")
+        named = text.str.contains(rf"\b(?:{'|'.join(values)})s?\b", case=False)
+        return named.to_numpy(bool), (text != " ").to_numpy()
     value = _texts(tracks, condition)
     known = (value != "").to_numpy()
     if condition == "language":  # an instrumental is in no language

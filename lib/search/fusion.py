@@ -23,6 +23,7 @@ NEAR = 0.85  # the same for the tracks of an artist near one who is named
 OWN = 2  # tracks of X among the songs like X: real listeners like them, too
 MISSED = {"": 0.5, "mood": 0.25}  # the share of the score that an unmet condition removes; the encoder knows moods, too
 UNWANTED = 0.2  # the share of the score that remains if an unwanted condition is met
+WITHOUT = 0.75  # the share of the score that remains if an instrument is not in the text of the track: "sad piano"
 WITH = 0.2  # the same if a negated word is in the text of the track: "no guitar"
 CLOSE = 0.28  # the best score, below which nothing comes close: 2 % of typed requests, a third of texts on other things
 FITTING = 0.5  # the lowest fit that meets a condition
@@ -37,6 +38,7 @@ class Query(NamedTuple):
     words: np.ndarray  # its words' positions in the word index
     unwanted: np.ndarray  # those of its negated words
     absent: np.ndarray = np.zeros(0, np.int64)  # those that no condition stands for: "no guitar"
+    instruments: tuple[np.ndarray, ...] = ()  # the forms of each instrument that it names
 
 
 @dataclass
@@ -108,6 +110,8 @@ class Fusion:
             scores *= np.exp(-scale * self.words.score(query.unwanted, rows))
         if len(query.absent):
             scores[self.words.score(query.absent, rows) > 0] *= WITH
+        for forms in query.instruments:
+            scores[self.words.score(forms, rows) == 0] *= WITHOUT
         for mention in reading.rejected:
             scores[of(mention)] *= UNWANTED
         for mention in reading.alike if "artist" not in reading.faded else ():  # "songs like X" are not X

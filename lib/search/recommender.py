@@ -17,6 +17,7 @@ from lib.core.errors import WorkbookError
 from lib.core.files import fingerprint
 from lib.core.paths import shown
 from lib.core.runs import need
+from lib.search.conditions.vocabulary import instruments_of
 from lib.search.encoders import open_form
 from lib.search.fusion import Fusion, Query, open_fusion
 from lib.search.index import SHOWN, TRACKS, open_index, top
@@ -119,7 +120,8 @@ class Recommender:
         plain = [phrase for phrase in reading.negated if not self.fusion.facts.vocabulary.reads(phrase)]
         absent = self.fusion.words.find(form for phrase in plain for form in (phrase, f"{phrase}s", phrase.rstrip("s")))
         absent = np.setdiff1d(absent, self.fusion.words.find(reading.texts[:1]))
-        return Query(moved / length, reading, words, unwanted, absent)
+        instruments = (np.setdiff1d(self.fusion.words.find(forms), unwanted) for forms in instruments_of(reading.texts))
+        return Query(moved / length, reading, words, unwanted, absent, tuple(filter(len, instruments)))
 
     def search(
         self, query: Query, top_k: int = 5, mood: str | None = None, without=(), diversity: float = DIVERSITY

@@ -16,7 +16,7 @@ TRACKS = pd.DataFrame(
         ("e", "Folk Rock", "1969", "fr", "calm", "sad", 0.49, 100.0, False),
     ],
     columns=["id", "genre", "release_date", "language", "mood", "mood2", "instrumentalness", "tempo", "explicit"],
-)
+).assign(tags=["grand Pianos", "a harp", "a harpsichord", "", ""])
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,7 @@ TRACKS = pd.DataFrame(
         ({"mood": ["sad"]}, {}, "ae"),
         ({"explicit": ["clean"]}, {"mood": ["sad"]}, "c"),
         ({}, {"explicit": ["explicit"]}, "acde"),
+        ({"instrument": ["piano", "harp"]}, {}, "ab"),
     ],
 )
 def test_conditions_read_the_columns(wanted, unwanted, expected):
@@ -47,11 +48,12 @@ def test_each_kind_has_enough_requests_with_known_conditions():
     requests, tracks = typed_requests.load(), synthetic.generate(3000, seed=1)
     sizes, tuned = requests["kind"].value_counts(), requests.groupby("kind")["tuned"].sum()
     assert sizes.pop("turns") == 30 and (sizes == 15).all() and requests["text"].is_unique
-    assert tuned.pop("turns") == 15 and tuned.between(7, 8).all() and requests["tuned"].sum() == 75
+    assert tuned.pop("turns") == 15 and tuned.between(7, 8).all() and requests["tuned"].sum() == 83
     genres = {*moods.GENRES, *(genre.family for genre in moods.GENRES.values()), "punk"}
+    known_conditions = {"genre", "decade", "language", "voice", "explicit", "tempo", "mood", "instrument"}
     for request in requests.itertuples():
         for conditions in (request.wanted, request.unwanted):
-            assert set(conditions) <= {"genre", "decade", "language", "voice", "explicit", "tempo", "mood"}
+            assert set(conditions) <= known_conditions
             assert set(conditions.get("genre", ())) <= genres and set(conditions.get("mood", ())) <= set(moods.MOODS)
         fits, known = typed_requests.conditions(tracks, request.wanted, request.unwanted)
         assert fits.sum() >= typed_requests.FIRST and known.mean() > 0.5, request.text
@@ -65,7 +67,7 @@ def test_a_perfect_and_a_useless_search_are_judged():
         return tracks["id"][typed_requests.conditions(tracks, *requests.loc[text, ["wanted", "unwanted"]])[0]][:k]
 
     table = typed_requests.by_kind(typed_requests.judge(oracle, tracks))
-    assert list(table.index[[0, -1]]) == ["genre", "all"] and table.loc["all", "requests"] == 150
+    assert list(table.index[[0, -1]]) == ["genre", "all"] and table.loc["all", "requests"] == 165
     assert (table[["share", "low", "high"]] == 1).all(axis=None) and table["chance"].between(0, 0.6).all()
     table = typed_requests.by_kind(typed_requests.judge(lambda text, k, history=(): [], tracks))
     assert (table["share"] == 0).all()
@@ -80,7 +82,7 @@ def test_requests_that_a_catalogue_cannot_answer_are_left_out():
     assert table.loc["genre", "left_out"] == table.loc["mood", "left_out"] == 15 and np.isnan(
         table.loc["mood", "share"]
     )
-    assert table.loc["era", "requests"] > 0 and table.loc["all", ["requests", "left_out"]].sum() == 150
+    assert table.loc["era", "requests"] > 0 and table.loc["all", ["requests", "left_out"]].sum() == 165
 
 
 NAMES = pd.DataFrame(

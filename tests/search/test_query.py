@@ -8,6 +8,7 @@ import pytest
 
 from lib.search import fusion, index, query
 from lib.search.artists import names_of, write_artists
+from lib.search.conditions.vocabulary import INSTRUMENTS, instruments_of
 from lib.search.index import Index
 from lib.search.names.mentions import write_names
 from lib.search.words import write_words
@@ -282,6 +283,16 @@ def test_a_negated_word_lowers_the_tracks_whose_text_has_it(catalogue):
         0
     ]
     assert (absent / scores).tolist() == pytest.approx([fusion.WITH, 1, 1, 1, 1, 1])
+
+
+def test_an_instrument_lowers_the_tracks_whose_text_lacks_it(catalogue):
+    assert instruments_of(["sad Cellos and a sax", "piano"]) == [["cello", "cellos", "cellist"], INSTRUMENTS["sax"]]
+    assert instruments_of(["faster", "sad piano"]) == [INSTRUMENTS["piano"]] and not instruments_of(["sad"])
+    reading, rows = read(catalogue, "boats"), np.arange(6)
+    plain = fusion.Query(np.zeros(64, np.float32), reading, np.zeros(0, int), np.zeros(0, int))
+    asked = plain._replace(instruments=(catalogue.words.find(["boats"]),))
+    scores, lowered = (catalogue.score(q, rows, np.full(6, 0.5, np.float32))[0] for q in (plain, asked))
+    assert (lowered / scores).tolist() == pytest.approx([1, *[fusion.WITHOUT] * 5])
 
 
 def test_a_rejected_instrument_leaves_the_turns_before(catalogue):

@@ -17,7 +17,9 @@ DATA = yaml.load(Path(__file__).with_name("conditions.yaml").read_text(encoding=
 WORD = re.compile(r"[^\W_]+(?:['&][^\W_]+)*|&")
 CUES = {kind: f"<{kind}>" for kind in ("strong", "weak", "next")}  # how a negation begins, as a word of a request
 MUSIC = frozenset(DATA["music"])
-_NOUNS = {"language": MUSIC | set(DATA["playlists"]), "mood": MUSIC | set(DATA["instruments"])}
+INSTRUMENTS = {form: forms for forms in DATA["instruments"] for form in forms}
+SOUNDS = frozenset([*INSTRUMENTS, *DATA["sounds"]])
+_NOUNS = {"language": MUSIC | set(DATA["playlists"]), "mood": MUSIC | SOUNDS}
 _BESIDE = _NOUNS["mood"] | {"<name>"}
 _POLITE, TROUBLES = frozenset(DATA["polite"]), frozenset(DATA["troubles"])
 _JOINTS, _FELT = frozenset(DATA["joints"]), frozenset([*DATA["feelings"], "<idiom>"])
@@ -67,6 +69,12 @@ def words_of(text: str) -> str:
     return " ".join(WORD.findall(fold(text)))
 
 
+def instruments_of(texts: Iterable[str]) -> list[list[str]]:
+    """Return the forms of each instrument in the first text that names one: "a sad harp" -> [["harp", "harps"]]."""
+    found = ([INSTRUMENTS[word] for word in words_of(text).split() if word in INSTRUMENTS] for text in texts)
+    return next(filter(None, found), [])
+
+
 def broken(text: str, first: Item, second: Item) -> bool:
     """Return True if a comma, full stop or the like stands between two items."""
     return bool(_BREAK.search(text, first.end, second.start))
@@ -105,11 +113,7 @@ class Vocabulary:
             if not other and key not in self.phrases and key not in self.adjectives and len(key.split()) <= 4:
                 (self.phrases if " " in key else self.adjectives)[key] = ("genre", genre)
         self.longest = max(len(key.split()) for key in (*self.phrases, *self.adjectives))
-        long = [
-            key
-            for key in (*self.phrases, *self.adjectives, *DATA["instruments"])
-            if " " not in key and len(key) >= MISSPELT
-        ]
+        long = [key for key in (*self.phrases, *self.adjectives, *SOUNDS) if " " not in key and len(key) >= MISSPELT]
         self.misspelt = {part: key for key in long for part in deletions(key) if len(part) >= len(key) - 1}
 
     def _add_genres(self) -> None:
@@ -135,7 +139,7 @@ class Vocabulary:
 
     def __contains__(self, phrase: str) -> bool:
         """Return True for a phrase that names a condition or an instrument."""
-        return self.reads(phrase) or words_of(phrase) in DATA["instruments"]
+        return self.reads(phrase) or words_of(phrase) in SOUNDS
 
     def items(self, text: str, marks: list[Item]) -> list[Item]:
         """Return the words and phrases of a folded text in order; each of `marks` replaces the words in its place."""
