@@ -25,6 +25,7 @@ MISSED = {"": 0.5, "mood": 0.25}  # the share of the score that an unmet conditi
 UNWANTED = 0.2  # the share of the score that remains if an unwanted condition is met
 WITHOUT = 0.75  # the share of the score that remains if an instrument is not in the text of the track: "sad piano"
 WITH = 0.2  # the same if a negated word is in the text of the track: "no guitar"
+MET = 0.3  # the share of the distance to 1 that met conditions close in the score that is shown; moods do not
 CLOSE = 0.28  # the best score, below which nothing comes close: 2 % of typed requests, a third of texts on other things
 FITTING = 0.5  # the lowest fit that meets a condition
 CANDIDATES = 1000  # tracks that meaning and words each propose, in an index with lists
@@ -128,6 +129,14 @@ class Fusion:
                     scores *= 1 - (1 - UNWANTED) * fit
         parts[3] = scores
         return scores, named, parts
+
+    def met(self, reading: Reading, rows: np.ndarray) -> np.ndarray:
+        """Return the share of a request's conditions that each track meets, without its moods. -> (m,), 0 to 1."""
+        wanted = [(name, values) for name, values in reading.wanted.items() if name not in {"mood", *reading.faded}]
+        fits = [self.facts.fits(name, *values, rows=rows) for name, values in wanted]
+        missed = [self.facts.fits(name, *of, exact=True, rows=rows) for name, of in reading.unwanted.items()]
+        shares = [fit for fit in fits if fit is not None] + [1 - fit for fit in missed if fit is not None]
+        return np.mean(shares, axis=0) if shares else np.zeros(len(rows))
 
     def _near(self, reading: Reading) -> np.ndarray:
         """Return the rows of the artists near those whom a request names, in order. -> (m,) of int."""

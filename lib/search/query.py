@@ -6,8 +6,9 @@ import unicodedata
 from lib.search.artists import Artists
 from lib.search.conditions.facts import Facts
 from lib.search.conditions.reading import FALLBACK, NOUNS
-from lib.search.conditions.vocabulary import TROUBLES
+from lib.search.conditions.vocabulary import TROUBLES, words_of
 from lib.search.names.mentions import Mention, Names
+from lib.search.names.words import FOREIGN
 from lib.search.turn import Phrase, Reading, read_turn
 from lib.search.words import FILLERS, split
 
@@ -29,8 +30,11 @@ RESET = re.compile(
     re.I,
 )
 SHORT = 8  # words
-OTHERS = re.compile(r"\bsome(?:body|one) else\b(?!['’])|\b(?:(?:an)?other|different) (?:artist|band|singer)s?\b", re.I)
-
+OTHERS = re.compile(
+    r"\bsome(?:body|one) else\b(?!['’])|\b(?:(?:an)?other|different) (?:artist|band|singer)s?\b"
+    r"|\b(?:not|no more)(?: by| of| from)? (?:this|that|the same) (?:artist|band|singer)\b",
+    re.I,
+)
 SAME = re.compile(r"\b(this|that|the same) (artist|band|singer|group|musician)|\b(by|from) (them|him|her)\b", re.I)
 
 
@@ -64,6 +68,8 @@ def read(names: Names, facts: Facts, artists: Artists, text: str, history=()) ->
     if facts.mask("decade", "new") is not None:  # the catalogue's dates answer it, and an encoder knows no dates
         dates = [p for _, phrases in turns for p in phrases if p.condition == "decade"]
         texts = [" ".join(_without(text, dates).split()).strip(" ,;") or text for text in texts]
+    moods = {p.text: p.value for _, phrases in turns for p in phrases if words_of(p.text) in FOREIGN}
+    texts = [_english(text, moods) for text in texts]
     wishes = "mood" in latest.wanted and not any("mood" in turn.wanted for turn, _ in turns[:-1])
     faded = frozenset() if refines else frozenset(wanted) - frozenset(latest.wanted)
     more = {"faded": faded, "refines": refines, "wishes": wishes, "skipped": skipped}
@@ -124,7 +130,7 @@ def _take_back(text: str, wanted: dict, unwanted: dict, last: dict) -> None:
 def _same_artist(text: str, names: Names, wanted: dict, last: dict) -> None:
     """Ask for the artist of a title that a turn before asked for: "more by this artist"."""
     titles = [key for key, (use, _) in last.items() if key[0] == "title" and use == "named"]
-    if SAME.search(text) and titles and len(rows := names.rows(last[titles[-1]][1])):
+    if SAME.search(text) and not OTHERS.search(text) and titles and len(rows := names.rows(last[titles[-1]][1])):
         artist = names.artist_of(rows[0])
         del last[titles[-1]]
         wanted.pop("title", None)
@@ -145,6 +151,13 @@ def _without(text: str, phrases: list[Phrase]) -> str:
     for phrase in phrases:
         text = re.sub(rf"(?:\b(?:from|in|of) (?:the )?)?(?<!\w){re.escape(phrase.text)}(?!\w)", " ", text)
     return text if set(split(text)) - FILLERS else ""
+
+
+def _english(text: str, moods: dict[str, str]) -> str:
+    """Return a text with the moods that it names in another language in English, as the encoder knows them."""
+    for typed, mood in moods.items():
+        text = text.replace(typed, mood)
+    return text
 
 
 def _drop(conditions: dict[str, list[str]], condition: str, values: list[str]) -> None:

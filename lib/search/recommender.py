@@ -19,7 +19,7 @@ from lib.core.paths import shown
 from lib.core.runs import need
 from lib.search.conditions.vocabulary import instruments_of
 from lib.search.encoders import open_form
-from lib.search.fusion import Fusion, Query, open_fusion
+from lib.search.fusion import MET, Fusion, Query, open_fusion
 from lib.search.index import SHOWN, TRACKS, open_index, top
 from lib.search.integrity import AGAIN, READ_ERRORS, forms, read_index
 from lib.search.match import band
@@ -137,7 +137,8 @@ class Recommender:
             diversity: 0 for the best tracks, up to 1 for the least alike of the pool.
 
         Returns:
-            For each track: `SHOWN`, row, score (0 to 1, never rising), match (its band), parts (the score after each).
+            For each track: `SHOWN`, row, fused (the score that chose it), score (0 to 1, never rising; met conditions
+            raise it), match (its band), parts (the score after each).
         """
         allowed = None if mood is None else self._filter(mood)
         rows, cosine = self.fusion.candidates(query, allowed)
@@ -165,13 +166,17 @@ class Recommender:
         chosen = self._diversify(rows, values, artist, seen + top_k, diversity)[-top_k:]
         chosen = sorted(chosen, key=lambda i: (-scores[i], i))
         tracks = [{name: of(row) for name, of in self.shown.items()} | {"row": row} for row in rows[chosen].tolist()]
-        marks = np.clip(scores[chosen], 0, 1).astype(float).round(4).tolist()
-        rated = zip(tracks, marks, parts[:, best[chosen]].T.tolist(), strict=True)
-        return [track | {"score": mark, "match": band(mark), "parts": part} for track, mark, part in rated]
+        fused, parts = scores[chosen].tolist(), parts[:, best[chosen]]
+        # Met conditions raise the score that is shown, not the order: real listeners' turns lost 5 % by that.
+        parts[-1] += MET * (1 - parts[-1]) * self.fusion.met(query.reading, rows[chosen])
+        parts[-1] = np.minimum.accumulate(parts[-1])
+        marks = np.clip(parts[-1], 0, 1).astype(float).round(4).tolist()
+        rated = zip(tracks, fused, marks, parts.T.tolist(), strict=True)
+        return [t | {"fused": f, "score": mark, "match": band(mark), "parts": part} for t, f, mark, part in rated]
 
     def note(self, query: Query, tracks: list[dict]) -> str | None:
         """Return a sentence on an answer in which nothing comes close, or tracks miss a condition; None otherwise."""
-        return self.fusion.note(query, np.array([t["row"] for t in tracks], int), [t["score"] for t in tracks])
+        return self.fusion.note(query, np.array([t["row"] for t in tracks], int), [t["fused"] for t in tracks])
 
     def explain(self, query: Query, ids: list[str]) -> list[dict]:
         """Explain why tracks fit a query, by the words of their text and by moods.

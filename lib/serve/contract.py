@@ -47,8 +47,8 @@ ONE_COUNT = {  # two integers must be equal
     "then": {"oneOf": [{"properties": {name: {"const": n} for name in COUNTS}} for n in range(1, 11)]},
 }
 SCORE = (
-    "0 to 1; never increases down the list. The cosine similarity of the meaning, brought nearer to 1 by words and "
-    "names that match, and lowered by each condition that the track does not meet."
+    "0 to 1; never increases down the list. The cosine similarity of the meaning, brought nearer to 1 by words, "
+    "names and conditions that match, and lowered by each condition that the track does not meet."
 )
 # An error's code is the name of its status, except for these.
 CODES = {400: "not_json", 413: "too_large", 500: "internal", 503: "unavailable"}

@@ -141,6 +141,15 @@ def test_a_reindex_embeds_only_new_texts(run, embedded):
     assert np.array_equal(after.vectors[after.rows(kept)], before.vectors[before.rows(kept)])
 
 
+def test_tags_are_found_by_their_words(run):
+    tracks = pd.read_parquet(run / "tracks.parquet")
+    tracks.loc[3, "tags"] = "nyckelharpa"
+    tracks.to_parquet(run / "tracks.parquet")
+    indexing.reindex(run)
+    words = recommender.open_run(run).fusion.words
+    assert words.score(words.find(["nyckelharpa"]), np.arange(len(tracks))).nonzero()[0].tolist() == [3]
+
+
 def test_a_reindex_keeps_the_kind_of_index(run, embedded):
     indexing.reindex(run, "lists")
     indexing.reindex(run)

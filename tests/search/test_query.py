@@ -295,6 +295,17 @@ def test_an_instrument_lowers_the_tracks_whose_text_lacks_it(catalogue):
     assert (lowered / scores).tolist() == pytest.approx([1, *[fusion.WITHOUT] * 5])
 
 
+def test_a_wish_in_another_language_is_a_mood_and_encoded_as_one(catalogue):
+    assert read(catalogue, "Musik zum Einschlafen").wanted == {"mood": ["calm"]}
+    assert read(catalogue, "ruhige Lieder").texts == ["calm Lieder"]
+    assert read(catalogue, "not too heavy rock").wanted == {"genre": ["rock"]}
+
+
+def test_met_conditions_are_counted_but_moods(catalogue):
+    met = [catalogue.met(read(catalogue, text), np.array([2, 5])) for text in ("calm", "90s hip hop", "no jazz, 90s")]
+    assert np.array(met).tolist() == [[0, 0], [1, 0], [1, 0]]
+
+
 def test_a_rejected_instrument_leaves_the_turns_before(catalogue):
     assert read(catalogue, "no piano", ["sad piano"]).texts[1:] == ["sad"]
 
@@ -306,7 +317,7 @@ def test_a_condition_can_be_taken_back(catalogue):
 
 
 def test_somebody_else_is_not_the_artist_before(catalogue):
-    for text in ("somebody else please", "other artists", "another band"):
+    for text in ("somebody else please", "other artists", "another band", "not this artist"):
         reading = read(catalogue, text, ["rock by The Lanterns"])
         assert reading.wanted == {"genre": ["rock"]} and reading.understood["not"] == {"artist": ["The Lanterns"]}
         assert not reading.named and [m.name for m in reading.rejected] == ["The Lanterns"]

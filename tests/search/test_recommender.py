@@ -31,6 +31,13 @@ def test_scores_fall_from_the_best_and_stay_between_0_and_1(songs):
     assert tracks["score"].is_monotonic_decreasing and tracks["score"].between(0, 1).all() and len(tracks) == 10
 
 
+def test_met_conditions_raise_the_scores_that_are_shown(songs):
+    tracks = songs.search(songs.query(songs.read("fast music")), 5)
+    assert any(track["score"] > track["fused"] + 0.01 for track in tracks)
+    assert [t["fused"] for t in tracks] == sorted((t["fused"] for t in tracks), reverse=True)
+    assert all(track["parts"][-1] == pytest.approx(track["score"], abs=1e-4) for track in tracks)
+
+
 def test_full_width_letters_are_read(songs):
     wide = "".join(chr(ord(c) + 0xFEE0) if c.isalpha() else c for c in "sad piano")
     assert songs.recommend(wide)["id"].tolist() == songs.recommend("sad piano")["id"].tolist()
