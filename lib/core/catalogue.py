@@ -1,7 +1,12 @@
 """Track tables: what every room needs to know of them."""
 
-import pandas as pd
+from pathlib import Path
 
+import pandas as pd
+import yaml
+
+# Our name of a mood -> its names in other languages.
+TRANSLATIONS = yaml.safe_load(Path(__file__).with_name("translations.yaml").read_text(encoding="utf-8"))
 LEADER = r"(?i)^(\S+ \S.*?) (?:&|and) (?:the|his|her) .*"  # of a band: "Bob Marley & The Wailers"
 
 

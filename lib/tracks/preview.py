@@ -1,10 +1,13 @@
 """The preview of an import: the file, its columns, the first tracks, all that is left out; and a parameter file."""
 
 import re
+import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
+from lib.core.catalogue import TRANSLATIONS
 from lib.core.errors import WorkbookError
 from lib.core.files import atomic
 from lib.core.pages import render
@@ -51,14 +54,21 @@ def first_tracks(catalogue: Catalogue, n: int = 5) -> pd.DataFrame:
 def losses(catalogue: Catalogue) -> str:
     """Return what is not in the catalogue: columns, rows, values, repeats, and warnings."""
     record = catalogue.record
-    unused = ", ".join(record["unused"]) or "none"
-    lines = [f"Columns that are not read: {unused}.", f"Rows left out: {record['left_out']:,}."]
+    lines = [f"Columns that are not read: {', '.join(record['unused']) or 'none'}."]
+    if record["unused"]:
+        theirs = shlex.quote(record["unused"][0])
+        lines.append(f"  To read one: --column OURS={theirs}, where OURS is artist, genre, mood or another.")
+    lines += [f"Rows left out: {record['left_out']:,}."]
     lines += [f"  row {row.row}: {row.reason}" for row in catalogue.left_out.head(3).itertuples()]
     if record["repeats"]:
         lines.append(f"Rows that repeat an earlier song: {record['repeats']:,}. Each song is one track.")
     if record["not_in_the_sample"]:
         lines.append(f"Tracks outside the random sample of max_tracks: {record['not_in_the_sample']:,}.")
-    if unknown := [mood for mood in catalogue.tracks["mood"].unique() if mood and mood not in MOODS]:
+    moods = catalogue.tracks["mood"].unique()
+    if translated := _translated(moods):
+        pairs = ", ".join(f"{theirs} → {ours}" for theirs, ours in [*translated.items()][:SOME])
+        lines.append(f"Moods in other languages, which rename_moods in the parameter file translates: {pairs}.")
+    if unknown := [mood for mood in moods if mood and mood not in MOODS and mood not in translated]:
         more = " …" if len(unknown) > SOME else ""
         lines.append(
             f"Moods that are not in lib/tracks/moods.yaml: {', '.join(unknown[:SOME])}{more}. They keep their names. "
@@ -91,6 +101,7 @@ def write_parameters(catalogue: Catalogue, reading: dict[str, str]) -> Path:
         reading=reading,
         moods=moods.index[:18].tolist(),
         ours=list(MOODS),
+        translated=_translated(moods.index),
         units={ours: column["unit"] for ours, column in record["columns"].items() if column["unit"]},
     )
     if path.exists() and path.read_text(encoding="utf-8") != content:
@@ -101,6 +112,12 @@ def write_parameters(catalogue: Catalogue, reading: dict[str, str]) -> Path:
     with atomic(path) as temporary:
         temporary.write_text(content, encoding="utf-8")
     return path
+
+
+def _translated(moods: Iterable[str]) -> dict[str, str]:
+    """Return our name of each mood that is named in another language."""
+    ours = {word.casefold(): mood for mood, words in TRANSLATIONS.items() for word in words}
+    return {mood: ours[mood.casefold()] for mood in moods if mood.casefold() in ours and mood not in MOODS}
 
 
 def next_step(record: dict, params: str) -> str:

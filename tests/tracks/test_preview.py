@@ -40,6 +40,19 @@ def test_the_preview_names_columns_units_tracks_and_losses(file):
     assert max(map(len, lines.splitlines())) < 200
 
 
+def test_moods_in_other_languages_are_translated_and_unread_columns_have_a_hint(file):
+    table = file.with_name("lieder.csv")
+    table.write_text("Titel;Stimmung;Was für eine\nBlauer Raum;Traurig;x\nDas Meer;ruhig;y\nRot;grell;z\n", "utf-8")
+    catalogue = load(table)
+    lines = preview.text(catalogue)
+    assert "--column OURS='Was für eine'" in lines and "traurig → sad, ruhig → calm." in lines
+    assert "not in lib/tracks/moods.yaml: grell." in lines
+    path = preview.write_parameters(catalogue, {})
+    moods = parameters.read(path, [])["rename_moods"]
+    assert moods == {"traurig": "sad", "ruhig": "calm"}
+    assert load(table, rename_moods=moods).tracks["mood"].tolist() == ["sad", "calm", "grell"]
+
+
 def test_the_parameter_file_gives_the_same_tracks(file):
     catalogue = load(file)
     path = preview.write_parameters(catalogue, {})
@@ -80,7 +93,7 @@ def test_a_file_without_usual_names_is_imported_with_an_option(file, capsys):
     assert cli.main(["import", str(table), "--column", "title"]) == 1
     assert "--column title: write our column, =, and yours" in capsys.readouterr().err
     assert cli.main(["import", str(table), "--column", "title=Lied-X"]) == 0
-    assert "not in lib/tracks/moods.yaml: fröhlich." in capsys.readouterr().out
+    assert "fröhlich → happy." in capsys.readouterr().out
 
 
 def test_the_preview_says_that_a_run_would_stop(file):

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import yaml
 from rapidfuzz.distance import OSA
 
-from lib.search.names.words import FOREIGN, TRANSLATIONS, deletions, frequency
+from lib.core.catalogue import TRANSLATIONS
+from lib.search.names.words import FOREIGN, deletions, frequency
 from lib.search.words import FILLERS
 
 # BaseLoader reads every scalar as a text: "no" and "on" are words here.

@@ -13,8 +13,9 @@ import pandas as pd
 import wordfreq
 import yaml
 
+from lib.core.catalogue import TRANSLATIONS
+
 WORDING = yaml.safe_load((Path(__file__).parent / "names.yaml").read_text(encoding="utf-8"))
-TRANSLATIONS = yaml.safe_load((Path(__file__).parents[1] / "translations.yaml").read_text(encoding="utf-8"))
 
 # A letter of a script that writes no blanks between words, or a run of other letters and digits with their marks.
 ALONE = "぀-ヿ㐀-鿿豈-﫿가-힯"
