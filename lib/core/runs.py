@@ -87,6 +87,8 @@ def start(run_dir: str | Path, *names: str) -> Path:
             own = {name: value for name, value in os.environ.items() if name != "JUPYTER_PATH"}  # this Python's kernel
             subprocess.run([*command, "-p", "run_dir", str(run), str(notebook), str(out)], check=True, env=own)
     need(run, *names)
+    if names:
+        print(f"Run: {shown(run)}{', a small one: make run has better figures' if run == resolve(TOUR) else ''}")
     return run if names else folder(run)
 
 

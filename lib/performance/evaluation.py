@@ -11,10 +11,10 @@ from lib.tracks.moods import ordered
 
 
 def rank(encoded: dict[str, Encoded], tracks: pd.DataFrame, requests: pd.DataFrame) -> dict[str, Ranking]:
-    """Rank the tracks by words (bm25), by each encoder, and by words and the encoder named tuned (hybrid)."""
+    """Rank the tracks by words (bm25), by each encoder, and by the ranks of words and tuned together."""
     rankings = {"bm25": rank_by_words(tracks, requests)}
     rankings |= {name: rank_by_similarity(vectors, tracks, requests) for name, vectors in encoded.items()}
-    return rankings | {"hybrid": fuse(rankings["bm25"], rankings["tuned"])}
+    return rankings | {"rank fusion": fuse(rankings["bm25"], rankings["tuned"])}
 
 
 def interval(values: np.ndarray, seed: int = 0) -> dict[str, float]:

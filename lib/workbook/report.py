@@ -58,9 +58,9 @@ def summary(run: Path) -> str:
     """Return a run's results for the terminal: the comparison, the verdict, a first recommendation, the next steps."""
     metrics = read_json(run / "metrics.json")
     lines = [f"WARNING: {notice}" for notice in _notices(run)]
-    lines += ["", f"{'':8}" + "".join(f"{m:>12}" for m in next(iter(metrics["encoders"].values()))["retrieval"])]
+    lines += ["", f"{'':12}" + "".join(f"{m:>12}" for m in next(iter(metrics["encoders"].values()))["retrieval"])]
     for name, encoder in metrics["encoders"].items():
-        lines.append(f"{name:8}" + "".join(f"{v['mean']:12.3f}" for v in encoder["retrieval"].values()))
+        lines.append(f"{name:12}" + "".join(f"{v['mean']:12.3f}" for v in encoder["retrieval"].values()))
     example = metrics["example"]
     lines += ["", metrics["verdict"], "", f'"{example["text"]}"', *map(song, example["tracks"])]
     page_file = f"The whole run as a page: {shown(run / 'report.html')}"
