@@ -38,6 +38,7 @@ from lib.search.recommender import Recommender, open_run
 from lib.serve import contract
 
 DEADLINE = 1.0  # seconds for Triton's answer
+DOUBT = 5.0  # seconds in which a server that failed gets a third of the deadline, so that another can still answer
 LOOK = 1.0  # seconds between two looks at the registry, unless a hint comes earlier
 START = 30.0  # seconds in which a worker should be ready
 # Requests of a worker that may wait for Triton, and fewer where Triton would answer them late. A worker refuses more at
@@ -84,7 +85,7 @@ class Tier:
         self.tritons = [InferenceServerClient(target, channel_args=CHANNEL) for target in TRITON]
         self.sessions = Sessions(FEATURES)
         self.trends = Trends(self.sessions)
-        self.turns = count()
+        self.turns, self.failed = count(), [-DOUBT] * len(self.tritons)  # when each server failed last
         # After five failures in a row, requests that are not cached are refused for a second without a wait.
         breaker = CircuitBreaker(failure_threshold=5, recovery_timeout=1, expected_exception=InferenceServerException)
         self.vectors = breaker.decorate(self._vectors)
@@ -103,12 +104,15 @@ class Tier:
         outputs, started, turn = [InferRequestedOutput("vector")], time.perf_counter(), next(self.turns)
         # The servers take turns. If one is gone, or has not loaded the model yet, the next one gets the texts at once.
         for nth in range(len(self.tritons)):
-            triton, left = self.tritons[(turn + nth) % len(self.tritons)], DEADLINE - time.perf_counter() + started
+            this, now = (turn + nth) % len(self.tritons), time.perf_counter()
+            doubted = [now - failed < DOUBT for failed in self.failed]
+            part = doubted[this] and nth == 0 and not all(doubted)
+            left = DEADLINE / 3 if part else max(DEADLINE - now + started, 0.001)
             try:
-                result = await triton.infer(model, [query], outputs=outputs, client_timeout=max(left, 0.001))
+                result = await self.tritons[this].infer(model, [query], outputs=outputs, client_timeout=left)
             except InferenceServerException as error:
                 FAILED.labels(error.status()).inc()
-                last = error
+                last, self.failed[this] = error, time.perf_counter()
             else:
                 SECONDS.observe(time.perf_counter() - started)
                 return dict(zip(texts, result.as_numpy("vector"), strict=True))
