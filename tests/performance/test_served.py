@@ -27,7 +27,7 @@ def test_a_catalogue_of_names_is_measured_by_names_alone(small_run, monkeypatch)
     monkeypatch.setattr(served, "NAMES", 30)
     songs, tracks = recommender.open_run(small_run), pd.read_parquet(small_run / "tracks.parquet")
     bare = tracks.assign(genre="", mood="", mood2="", language="", release_date="", tempo=None, instrumentalness=None)
-    bare["explicit"] = None
+    bare = bare.assign(explicit=None, description="", tags="")
     table = served.compare({"served": lambda text, k, history=(): songs.recommend(text, k)["id"]}, bare)
     assert list(table.index) == ["artist", "artist misspelt", "title", "title misspelt"]
     assert served.by_band(songs, bare).empty and pictures.served(table).axes
