@@ -147,7 +147,8 @@ class Tier:
                 time.sleep(DRAIN + 1)
         self.ctl("restart", part)
         self.wait_for(part)
-        time.sleep(2)  # until the parts before it notice it
+        if named:  # the next process of its kind may go when the parts before them have noticed this one
+            time.sleep(2)
         return time.monotonic() - started
 
     def hints(self) -> dict[str, str]:
