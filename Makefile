@@ -57,9 +57,9 @@ compare: $(READY)  ## runs side by side, the first as the reference: RUNS="outpu
 current: $(READY)
 	@test -n $(call quote,$(RUN)) || test -e outputs/current || ! test -L outputs/current || { \
 	  echo "error: outputs/current leads to $$(readlink outputs/current), which is gone. Name a run: make promote RUN=outputs/..."; exit 1; }
-	@test -n $(call quote,$(RUN)) || test -d outputs/current/index || { \
-	  test -d outputs/quick/index || $(MAKE) --no-print-directory run PARAMS=params/quick.yaml; \
-	  $(BIN)/workbook promote outputs/quick; }
+	@test -n $(call quote,$(RUN)) || test -d outputs/current/index || test -d outputs/quick/index || \
+	  $(MAKE) --no-print-directory run PARAMS=params/quick.yaml
+	@test -n $(call quote,$(RUN)) || test -d outputs/current/index || $(BIN)/workbook promote outputs/quick
 
 serve: current  ## POST /recommend from outputs/current, or RUN=…, on PORT=8080 (makes the quick run if there is none)
 	@exec $(BIN)/workbook serve --run $(call quote,$(or $(RUN),outputs/current)) --ip $(call quote,$(IP)) --port $(call quote,$(PORT)) $(if $(NO_TOKEN),--no-token) $(SERVE)

@@ -233,8 +233,15 @@ def untuned(run: Path, base_model: str, tracks: pd.DataFrame) -> Recommender:
         print("The base encoder embeds the songs. If another page does so already, this one waits.", flush=True)
         with only_one(folder, wait=True):  # the kernel of a page that was closed goes on for a while
             if not _indexed(folder, tracks):
-                build_index(folder, tracks.rename(columns={"year": "release_date"}), progress=True)
+                build_index(folder, _tagged(run, tracks).rename(columns={"year": "release_date"}), progress=True)
     return open_run(folder)
+
+
+def _tagged(run: Path, tracks: pd.DataFrame) -> pd.DataFrame:
+    """Return an index's tracks with their tags, whose words search reads, too."""
+    if not (file := run / "tracks.parquet").exists():
+        return tracks
+    return tracks.assign(tags=tracks["id"].map(pd.read_parquet(file, columns=["id", "tags"]).set_index("id")["tags"]))
 
 
 def _indexed(folder: Path, tracks: pd.DataFrame) -> bool:

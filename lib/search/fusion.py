@@ -59,6 +59,8 @@ class Fusion:
             return "No word of this is known here."
         notes = [] if close else ["nothing here comes close"]
         notes += [f"there is nothing {described}" for described in query.reading.missing]
+        absent = [m.name for m in query.reading.alike if not len(self.names.rows(m))]
+        notes += [f"{name} is not here, these are of like genres" for name in absent]
         if query.reading.skipped:  # "something else", when all tracks of an artist have been shown
             more = [m.name for m in query.reading.named if not np.isin(self.names.rows(m), rows).any()]
             notes += [f"there is nothing more by {name}" for name in more]

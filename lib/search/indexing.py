@@ -54,8 +54,7 @@ def build_index(
         shape = len(tracks), model.get_embedding_dimension()
         embed_catalogue(encode, shape, tracks["text"], folder / VECTORS, *_present(run, model_print), progress)
         write_lists(folder, kind, progress)
-        tags = tracks["tags"].fillna("") if "tags" in tracks else ""
-        write_words(folder, tracks["text"] + " " + tags)
+        write_words(folder, tracks["text"], tracks.get("tags"))
         artists = pd.read_parquet(run / ARTISTS) if (run / ARTISTS).exists() else None
         write_names(folder, tracks, None if artists is None else names_of(artists))
         if artists is not None:

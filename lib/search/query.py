@@ -18,6 +18,7 @@ JOINS = re.compile(r"\W*(and|or)\b", re.I)  # "and some blues" after rock; "and 
 CORRECTS = re.compile(r"^\W*(no|nah|nope|not|actually|forget|scratch)\b|\b(instead|rather)\b", re.I)
 AGAIN = re.compile(
     r"\W*((no|nah|ok|okay|hm+|play|give me|show me|try|any)\W+)*((some|any)thing (else|different)|(an)?others?( ones?)?"
+    r"|(i )?(don['’]?t|do not|didn['’]?t) like (it|that|this|these|those|them|any( of (it|them|these))?)"
     r"|next( ones?)?|not (that|this|these|those)( ones?)?|more( of (that|this|these|those)| songs| music| tracks)?)"
     r"(\W+(please|pls))*\W*",
     re.I,
@@ -68,7 +69,7 @@ def read(names: Names, facts: Facts, artists: Artists, text: str, history=()) ->
     if facts.mask("decade", "new") is not None:  # the catalogue's dates answer it, and an encoder knows no dates
         dates = [p for _, phrases in turns for p in phrases if p.condition == "decade"]
         texts = [" ".join(_without(text, dates).split()).strip(" ,;") or text for text in texts]
-    moods = {p.text: p.value for _, phrases in turns for p in phrases if words_of(p.text) in FOREIGN}
+    moods = [p for _, phrases in turns for p in phrases if p.condition == "mood" and words_of(p.text) in FOREIGN]
     texts = [_english(text, moods) for text in texts]
     wishes = "mood" in latest.wanted and not any("mood" in turn.wanted for turn, _ in turns[:-1])
     faded = frozenset() if refines else frozenset(wanted) - frozenset(latest.wanted)
@@ -153,10 +154,10 @@ def _without(text: str, phrases: list[Phrase]) -> str:
     return text if set(split(text)) - FILLERS else ""
 
 
-def _english(text: str, moods: dict[str, str]) -> str:
+def _english(text: str, moods: list[Phrase]) -> str:
     """Return a text with the moods that it names in another language in English, as the encoder knows them."""
-    for typed, mood in moods.items():
-        text = text.replace(typed, mood)
+    for mood in moods:
+        text = re.sub(rf"(?<!\w){re.escape(mood.text)}(?!\w)", mood.value, text)
     return text
 
 

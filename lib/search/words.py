@@ -85,11 +85,16 @@ class Words:
         return scores
 
 
-def write_words(folder: Path, texts: pd.Series) -> None:
-    """Write the word index of texts: BM25 as in Lucene, which bm25s calls "lucene" too. Memory holds 5 bytes a word."""
+def write_words(folder: Path, texts: pd.Series, tags: pd.Series | None = None) -> None:
+    """Write the word index of texts and tags: BM25 as in Lucene, which bm25s calls "lucene" too.
+
+    Memory holds 5 bytes a word.
+    """
     parts, lengths = [], [np.zeros(0, np.int32)]
     for start in range(0, len(texts), CHUNK):
-        lists = [split(text) for text in texts.iloc[start : start + CHUNK]]
+        rows = slice(start, start + CHUNK)
+        chunk = texts.iloc[rows] if tags is None else texts.iloc[rows] + " " + tags.iloc[rows].fillna("")
+        lists = [split(text) for text in chunk]
         lengths.append(np.array([len(words) for words in lists], np.int32))
         codes, distinct = pd.factorize(np.array([word for words in lists for word in words], dtype=object))
         pairs = codes * CHUNK + np.repeat(np.arange(len(lists)), lengths[-1])

@@ -63,7 +63,16 @@ WANTED = {
     "family-friendly tunes": {"explicit": ["clean"]},
     "clean rap": {"explicit": ["clean"], "genre": ["hip hop"]},
     "slow songs": {"tempo": ["slow"]},
-    "upbeat, at 128 bpm": {"tempo": ["fast", "128 BPM"]},
+    "upbeat, at 128 bpm": {"tempo": ["fast", "128 BPM"], "mood": ["happy", "groovy"]},
+    "sad but upbeat": {"mood": ["sad"], "tempo": ["fast"]},
+    "hip hop for a party": {"genre": ["hip hop"], "mood": ["happy", "groovy"]},  # of the moods that are here
+    "jazz for dinner": {"genre": ["jazz"], "mood": ["calm"]},
+    "rainy jazz night": {"genre": ["jazz"], "mood": ["calm", "dreamy"]},
+    "sad jazz for dinner": {"genre": ["jazz"], "mood": ["sad"]},
+    "songs for a party": {},  # the encoder knows
+    "something more cheerful": {"mood": ["happy"]},
+    "my baby won't sleep": {"mood": ["calm"]},
+    "J'ai le cœur brisé": {"mood": ["sad"]},
     "over 170 beats per minute": {"tempo": ["over 170 BPM"]},
     "Spanish please": {"language": ["Spanish"]},
     "I'm learning Spanish": {},
@@ -97,13 +106,16 @@ WANTED = {
 }
 NEGATED = {
     "not rock": ({}, {"genre": ["rock"]}, "music"),
+    "the opposite of sad": ({}, {"mood": ["sad"]}, "music"),
+    "studying, no vocals": ({"voice": ["instrumental"], "mood": ["calm"]}, {}, "studying, instrumental"),
+    "jazz, but not for a party": ({"genre": ["jazz"]}, {}, "jazz"),
     "everything except country": ({}, {"genre": ["country"]}, "music"),
     "anything but jazz": ({}, {"genre": ["jazz"]}, "music"),
     "no rap, metal, or country please": ({}, {"genre": ["hip hop", "metal", "country"]}, "music"),
     "sad but not slow": ({"mood": ["sad"]}, {"tempo": ["slow"]}, "sad"),
     "jazz, not too fast, for a cold night": ({"genre": ["jazz"]}, {"tempo": ["fast"]}, "jazz, for a cold night"),
     "no vocals": ({"voice": ["instrumental"]}, {}, "instrumental"),
-    "party songs without any swearing": ({"explicit": ["clean"]}, {}, "party songs clean"),
+    "party songs without any swearing": ({"explicit": ["clean"], "mood": ["happy", "groovy"]}, {}, "party songs clean"),
     "not instrumental": ({"voice": ["sung"]}, {}, "sung"),
     "not too fast jazz": ({"genre": ["jazz"]}, {"tempo": ["fast"]}, "jazz"),
     "I'm not happy today": ({}, {"mood": ["happy"]}, "music"),
@@ -215,6 +227,8 @@ def test_odd_texts(facts, text):
         ("decade", "before 1960", [0, 0, 0.5, 0, 1, 0, 0, 0]),
         ("decade", "since 2000", [0, 1, 0.5, 0, 0, 1, 0, 0]),
         ("tempo", "over 170 BPM", [0, 0, 0, 0, 1, 0, 0.5, 0]),
+        ("tempo", "under 90 BPM", [1, 1, 0, 0, 0, 0, 0.5, 0]),
+        ("tempo", "under 85 BPM", [0.4, 1, 0, 0, 0, 0, 0.5, 0]),
         ("language", "foreign", [0, 0, 1, 1, 0, 0, 1, 0]),
         ("language", "French", [0, 0, 0, 1, 0, 0, 0, 0]),
         ("mood", "sad", [0, 1, 0, 1, 0, 0, 0, 0]),
@@ -241,7 +255,7 @@ def test_exact_leaves_near_misses_out(facts):
         ("bosanova", {"genre": ["bossa nova"]}, "bossanova"),
         ("sad pinao", {"mood": ["sad"]}, "sad piano"),
         ("sad jaz", {"mood": ["sad"], "genre": ["jazz"]}, "sad jazz"),
-        ("clasical, for dinner", {"genre": ["classical"]}, "classical, for dinner"),
+        ("clasical, for dinner", {"genre": ["classical"], "mood": ["calm"]}, "classical, for dinner"),
         ("songs by elish", {}, "songs by elish"),
     ],
 )
@@ -325,6 +339,10 @@ def test_no_phrase_is_a_held_out_word():
     phrases = Vocabulary(moods=MOODS).phrases
     held_out = {words_of(word) for mood in MOODS.values() for split in ("dev", "test") for word in mood.words[split]}
     assert sorted(held_out & set(phrases)) == []
+    for name, occasions in DATA["occasions"].items():
+        mood = MOODS[name]
+        texts = [text for of in (mood.words, mood.phrases, mood.activities) for split in ("dev", "test") for text in of[split]]
+        assert not set(occasions) & {gram for text in texts for gram in words_of(text).split()}
 
 
 @pytest.mark.parametrize(

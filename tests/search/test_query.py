@@ -210,6 +210,8 @@ def test_few_songs_like_an_artist_are_by_the_artist(catalogue, monkeypatch):
 def test_an_artist_whom_the_catalogue_lacks_stands_for_the_artists_genres_and_neighbours(catalogue):
     reading = read(catalogue, "something like Harp & Anvil")
     assert reading.texts == ["ambient, drone"] and not reading.missing
+    asked = fusion.Query(catalogue.index.vectors[3], reading, np.zeros(0, int), np.zeros(0, int))
+    assert catalogue.note(asked, np.array([3]), [0.9]) == "Harp & Anvil is not here, these are of like genres."
     assert best(catalogue, "something like Harp & Anvil")[:2] == ["Slow Orbit", "Glass Lake"]
     asked = read(catalogue, "play something by Olga Venn")
     assert asked.missing == ["by Olga Venn"] and asked.texts == ["hip hop"]
@@ -298,6 +300,7 @@ def test_an_instrument_lowers_the_tracks_whose_text_lacks_it(catalogue):
 def test_a_wish_in_another_language_is_a_mood_and_encoded_as_one(catalogue):
     assert read(catalogue, "Musik zum Einschlafen").wanted == {"mood": ["calm"]}
     assert read(catalogue, "ruhige Lieder").texts == ["calm Lieder"]
+    assert read(catalogue, "ruhige Lieder, unruhig").texts == ["calm Lieder, unruhig"]
     assert read(catalogue, "not too heavy rock").wanted == {"genre": ["rock"]}
 
 

@@ -38,6 +38,11 @@ def test_met_conditions_raise_the_scores_that_are_shown(songs):
     assert all(track["parts"][-1] == pytest.approx(track["score"], abs=1e-4) for track in tracks)
 
 
+def test_an_instrument_of_a_request_counts(songs):
+    assert len(songs.query(songs.read("sad piano")).instruments) == 1
+    assert not songs.query(songs.read("sad songs")).instruments
+
+
 def test_full_width_letters_are_read(songs):
     wide = "".join(chr(ord(c) + 0xFEE0) if c.isalpha() else c for c in "sad piano")
     assert songs.recommend(wide)["id"].tolist() == songs.recommend("sad piano")["id"].tolist()

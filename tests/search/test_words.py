@@ -25,6 +25,13 @@ def index(tmp_path):
     return build
 
 
+def test_words_of_tags_count(tmp_path):
+    write_words(tmp_path, pd.Series(["Blue Train", "Vu"]), pd.Series([None, "rainy, piano"]))
+    words = Words(tmp_path)
+    scores = words.score(words.find(["rainy"]), np.arange(2))
+    assert scores[0] == 0 and scores[1] > 0
+
+
 def test_scores_are_those_of_bm25s(index):
     rng = np.random.default_rng(0)
     words = np.array([f"w{i}" for i in range(200)])

@@ -14,6 +14,7 @@ from lib.search.conditions.vocabulary import DATA, Vocabulary, words_of
 __all__ = ["Facts", "Understood"]
 FAMILY, RELATED = 0.8, 0.6  # the fit of a genre in the family that a request names; of another genre of the same family
 SOFT_YEARS = 2  # this many years from a decade, a track no longer fits
+SOFT_BPM = 5  # so far beyond "under 80 BPM", it no longer fits
 FAR, AT_LEAST = 45, 0.7  # of "old hip hop", the oldest there is: the years over which this much of a fit fades
 UNKNOWN = 0.5  # the fit of a track of which the catalogue does not know it
 NO_VOICE = "none"
@@ -112,8 +113,9 @@ class Facts:
         figures = [int(figure) for figure in re.findall(r"\d+", value)]
         if condition == "tempo":  # "120 BPM"
             side = value.split()[0]
-            low = figures[0] - 5 * (side != "over" and len(figures) == 1)
-            return low, np.inf if side == "over" else max(figures[-1], figures[0] + 5), 15
+            if side in ("over", "under"):
+                return *((figures[0], np.inf) if side == "over" else (0, figures[0])), SOFT_BPM
+            return figures[0] - 5 * (len(figures) == 1), max(figures[-1], figures[0] + 5), 15
         if value == "new":
             return self._newest - 5, np.inf, 10
         first, last = figures[0], figures[-1] + 9 * value.endswith("s")

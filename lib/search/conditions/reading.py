@@ -83,6 +83,10 @@ def read(text: str, vocabulary: Vocabulary, names: Iterable[tuple[int, int]] = (
     cuts.sort()
     if exact := [value for value in result.wanted.get("decade", ()) if value not in VAGUE]:  # "old songs from the 50s"
         result.wanted["decade"] = exact
+    if result.wanted and "mood" not in result.wanted:
+        said = " ".join(item.word for item in items if item not in covered)
+        if moods := vocabulary.suiting(said):
+            result.wanted["mood"] = moods
     result.negated = [text[start:end] for start, end in result.spans]
     result.text = _rest(text, cuts)
     return result

@@ -22,6 +22,7 @@ INSTRUMENTS = {form: forms for forms in DATA["instruments"] for form in forms}
 SOUNDS = frozenset([*INSTRUMENTS, *DATA["sounds"]])
 _NOUNS = {"language": MUSIC | set(DATA["playlists"]), "mood": MUSIC | SOUNDS}
 _BESIDE = _NOUNS["mood"] | {"<name>"}
+_OCCASIONS = {mood: re.compile(rf"\b(?:{'|'.join(words)})\b") for mood, words in DATA["occasions"].items()}
 _POLITE, TROUBLES = frozenset(DATA["polite"]), frozenset(DATA["troubles"])
 _JOINTS, _FELT = frozenset(DATA["joints"]), frozenset([*DATA["feelings"], "<idiom>"])
 _BREAK = re.compile(r"[,.;:!?()\[\]\n–—]| - ")
@@ -93,6 +94,7 @@ class Vocabulary:
 
     def __init__(self, genres: Iterable[str] = (), moods: Iterable[str] = ()):
         """Read the table; `genres` and `moods` are the catalogue's distinct values."""
+        self.moods = frozenset(moods)
         self.phrases: dict[str, tuple[str, str]] = {}
         self.adjectives: dict[str, tuple[str, str]] = {}  # phrases only before a word for music, or after certain words
         self._add_genres()
@@ -113,6 +115,7 @@ class Vocabulary:
             other = set(key.split()) <= FILLERS  # a genre "Other" would be in every request
             if not other and key not in self.phrases and key not in self.adjectives and len(key.split()) <= 4:
                 (self.phrases if " " in key else self.adjectives)[key] = ("genre", genre)
+        self.words = {word for key in (*self.phrases, *self.adjectives) for word in key.split()}
         self.longest = max(len(key.split()) for key in (*self.phrases, *self.adjectives))
         long = [key for key in (*self.phrases, *self.adjectives, *SOUNDS) if " " not in key and len(key) >= MISSPELT]
         self.misspelt = {part: key for key in long for part in deletions(key) if len(part) >= len(key) - 1}
@@ -133,6 +136,10 @@ class Vocabulary:
             self.phrases[key] = (condition, value)
             if "-" in phrase:
                 self.phrases[key.replace(" ", "")] = (condition, value)
+
+    def suiting(self, said: str) -> list[str]:
+        """Return the catalogue's moods that suit an occasion in some words: "jazz for dinner" -> calm, romantic."""
+        return [mood for mood, words in _OCCASIONS.items() if mood in self.moods and words.search(said)]
 
     def reads(self, phrase: str) -> bool:
         """Return True for a phrase that names a condition."""
@@ -161,7 +168,7 @@ class Vocabulary:
         """Return a word as the phrases spell it: "hapy" -> "happy". English words stay as they are."""
         if word in DATA["spellings"]:
             return DATA["spellings"][word]
-        known = frequency(word) or word in self.phrases or word in self.adjectives or word in MUSIC
+        known = frequency(word) or word in self.words or word in MUSIC
         if known or len(word) < MISSPELT - 1:
             return word
         near = {self.misspelt[part] for part in deletions(word) if part in self.misspelt}
