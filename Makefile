@@ -19,6 +19,9 @@ quote = '$(subst ','\'',$(1))'
 help:  ## list the commands
 	@awk -F':.*## ' '/^##@ /{print "\n" substr($$0, 5)} /^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
+.DEFAULT:
+	@echo "error: there is no command 'make $@'. make help lists them." >&2; exit 2
+
 # All cores compile the packages when they are installed. Else each process would compile what it imports wherever
 # PYTHONDONTWRITEBYTECODE is set, as in containers. Tests and modules that the workbook rarely imports are left out: they
 # would take 0.2 GB and a sixth of the time. compileall skips the templates in packages that are no Python.

@@ -6,9 +6,9 @@ import unicodedata
 from lib.search.artists import Artists
 from lib.search.conditions.facts import Facts
 from lib.search.conditions.reading import FALLBACK, NOUNS
-from lib.search.conditions.vocabulary import TROUBLES, words_of
+from lib.search.conditions.vocabulary import TROUBLES, Vocabulary, fold
 from lib.search.names.mentions import Mention, Names
-from lib.search.names.words import FOREIGN
+from lib.search.names.words import FOREIGN, words
 from lib.search.turn import Phrase, Reading, read_turn
 from lib.search.words import FILLERS, split
 
@@ -43,7 +43,7 @@ def read(names: Names, facts: Facts, artists: Artists, text: str, history=()) ->
     """Read a request and the turns before it, oldest first. A later turn overrides the conditions of earlier ones."""
     typed, skipped = _turns([unicodedata.normalize("NFKC", turn) for turn in (*history, text)])
     said = [_rest(RESET.sub("", typed[0])) if RESET.search(typed[0]) else typed[0], *map(_rest, typed[1:])]
-    turns = [read_turn(names, facts, artists, turn) for turn in said]
+    turns = _with_occasions([read_turn(names, facts, artists, turn) for turn in said], facts.vocabulary)
     wanted, unwanted, last = {}, {}, {}
     for typed_text, (turn, phrases) in zip(typed, turns, strict=True):
         _take_back(typed_text, wanted, unwanted, last)
@@ -69,7 +69,7 @@ def read(names: Names, facts: Facts, artists: Artists, text: str, history=()) ->
     if facts.mask("decade", "new") is not None:  # the catalogue's dates answer it, and an encoder knows no dates
         dates = [p for _, phrases in turns for p in phrases if p.condition == "decade"]
         texts = [" ".join(_without(text, dates).split()).strip(" ,;") or text for text in texts]
-    moods = [p for _, phrases in turns for p in phrases if p.condition == "mood" and words_of(p.text) in FOREIGN]
+    moods = [p for _, phrases in turns for p in phrases if p.condition == "mood" and " ".join(words(p.text)) in FOREIGN]
     texts = [_english(text, moods) for text in texts]
     wishes = "mood" in latest.wanted and not any("mood" in turn.wanted for turn, _ in turns[:-1])
     faded = frozenset() if refines else frozenset(wanted) - frozenset(latest.wanted)
@@ -83,6 +83,19 @@ def _turns(typed: list[str]) -> tuple[list[str], int]:
     again = [bool(AGAIN.fullmatch(turn)) for turn in typed]
     skipped = 0 if all(again) else again[::-1].index(False)
     return [turn for turn, more in zip(typed, again, strict=True) if not more] or typed, skipped
+
+
+def _with_occasions(turns: list[tuple[Reading, list[Phrase]]], vocabulary: Vocabulary) -> list:
+    """Return the turns; one of an occasion alone, "for a party" after "hip hop", asks for the moods that suit it."""
+    asked, typed, result = False, False, []
+    for turn, phrases in turns:
+        moods = vocabulary.suiting(fold(turn.texts[0]))
+        if moods and asked and not (turn.wanted or typed):
+            turn = turn._replace(wanted={"mood": moods})
+        asked |= bool(turn.wanted)
+        typed |= turn.wanted.get("mood", moods) != moods  # a mood that was typed stays: "sad songs"
+        result.append((turn, phrases))
+    return result
 
 
 def _negated(turns: list[tuple[Reading, list[Phrase]]]) -> list[str]:

@@ -230,6 +230,10 @@ def test_a_nickname_is_its_artist_unless_another_artist_has_that_name(catalogue)
         ("older", ["90s rock"], {"genre": ["rock"], "decade": ["before 1990"]}),
         ("newer stuff", ["songs from the 60s"], {"decade": ["since 1970"]}),
         ("add some jazz", ["some rock"], {"genre": ["rock", "jazz"]}),
+        ("to study to", ["some rock"], {"genre": ["rock"], "mood": ["calm"]}),
+        ("for a coffee break", ["jazz for dinner"], {"genre": ["jazz"], "mood": ["calm"]}),
+        ("for dinner", ["calm"], {"mood": ["calm"]}),
+        ("for dinner", ["for a walk"], {}),
         ("same but in French", ["90s rock"], {"genre": ["rock"], "decade": ["1990s"], "language": ["French"]}),
     ],
 )
