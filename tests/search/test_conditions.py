@@ -1,5 +1,7 @@
 """Conditions: what requests ask for and what not, and how well tracks fit."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -342,7 +344,7 @@ def test_no_phrase_is_a_held_out_word():
     for name, occasions in DATA["occasions"].items():
         mood = MOODS[name]
         texts = [text for of in (mood.words, mood.phrases, mood.activities) for split in ("dev", "test") for text in of[split]]
-        assert not set(occasions) & {gram for text in texts for gram in words_of(text).split()}
+        assert not re.search(rf"\b({'|'.join(occasions)})\b", " | ".join(texts)), name
 
 
 @pytest.mark.parametrize(
