@@ -13,7 +13,7 @@ from lib.search.conditions.vocabulary import DATA, Vocabulary, words_of
 
 __all__ = ["Facts", "Understood"]
 FAMILY, RELATED = 0.8, 0.6  # the fit of a genre in the family that a request names; of another genre of the same family
-SOFT_YEARS = 2  # this many years from a decade, a track no longer fits
+SOFT_YEARS = 2  # this many years from a year, a track no longer fits
 SOFT_BPM = 5  # so far beyond "under 80 BPM", it no longer fits
 FAR, AT_LEAST = 45, 0.7  # of "old hip hop", the oldest there is: the years over which this much of a fit fades
 UNKNOWN = 0.5  # the fit of a track of which the catalogue does not know it
@@ -121,7 +121,7 @@ class Facts:
         first, last = figures[0], figures[-1] + 9 * value.endswith("s")
         if value.startswith("before"):
             return -np.inf, first - 1, 1
-        return (first, np.inf, 1) if value.startswith("since") else (first, last, SOFT_YEARS)
+        return (first, np.inf, 1) if value.startswith("since") else (first, last, SOFT_YEARS if first == last else 1)
 
 
 def _coded(column: pd.Series | np.ndarray) -> tuple[np.ndarray, list[str] | np.ndarray]:
