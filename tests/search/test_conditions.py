@@ -342,8 +342,8 @@ def test_no_phrase_is_a_held_out_word():
     held_out = {words_of(word) for mood in MOODS.values() for split in ("dev", "test") for word in mood.words[split]}
     assert sorted(held_out & set(phrases)) == []
     for name, occasions in DATA["occasions"].items():
-        mood = MOODS[name]
-        texts = [text for of in (mood.words, mood.phrases, mood.activities) for split in ("dev", "test") for text in of[split]]
+        kinds = (MOODS[name].words, MOODS[name].phrases, MOODS[name].activities)
+        texts = [text for of in kinds for text in (*of["dev"], *of["test"])]
         assert not re.search(rf"\b({'|'.join(occasions)})\b", " | ".join(texts)), name
 
 
