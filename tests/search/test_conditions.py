@@ -71,7 +71,8 @@ WANTED = {
     "jazz for dinner": {"genre": ["jazz"], "mood": ["calm"]},
     "rainy jazz night": {"genre": ["jazz"], "mood": ["calm", "dreamy"]},
     "sad jazz for dinner": {"genre": ["jazz"], "mood": ["sad"]},
-    "songs for a party": {},  # the encoder knows
+    "songs for a party": {},  # the encoder knows, also beside years, which are not encoded
+    "80s party": {"decade": ["1980s"]},
     "something more cheerful": {"mood": ["happy"]},
     "my baby won't sleep": {"mood": ["calm"]},
     "J'ai le cœur brisé": {"mood": ["sad"]},

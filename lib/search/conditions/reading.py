@@ -83,7 +83,7 @@ def read(text: str, vocabulary: Vocabulary, names: Iterable[tuple[int, int]] = (
     cuts.sort()
     if exact := [value for value in result.wanted.get("decade", ()) if value not in VAGUE]:  # "old songs from the 50s"
         result.wanted["decade"] = exact
-    if result.wanted and "mood" not in result.wanted:
+    if result.wanted.keys() - {"decade"} and "mood" not in result.wanted:  # years are not encoded: "80s workout"
         said = " ".join(item.word for item in items if item not in covered)
         if moods := vocabulary.suiting(said):
             result.wanted["mood"] = moods
