@@ -23,14 +23,22 @@ AGAIN = re.compile(
     r"(\W+(please|pls))*\W*",
     re.I,
 )
-# "any decade" takes a condition of the turns before back, "somebody else" their artist.
-ANY = re.compile(r"\b(?:any|whatever|forget the) (decade|year|era|genre|style|mood|tempo|speed|language)\b", re.I)
+# "any decade" takes back a condition of earlier turns, "another decade" rejects it, and "somebody else" their artist.
+ANY = re.compile(
+    r"\b(?:any|whatever|forget the|(another|(?:a |some )?(?:different|other))) "
+    r"(decade|year|era|genre|style|mood|tempo|speed|language)\b",
+    re.I,
+)
 ASPECTS = {"year": "decade", "era": "decade", "style": "genre", "speed": "tempo"}
 RESET = re.compile(
     r"^\W*(start (over|again|anew)|forget (it|that|all that|everything)|never ?mind(?! (?:about )?the)|scratch that)\b",
     re.I,
 )
 SHORT = 8  # words
+FIGURES = {
+    "decade": "new",
+    "tempo": "fast",
+}  # conditions that the catalogue's numbers answer: an encoder knows no figures
 OTHERS = re.compile(
     r"\bsome(?:body|one) else\b(?!['’])|\b(?:(?:an)?other|different) (?:artist|band|singer)s?\b"
     r"|\b(?:not|no more)(?: by| of| from)? (?:this|that|the same) (?:artist|band|singer)\b",
@@ -66,9 +74,11 @@ def read(names: Names, facts: Facts, artists: Artists, text: str, history=()) ->
     if now == FALLBACK and uses["alike"]:  # "somebody else"
         now = ", ".join(dict.fromkeys(facts.genre_of(names.rows(mention)) for mention in uses["alike"])) or now
     texts = [now, *filter(None, earlier)][:ENCODED]
-    if facts.mask("decade", "new") is not None:  # the catalogue's dates answer it, and an encoder knows no dates
-        dates = [p for _, phrases in turns for p in phrases if p.condition == "decade"]
-        texts = [" ".join(_without(text, dates).split()).strip(" ,;") or text for text in texts]
+    known = {condition for condition, value in FIGURES.items() if facts.mask(condition, value) is not None}
+    figures = [
+        p for _, phrases in turns for p in phrases if p.condition in known and re.search(r"\d|^old$|^new$", p.value)
+    ]
+    texts = [" ".join(_without(text, figures).split()).strip(" ,;") or text for text in texts]
     moods = [p for _, phrases in turns for p in phrases if p.condition == "mood" and " ".join(words(p.text)) in FOREIGN]
     texts = [_english(text, moods) for text in texts]
     wishes = "mood" in latest.wanted and not any("mood" in turn.wanted for turn, _ in turns[:-1])
@@ -90,7 +100,7 @@ def _with_occasions(turns: list[tuple[Reading, list[Phrase]]], vocabulary: Vocab
     asked, typed, result = False, False, []
     for turn, phrases in turns:
         moods = vocabulary.suiting(fold(turn.texts[0]))
-        if moods and asked and not (turn.wanted or typed):
+        if moods and asked and not (turn.wanted or turn.unwanted or typed):
             turn = turn._replace(wanted={"mood": moods})
         asked |= bool(turn.wanted)
         typed |= turn.wanted.get("mood", moods) != moods  # a mood that was typed stays: "sad songs"
@@ -130,9 +140,12 @@ def _rest(turn: str) -> str:
 
 def _take_back(text: str, wanted: dict, unwanted: dict, last: dict) -> None:
     """Drop what "any decade" and "somebody else" take back of the turns before."""
-    for aspect in map(str.lower, ANY.findall(text)):
-        wanted.pop(ASPECTS.get(aspect, aspect), None)
-        unwanted.pop(ASPECTS.get(aspect, aspect), None)
+    for other, aspect in ANY.findall(text.lower()):
+        condition = ASPECTS.get(aspect, aspect)
+        values = wanted.pop(condition, [])
+        rejected = unwanted.pop(condition, [])
+        if other and values:
+            unwanted[condition] = [*dict.fromkeys([*rejected, *values])]
     if _is_short(text) and OTHERS.search(text) and (artists := wanted.pop("artist", [])):
         mentions = [mention for _, mention in last.values() if mention.name in artists]
         last |= {(m.kind, m.name): ("rejected", m) for m in mentions} | {

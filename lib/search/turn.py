@@ -72,7 +72,7 @@ class Reading(NamedTuple):
 
 def read_turn(names: Names, facts: Facts, artists: Artists, text: str) -> tuple[Reading, list[Phrase]]:
     """Read one turn. -> the reading, and the phrases by which it names what is wanted."""
-    mentions = [m for m in names.mentions(text) if _is_name(m, text[m.start : m.end], facts)]
+    mentions = [m for m in names.mentions(text) if _is_name(m, text[m.start : m.end], names, facts)]
     spans = [(m.start, m.end) for m in mentions]
     known = facts.understand(text, [(m.start, m.end) for m in mentions if m.sure])
     uses = {"named": [], "alike": [], "rejected": []}
@@ -107,9 +107,9 @@ def read_turn(names: Names, facts: Facts, artists: Artists, text: str) -> tuple[
     return Reading([known.text], wanted, unwanted, known.negated, **uses, missing=missing), phrases
 
 
-def _is_name(mention: Mention, typed: str, facts: Facts) -> bool:
-    """Return False if words of a condition or an instrument were read as a misspelt name: chanson as Hanson."""
-    return typed not in facts.vocabulary or words(typed) == words(mention.name)
+def _is_name(mention: Mention, typed: str, names: Names, facts: Facts) -> bool:
+    """Return False if words of a condition or an instrument were read as a name that is misspelt or not there."""
+    return typed not in facts.vocabulary or (words(typed) == words(mention.name) and len(names.rows(mention)) > 0)
 
 
 def _alike(rest: str, text: str, mentions: list[Mention], names: Names, facts: Facts, artists: Artists) -> str:

@@ -71,6 +71,12 @@ WANTED = {
     "jazz for dinner": {"genre": ["jazz"], "mood": ["calm"]},
     "rainy jazz night": {"genre": ["jazz"], "mood": ["calm", "dreamy"]},
     "sad jazz for dinner": {"genre": ["jazz"], "mood": ["sad"]},
+    "german love songs": {"language": ["German"]},  # no track here is romantic
+    "italian party songs": {"language": ["Italian"], "mood": ["happy", "groovy"]},
+    "deutsche Lieder": {"language": ["German"]},
+    "musique espagnole": {"language": ["Spanish"]},
+    "rock de los 80": {"genre": ["rock"], "decade": ["1980s"]},
+    "text me back": {},
     "songs for a party": {},  # the encoder knows, also beside years, which are not encoded
     "80s party": {"decade": ["1980s"]},
     "something more cheerful": {"mood": ["happy"]},
@@ -109,6 +115,14 @@ WANTED = {
 }
 NEGATED = {
     "not rock": ({}, {"genre": ["rock"]}, "music"),
+    "too angry, too aggressive": ({}, {"mood": ["angry"]}, "music"),
+    "metal, not so aggressive": ({"genre": ["metal"]}, {"mood": ["angry"]}, "metal"),
+    "jazz sans paroles pour dormir": (
+        {"genre": ["jazz"], "voice": ["instrumental"], "mood": ["calm"]},
+        {},
+        "jazz instrumental pour dormir",
+    ),
+    "Musik ohne Text": ({"voice": ["instrumental"]}, {}, "Musik instrumental"),
     "the opposite of sad": ({}, {"mood": ["sad"]}, "music"),
     "studying, no vocals": ({"voice": ["instrumental"], "mood": ["calm"]}, {}, "studying, instrumental"),
     "jazz, but not for a party": ({"genre": ["jazz"]}, {}, "jazz"),
@@ -258,6 +272,7 @@ def test_exact_leaves_near_misses_out(facts):
         ("bosanova", {"genre": ["bossa nova"]}, "bossanova"),
         ("sad pinao", {"mood": ["sad"]}, "sad piano"),
         ("sad jaz", {"mood": ["sad"], "genre": ["jazz"]}, "sad jazz"),
+        ("dnb", {"genre": ["drum and bass"]}, "drum and bass"),
         ("clasical, for dinner", {"genre": ["classical"], "mood": ["calm"]}, "classical, for dinner"),
         ("songs by elish", {}, "songs by elish"),
     ],

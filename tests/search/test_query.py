@@ -26,6 +26,7 @@ KNOWN = [  # artists whom the world knows: name, genres, near, nicknames
     ("The Lanterns", "indie rock", "Zoë Kravetz", "lantern boys;lantz"),
     ("Harp & Anvil", "ambient;drone", "Ivo Brandt", "ivo brandt"),
     ("Olga Venn & The Night Owls", "hip hop", "", ""),
+    ("Gesang", "ambient", "", ""),  # German for singing
 ]
 
 
@@ -230,6 +231,8 @@ def test_a_nickname_is_its_artist_unless_another_artist_has_that_name(catalogue)
         ("older", ["90s rock"], {"genre": ["rock"], "decade": ["before 1990"]}),
         ("newer stuff", ["songs from the 60s"], {"decade": ["since 1970"]}),
         ("add some jazz", ["some rock"], {"genre": ["rock", "jazz"]}),
+        ("too aggressive", ["some rock"], {"genre": ["rock"]}),
+        ("another genre", ["90s rock"], {"decade": ["1990s"]}),
         ("to study to", ["some rock"], {"genre": ["rock"], "mood": ["calm"]}),
         ("for a coffee break", ["jazz for dinner"], {"genre": ["jazz"], "mood": ["calm"]}),
         ("for dinner", ["calm"], {"mood": ["calm"]}),
@@ -245,6 +248,20 @@ def test_overridden_words_of_earlier_turns_are_gone(catalogue):
     assert read(catalogue, "no, jazz", ["some rock"]).texts == ["no, jazz"]
     assert "90s" not in " ".join(read(catalogue, "make it the 80s instead", ["90s rock for a party"]).texts)
     assert "rock" in read(catalogue, "now jazz for the evening walk", ["some rock"]).texts[1]
+
+
+def test_an_artist_who_is_not_here_and_has_the_name_of_a_condition_is_none(catalogue):
+    reading = read(catalogue, "Jazz ohne Gesang")
+    assert reading.wanted == {"genre": ["jazz"], "voice": ["instrumental"]} and not reading.missing
+
+
+def test_another_genre_rejects_that_of_the_turns_before(catalogue):
+    assert read(catalogue, "a different genre please", ["90s rock"]).unwanted == {"genre": ["rock"]}
+    assert read(catalogue, "another decade", ["90s rock"]).unwanted == {"decade": ["1990s"]}
+
+
+def test_figures_that_the_catalogue_knows_are_not_encoded(catalogue):
+    assert read(catalogue, "120-130 bpm rock from the 90s").texts == ["rock"]
 
 
 def test_something_else_asks_for_the_next_answer(catalogue):

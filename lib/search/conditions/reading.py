@@ -6,6 +6,7 @@ A negation reaches to the end of its clause, and over the lists in it.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from lib.search.conditions.vocabulary import CUES, DATA, MUSIC, WORD, Item, Vocabulary, broken, fold, is_felt
 
@@ -70,6 +71,7 @@ def read(text: str, vocabulary: Vocabulary, names: Iterable[tuple[int, int]] = (
         if item.condition and item not in covered and not feeling:
             _note(result.wanted, item.condition, item.value)
             result.items.append(item)
+    cuts += _suit(vocabulary, items, covered, result)
     for i, item in enumerate(items):
         free = item not in covered and item not in result.items
         if free and "mood" in result.wanted and is_felt(items, i):
@@ -83,13 +85,28 @@ def read(text: str, vocabulary: Vocabulary, names: Iterable[tuple[int, int]] = (
     cuts.sort()
     if exact := [value for value in result.wanted.get("decade", ()) if value not in VAGUE]:  # "old songs from the 50s"
         result.wanted["decade"] = exact
-    if result.wanted.keys() - {"decade"} and "mood" not in result.wanted:  # years are not encoded: "80s workout"
-        said = " ".join(item.word for item in items if item not in covered)
-        if moods := vocabulary.suiting(said):
-            result.wanted["mood"] = moods
     result.negated = [text[start:end] for start, end in result.spans]
     result.text = _rest(text, cuts)
     return result
+
+
+def _suit(
+    vocabulary: Vocabulary, items: list[Item], covered: set[Item], result: Understood
+) -> list[tuple[int, int, str]]:
+    """Note the moods that suit an occasion, or do not suit: "too aggressive" asks for no angry song. -> what to cut."""
+    said, cuts = [], []
+    for before, item in pairwise([Item(0, 0, ""), *items]):
+        if before.word not in CUES.values() or item.condition or not (moods := vocabulary.suiting(item.word)):
+            said += [item.word] * (item not in covered)
+            continue
+        for mood in moods:
+            _note(result.unwanted, "mood", mood)
+        if item not in covered:
+            result.spans.append((item.start, item.end))
+            cuts.append((before.start, item.end, ""))
+    if result.wanted.keys() - {"decade"} and "mood" not in result.wanted:  # years are not encoded: "80s workout"
+        result.wanted |= {"mood": moods} if (moods := vocabulary.suiting(" ".join(said))) else {}
+    return cuts
 
 
 def _is_denied(text: str, items: list[Item], i: int) -> bool:
@@ -101,7 +118,7 @@ def _is_denied(text: str, items: list[Item], i: int) -> bool:
 def _is_misspelt(text: str, item: Item) -> bool:
     """Return True for a word that was read as another one: "pinao"."""
     typed = text[item.start : item.end]
-    return typed != item.word and typed.isalpha() and item.word.isalpha()
+    return typed != item.word and typed.isalpha() and (item.word.isalpha() or typed in DATA["spellings"])
 
 
 def _marks(text: str, names: Iterable[tuple[int, int]]) -> list[Item]:
@@ -148,6 +165,8 @@ def _scope(text: str, items: list[Item], first: int, weak: bool) -> list[Item]:
         if item.word in _HARD_ENDS:
             break
         if item.condition:
+            if not fresh and item.condition == "mood" and " " in item.word:  # a wish: "no vocals, to sleep"
+                break
             if degree and not fresh and items[k - 1].condition and item.condition in NOUNS:
                 break
             fresh = False

@@ -32,7 +32,8 @@ _DATE = re.compile(
     rf"(?<!\w)(?:(?P<cue>{_CUE})(?: the)?[ -])?"
     rf"(?:(?P<first>{_YEAR})(?:'?s)? ?(?:-|–|to|and|until|till|through) ?(?P<last>{_YEAR}|today|now)"
     r"|(?:(?:(?P<part>early|mid|late)[ -])?"
-    r"(?P<years>(?:anos|annees|anni) )?(?P<decade>(?:18[1-9]|(?:19|20)?\d)0)(?(years)|(?: ?'?s|t?ies|er(?:n|jahren?)?))"
+    r"(?P<years>(?:anos|annees|anni|los) )?"
+    r"(?P<decade>(?:18[1-9]|(?:19|20)?\d)0)(?(years)|(?: ?'?s|t?ies|er(?:n|jahren?)?))"
     rf"|(?P<year>{_YEAR})|'(?P<short>\d\d))"
     r"(?P<later>,? (?:upwards?|onwards?|(?:or|and) (?:later|newer|up|onwards?)|(?:to|through|till) (?:today|now)))?)\b"
 )
