@@ -13,8 +13,8 @@ from matplotlib.ticker import EngFormatter
 from lib.core.style import BASE, OTHER
 
 
-def failures(results: list[dict]) -> Figure | None:
-    """Draw the number of failing rows of each failed rule; None if every rule holds."""
+def failures(results: list[dict], where: str = "") -> Figure | None:
+    """Draw the number of failing rows of each failed rule; None if every rule holds. `where` begins the title."""
     failed = pd.DataFrame([result for result in results if not result["passed"]]).iloc[::-1]
     if failed.empty:
         return None
@@ -24,7 +24,7 @@ def failures(results: list[dict]) -> Figure | None:
     axes.grid(visible=False, axis="y")
     axes.set(xlabel="failing rows (orange: errors, grey: warnings)", xlim=(0, failed["failures"].max() * 1.12))
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set_title(f"{len(failed)} of {len(results)} rules fail")
+    axes.set_title(f"{where}{len(failed)} of {len(results)} rules fail")
     return figure
 
 

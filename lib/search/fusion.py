@@ -71,7 +71,9 @@ class Fusion:
             if fits is not None and len(rows) and not self.facts.mask(condition, *values, exact=exact).any():
                 notes.append(f'no track here fits "{wish}"')
             elif missed and close:
-                notes.append(f"{missed} of {len(rows)} do not match {wish}, but fit the rest better")
+                notes.append(
+                    f"{missed} of {len(rows)} {'do' + 'es' * (missed == 1)} not match {wish}, but fit the rest better"
+                )
         sentence = "; ".join(notes)
         return f"{sentence[0].upper()}{sentence[1:]}." if notes else None
 

@@ -65,6 +65,8 @@ def losses(catalogue: Catalogue) -> str:
     if record["not_in_the_sample"]:
         lines.append(f"Tracks outside the random sample of max_tracks: {record['not_in_the_sample']:,}.")
     moods = catalogue.tracks["mood"].unique()
+    if not any(moods):
+        lines.append("No column has moods: the run infers them, as infer_from in the parameter file says.")
     if translated := _translated(moods):
         pairs = ", ".join(f"{theirs} → {ours}" for theirs, ours in [*translated.items()][:SOME])
         lines.append(f"Moods in other languages, which rename_moods in the parameter file translates: {pairs}.")
@@ -74,8 +76,7 @@ def losses(catalogue: Catalogue) -> str:
             f"Moods that are not in lib/tracks/moods.yaml: {', '.join(unknown[:SOME])}{more}. They keep their names. "
             "If one means the same as a mood there, use rename_moods."
         )
-    versions = int(catalogue.tracks["song"].duplicated().sum())
-    if versions:
+    if versions := int(catalogue.tracks["song"].duplicated().sum()):
         lines.append(
             f"Other versions of a song (live, remaster …): {versions:,}. They stay, in one split with the song."
         )

@@ -159,7 +159,7 @@ def test_the_verdict_counts_songs_without_a_term():
     metrics["encoders"] = {"base": one, "tuned": one}
     text = findings.headline(metrics | {"right": right.to_dict("index")})
     first, worst = text.splitlines()[0], right.drop("all")["tuned"].sort_values().index[:2]
-    assert first.startswith(f"**Of ten songs, {every['tuned']:.1f} have the mood that was asked for; before training")
+    assert first.startswith(f"**Of ten songs that the encoder alone finds, {every['tuned']:.1f} have the mood that was")
     assert (
         f"it fails most at {worst[0]} (" in first and f" and {worst[1]} (" in first and "\n\nTuning helped.\n" in text
     )

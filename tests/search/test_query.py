@@ -137,7 +137,7 @@ def test_a_note_says_what_the_catalogue_lacks(catalogue):
     reading = query.read(catalogue.names, catalogue.facts, catalogue.artists, "jazz")
     asked = fusion.Query(np.zeros(64, np.float32), reading, catalogue.words.find(["jazz"]), np.zeros(0, int))
     assert catalogue.note(asked, np.array([5]), [0.9]) is None
-    assert "1 of 2 do not match jazz" in catalogue.note(asked, np.array([5, 0]), [0.9, 0.3])
+    assert "1 of 2 does not match jazz" in catalogue.note(asked, np.array([5, 0]), [0.9, 0.3])
     absent = query.read(catalogue.names, catalogue.facts, catalogue.artists, "play Night Ferry by The Cartographers")
     assert absent.missing == ["by The Cartographers"] and absent.named
     assert "There is nothing by The Cartographers" in catalogue.note(
