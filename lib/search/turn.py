@@ -97,6 +97,10 @@ def read_turn(names: Names, facts: Facts, artists: Artists, text: str) -> tuple[
         kind = any(common) if called.lastindex > 2 else all(common)  # "play Classic Rock", "something 'chill'"
         if not kind and not any(a < end and start < b for a, b in spans):
             missing.append(f"called {text[start:end]}")
+    local = [m for m in uses["alike"] if not artists.about(m, "genres")]  # whom only the catalogue knows
+    genres = dict.fromkeys(filter(None, (facts.genre_of(names.rows(m)) for m in local)))
+    if genres and "genre" not in wanted:  # "songs like X, but faster" are of X's genre
+        wanted["genre"] = [*genres]
     known.text = _alike(known.text, text, uses["alike"], names, facts, artists)
     phrases = [Phrase(text[i.start : i.end], i.condition, i.value) for i in known.items]
     opposites = {*DATA["opposites"].values()}  # "no vocals" is left as "instrumental"
@@ -115,7 +119,7 @@ def _is_name(mention: Mention, typed: str, names: Names, facts: Facts) -> bool:
 def _alike(rest: str, text: str, mentions: list[Mention], names: Names, facts: Facts, artists: Artists) -> str:
     """Return what is left of a text, with genres for names that stand for others like them: they say more.
 
-    If the request says something else, too, a name that the catalogue has stays.
+    If the request says something else, too, a name stays that the world and the catalogue know.
     """
     genres = {text[m.start : m.end]: artists.about(m, "genres") for m in mentions}
     bare = rest
@@ -125,6 +129,8 @@ def _alike(rest: str, text: str, mentions: list[Mention], names: Names, facts: F
         own = (facts.genre_of(names.rows(m)) for m in mentions)
         return ", ".join(dict.fromkeys(filter(None, (*chain(*genres.values()), *own)))) or rest
     for mention in mentions:
-        if not len(names.rows(mention)) and (known := genres[text[mention.start : mention.end]]):
-            rest = rest.replace(text[mention.start : mention.end], ", ".join(known))
+        typed, rows = text[mention.start : mention.end], names.rows(mention)
+        known = ", ".join(genres[typed]) if genres[typed] else facts.genre_of(rows)
+        if known and not (genres[typed] and len(rows)):
+            rest = rest.replace(typed, known)
     return rest

@@ -77,6 +77,7 @@ WANTED = {
     "musique espagnole": {"language": ["Spanish"]},
     "rock de los 80": {"genre": ["rock"], "decade": ["1980s"]},
     "text me back": {},
+    "relaxing piano": {"mood": ["calm"]},
     "songs for a party": {},  # the encoder knows, also beside years, which are not encoded
     "80s party": {"decade": ["1980s"]},
     "something more cheerful": {"mood": ["happy"]},
@@ -115,6 +116,8 @@ WANTED = {
 }
 NEGATED = {
     "not rock": ({}, {"genre": ["rock"]}, "music"),
+    "not too cheesy pop": ({"genre": ["pop"]}, {}, "pop"),
+    "not that into rock": ({}, {"genre": ["rock"]}, "music"),
     "too angry, too aggressive": ({}, {"mood": ["angry"]}, "music"),
     "metal, not so aggressive": ({"genre": ["metal"]}, {"mood": ["angry"]}, "metal"),
     "jazz sans paroles pour dormir": (

@@ -287,6 +287,8 @@ def read(catalogue, text: str, history=()) -> query.Reading:
 def test_songs_like_a_local_artist_are_of_the_genre_not_of_the_name(catalogue):
     assert read(catalogue, "songs like The Lanterns").texts == ["indie rock"]
     assert "The Lanterns" in read(catalogue, "sad songs for a long drive, like The Lanterns").texts[0]
+    local = read(catalogue, "songs like Marta Quiroga but faster")
+    assert local.texts == ["songs like hip hop but faster"] and local.wanted["genre"] == ["hip hop"]
 
 
 def test_an_instrument_is_no_misspelt_artist(catalogue):

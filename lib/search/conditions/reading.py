@@ -8,11 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from lib.search.conditions.vocabulary import CUES, DATA, MUSIC, WORD, Item, Vocabulary, broken, fold, is_felt
+from lib.search.conditions.vocabulary import CUES, DATA, MUSIC, SOUNDS, WORD, Item, Vocabulary, broken, fold, is_felt
 
 FALLBACK = "music"  # the text to encode where a request only excludes
 NOUNS = ("genre", "decade", "language")  # conditions that adjectives describe: "fast jazz"
 DEGREES = frozenset({"too", "so", "that", "very", "overly"})  # "not too fast jazz" wants jazz
+ENDS_IN = ("into", "about", "onto")  # "not that into rock" wants none
 VAGUE = ("old", "new", "1970s–1990s")  # decades that say less than a year
 DENIES = ("feeling", "feel", "so", "very", "really", "that", "too")  # words between "I'm not" and a mood
 MOST_WORDS = {"strong": 3, "weak": 1}  # that name no condition, in a negation
@@ -104,7 +105,8 @@ def _suit(
         if item not in covered:
             result.spans.append((item.start, item.end))
             cuts.append((before.start, item.end, ""))
-    if result.wanted.keys() - {"decade"} and "mood" not in result.wanted:  # years are not encoded: "80s workout"
+    beside = result.wanted.keys() - {"decade"} or not SOUNDS.isdisjoint(said)  # years are not encoded: "80s workout"
+    if beside and "mood" not in result.wanted:
         result.wanted |= {"mood": moods} if (moods := vocabulary.suiting(" ".join(said))) else {}
     return cuts
 
@@ -150,9 +152,8 @@ def _is_plain(item: Item) -> bool:
 
 def _scope(text: str, items: list[Item], first: int, weak: bool) -> list[Item]:
     """Return the items that a negation covers, from the item `first` on."""
-    degree = weak or not DEGREES.isdisjoint(
-        (*text[items[first - 1].start : items[first - 1].end].split(), items[first].word)
-    )
+    cue = text[items[first - 1].start : items[first - 1].end].split()
+    exact = not DEGREES.isdisjoint((*cue, items[first].word))  # "not too cheesy pop" wants pop
     k, fresh, plain = first, True, 0  # fresh: it has no object yet; plain: its words that name no condition
     while k < len(items):
         item, following = items[k], items[k + 1] if k + 1 < len(items) else None
@@ -167,7 +168,10 @@ def _scope(text: str, items: list[Item], first: int, weak: bool) -> list[Item]:
         if item.condition:
             if not fresh and item.condition == "mood" and " " in item.word:  # a wish: "no vocals, to sleep"
                 break
-            if degree and not fresh and items[k - 1].condition and item.condition in NOUNS:
+            described = items[k - 1].condition or (
+                exact and _is_plain(items[k - 1]) and items[k - 1].word not in ENDS_IN
+            )
+            if (weak or exact) and not fresh and described and item.condition in NOUNS:
                 break
             fresh = False
         elif item.word in ("or", "nor"):
