@@ -65,7 +65,8 @@ WANTED = {
     "family-friendly tunes": {"explicit": ["clean"]},
     "clean rap": {"explicit": ["clean"], "genre": ["hip hop"]},
     "slow songs": {"tempo": ["slow"]},
-    "upbeat, at 128 bpm": {"tempo": ["fast", "128 BPM"], "mood": ["happy", "groovy"]},
+    "upbeat, at 128 bpm": {"tempo": ["128 BPM"], "mood": ["happy", "groovy"]},
+    "slow songs under 70 bpm": {"tempo": ["under 70 BPM"]},
     "sad but upbeat": {"mood": ["sad"], "tempo": ["fast"]},
     "hip hop for a party": {"genre": ["hip hop"], "mood": ["happy", "groovy"]},  # of the moods that are here
     "jazz for dinner": {"genre": ["jazz"], "mood": ["calm"]},
@@ -116,6 +117,7 @@ WANTED = {
 }
 NEGATED = {
     "not rock": ({}, {"genre": ["rock"]}, "music"),
+    "rock, not too hard": ({"genre": ["rock"]}, {"energy": ["loud"]}, "rock"),
     "not too cheesy pop": ({"genre": ["pop"]}, {}, "pop"),
     "not that into rock": ({}, {"genre": ["rock"]}, "music"),
     "too angry, too aggressive": ({}, {"mood": ["angry"]}, "music"),

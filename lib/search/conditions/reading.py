@@ -14,7 +14,7 @@ FALLBACK = "music"  # the text to encode where a request only excludes
 NOUNS = ("genre", "decade", "language")  # conditions that adjectives describe: "fast jazz"
 DEGREES = frozenset({"too", "so", "that", "very", "overly"})  # "not too fast jazz" wants jazz
 ENDS_IN = ("into", "about", "onto")  # "not that into rock" wants none
-VAGUE = ("old", "new", "1970s–1990s")  # decades that say less than a year
+VAGUE = ("old", "new", "1970s–1990s", "slow", "medium", "fast")  # they say less than a year or a figure
 DENIES = ("feeling", "feel", "so", "very", "really", "that", "too")  # words between "I'm not" and a mood
 MOST_WORDS = {"strong": 3, "weak": 1}  # that name no condition, in a negation
 _LINKS = ("or", "nor", "and", "&")
@@ -84,8 +84,9 @@ def read(text: str, vocabulary: Vocabulary, names: Iterable[tuple[int, int]] = (
         elif item not in covered and _is_misspelt(folded, item):
             cuts.append((item.start, item.end, item.word))
     cuts.sort()
-    if exact := [value for value in result.wanted.get("decade", ()) if value not in VAGUE]:  # "old songs from the 50s"
-        result.wanted["decade"] = exact
+    for condition in {"decade", "tempo"} & result.wanted.keys():  # "old songs from the 50s", "slow, under 70 bpm"
+        values = result.wanted[condition]
+        result.wanted[condition] = [value for value in values if value not in VAGUE] or values
     result.negated = [text[start:end] for start, end in result.spans]
     result.text = _rest(text, cuts)
     return result
