@@ -112,8 +112,10 @@ def read_turn(names: Names, facts: Facts, artists: Artists, text: str) -> tuple[
 
 
 def _is_name(mention: Mention, typed: str, names: Names, facts: Facts) -> bool:
-    """Return False if words of a condition or an instrument were read as a name that is misspelt or not there."""
-    return typed not in facts.vocabulary or (words(typed) == words(mention.name) and len(names.rows(mention)) > 0)
+    """Return False if words of conditions or an instrument were read as a name that is misspelt or not there."""
+    if words(typed) == words(mention.name):
+        return typed not in facts.vocabulary or len(names.rows(mention)) > 0
+    return typed not in facts.vocabulary and not facts.vocabulary.words.issuperset(words(typed))
 
 
 def _alike(rest: str, text: str, mentions: list[Mention], names: Names, facts: Facts, artists: Artists) -> str:

@@ -79,6 +79,7 @@ WANTED = {
     "rock de los 80": {"genre": ["rock"], "decade": ["1980s"]},
     "text me back": {},
     "relaxing piano": {"mood": ["calm"]},
+    "coffee shop vibes": {"mood": ["calm"]},
     "songs for a party": {},  # the encoder knows, also beside years, which are not encoded
     "80s party": {"decade": ["1980s"]},
     "something more cheerful": {"mood": ["happy"]},
@@ -117,6 +118,12 @@ WANTED = {
 }
 NEGATED = {
     "not rock": ({}, {"genre": ["rock"]}, "music"),
+    "música sin reggaeton": ({}, {"genre": ["reggaeton"]}, "música"),
+    "nada de rock": ({}, {"genre": ["rock"]}, "music"),
+    "nichts Trauriges": ({}, {"mood": ["sad"]}, "music"),
+    "trop triste": ({}, {"mood": ["sad"]}, "music"),
+    "zu langsam": ({}, {"tempo": ["slow"]}, "music"),
+    "too sad, something lighter please": ({"mood": ["happy"]}, {"mood": ["sad"]}, "something lighter please"),
     "rock, not too hard": ({"genre": ["rock"]}, {"energy": ["loud"]}, "rock"),
     "not too cheesy pop": ({"genre": ["pop"]}, {}, "pop"),
     "not that into rock": ({}, {"genre": ["rock"]}, "music"),
