@@ -6,7 +6,7 @@ import unicodedata
 from lib.search.artists import Artists
 from lib.search.conditions.facts import Facts
 from lib.search.conditions.reading import FALLBACK, NOUNS
-from lib.search.conditions.vocabulary import TROUBLES, Vocabulary, fold
+from lib.search.conditions.vocabulary import DATA, TROUBLES, Vocabulary, fold, words_of
 from lib.search.names.mentions import Mention, Names
 from lib.search.names.words import FOREIGN, words
 from lib.search.turn import Phrase, Reading, read_turn
@@ -35,6 +35,8 @@ RESET = re.compile(
     re.I,
 )
 SHORT = 8  # words
+# What stands for a mood and is encoded as it: words of other languages, and wishes, which the encoder knows less well.
+SAID = {*FOREIGN, *(words_of(wish) for wishes in DATA["wishes"].values() for wish in wishes)}
 FIGURES = {
     "decade": "new",
     "tempo": "fast",
@@ -79,8 +81,13 @@ def read(names: Names, facts: Facts, artists: Artists, text: str, history=()) ->
         p for _, phrases in turns for p in phrases if p.condition in known and re.search(r"\d|^old$|^new$", p.value)
     ]
     texts = [" ".join(_without(text, figures).split()).strip(" ,;") or text for text in texts]
-    moods = [p for _, phrases in turns for p in phrases if p.condition == "mood" and " ".join(words(p.text)) in FOREIGN]
-    texts = [_english(text, moods) for text in texts]
+    moods = [
+        p
+        for _, phrases in turns
+        for p in phrases
+        if p.condition == "mood" and not {" ".join(words(p.text)), words_of(p.text)}.isdisjoint(SAID)
+    ]
+    texts = [_named(text, moods) for text in texts]
     wishes = "mood" in latest.wanted and not any("mood" in turn.wanted for turn, _ in turns[:-1])
     faded = frozenset() if refines else frozenset(wanted) - frozenset(latest.wanted)
     more = {"faded": faded, "refines": refines, "wishes": wishes, "skipped": skipped}
@@ -180,8 +187,8 @@ def _without(text: str, phrases: list[Phrase]) -> str:
     return text if set(split(text)) - FILLERS else ""
 
 
-def _english(text: str, moods: list[Phrase]) -> str:
-    """Return a text with the moods that it names in another language in English, as the encoder knows them."""
+def _named(text: str, moods: list[Phrase]) -> str:
+    """Return a text with the moods' own names instead of the wishes and foreign words for them."""
     for mood in moods:
         text = re.sub(rf"(?<!\w){re.escape(mood.text)}(?!\w)", mood.value, text)
     return text

@@ -323,6 +323,7 @@ def test_an_instrument_lowers_the_tracks_whose_text_lacks_it(catalogue):
 def test_a_wish_in_another_language_is_a_mood_and_encoded_as_one(catalogue):
     assert read(catalogue, "Musik zum Einschlafen").wanted == {"mood": ["calm"]}
     assert read(catalogue, "ruhige Lieder").texts == ["calm Lieder"]
+    assert read(catalogue, "songs for a coffee shop").texts == ["songs for a calm"]
     assert read(catalogue, "ruhige Lieder, unruhig").texts == ["calm Lieder, unruhig"]
     assert read(catalogue, "not too heavy rock").wanted == {"genre": ["rock"]}
 
