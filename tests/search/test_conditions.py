@@ -45,7 +45,9 @@ WANTED = {
     "zamba songs": {"genre": ["zamba"]},
     "80s": {"decade": ["1980s"]},
     "punk but calm": {"genre": ["punk"], "mood": ["calm"]},
-    "no, more energy": {"tempo": ["fast"]},
+    "no, more energy": {"energy": ["loud"]},
+    "rock with less energy": {"genre": ["rock"], "energy": ["quiet"]},
+    "tired after work": {"mood": ["calm"]},
     "songs from the 1880s": {"decade": ["1880s"]},  # not the 1980s: no track fits, and the answer says so
     "the early eighties": {"decade": ["1980s"]},
     "1960's soul": {"decade": ["1960s"], "genre": ["soul"]},
@@ -386,3 +388,9 @@ def test_no_phrase_is_a_held_out_word():
 )
 def test_a_tempo_is_compared(text, tempo):
     assert read(text, Vocabulary()).wanted["tempo"][-1] == tempo
+
+
+def test_who_wants_no_sad_song_wants_no_melancholic_one():
+    vocabulary = Vocabulary(moods=["sad", "melancholic", "happy"])
+    assert read("not sad", vocabulary).unwanted == {"mood": ["sad", "melancholic"]}
+    assert read("melancholic but not sad", vocabulary).unwanted == {"mood": ["sad"]}

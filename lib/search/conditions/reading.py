@@ -106,6 +106,9 @@ def _suit(
         if item not in covered:
             result.spans.append((item.start, item.end))
             cuts.append((before.start, item.end, ""))
+    for mood in [*result.unwanted.get("mood", ())]:
+        if (near := DATA["near"].get(mood)) in vocabulary.moods and near not in result.wanted.get("mood", ()):
+            _note(result.unwanted, "mood", near)
     beside = result.wanted.keys() - {"decade"} or not SOUNDS.isdisjoint(said)  # years are not encoded: "80s workout"
     if beside and "mood" not in result.wanted:
         result.wanted |= {"mood": moods} if (moods := vocabulary.suiting(" ".join(said))) else {}
