@@ -60,6 +60,7 @@ class Fusion:
         notes = [] if close else ["nothing here comes close"]
         notes += [f"there is nothing {described}" for described in query.reading.missing]
         absent = [m.name for m in query.reading.alike if not len(self.names.rows(m))]
+        absent = [name for name in absent if f"by {name}" not in query.reading.missing]
         notes += [f"{name} is not here, these are of like genres" for name in absent]
         if query.reading.skipped:  # "something else", when all tracks of an artist have been shown
             more = [m.name for m in query.reading.named if not np.isin(self.names.rows(m), rows).any()]

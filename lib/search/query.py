@@ -37,10 +37,7 @@ RESET = re.compile(
 SHORT = 8  # words
 # What stands for a mood and is encoded as it: words of other languages, and wishes, which the encoder knows less well.
 SAID = {*FOREIGN, *(words_of(wish) for wishes in DATA["wishes"].values() for wish in wishes)}
-FIGURES = {
-    "decade": "new",
-    "tempo": "fast",
-}  # conditions that the catalogue's numbers answer: an encoder knows no figures
+FIGURES = {"decade": "new", "tempo": "fast"}  # conditions with figures, which an encoder does not know, and a value
 OTHERS = re.compile(
     r"\bsome(?:body|one) else\b(?!['’])|\b(?:(?:an)?other|different) (?:artist|band|singer)s?\b"
     r"|\b(?:not|no more)(?: by| of| from)? (?:this|that|the same) (?:artist|band|singer)\b",
@@ -77,9 +74,8 @@ def read(names: Names, facts: Facts, artists: Artists, text: str, history=()) ->
         now = ", ".join(dict.fromkeys(facts.genre_of(names.rows(mention)) for mention in uses["alike"])) or now
     texts = [now, *filter(None, earlier)][:ENCODED]
     known = {condition for condition, value in FIGURES.items() if facts.mask(condition, value) is not None}
-    figures = [
-        p for _, phrases in turns for p in phrases if p.condition in known and re.search(r"\d|^old$|^new$", p.value)
-    ]
+    answered = [p for _, phrases in turns for p in phrases if p.condition in known]
+    figures = [p for p in answered if p.condition == "decade" or p.value.endswith("BPM")]
     texts = [" ".join(_without(text, figures).split()).strip(" ,;") or text for text in texts]
     moods = [
         p

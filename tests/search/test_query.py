@@ -216,6 +216,8 @@ def test_an_artist_whom_the_catalogue_lacks_stands_for_the_artists_genres_and_ne
     assert best(catalogue, "something like Harp & Anvil")[:2] == ["Slow Orbit", "Glass Lake"]
     asked = read(catalogue, "play something by Olga Venn")
     assert asked.missing == ["by Olga Venn"] and asked.texts == ["hip hop"]
+    asked = fusion.Query(catalogue.index.vectors[3], asked, np.zeros(0, int), np.zeros(0, int))
+    assert catalogue.note(asked, np.array([3]), [0.9]) == "There is nothing by Olga Venn."
 
 
 def test_a_nickname_is_its_artist_unless_another_artist_has_that_name(catalogue):

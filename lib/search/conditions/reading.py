@@ -13,7 +13,7 @@ from lib.search.conditions.vocabulary import CUES, DATA, MUSIC, SOUNDS, WORD, It
 FALLBACK = "music"  # the text to encode where a request only excludes
 NOUNS = ("genre", "decade", "language")  # conditions that adjectives describe: "fast jazz"
 DEGREES = frozenset({"too", "so", "that", "very", "overly"})  # "not too fast jazz" wants jazz
-ENDS_IN = ("into", "about", "onto")  # "not that into rock" wants none
+TOWARDS = ("into", "about", "onto")  # "not that into rock" wants none
 VAGUE = ("old", "new", "1970s–1990s", "slow", "medium", "fast")  # they say less than a year or a figure
 DENIES = ("feeling", "feel", "so", "very", "really", "that", "too")  # words between "I'm not" and a mood
 MOST_WORDS = {"strong": 3, "weak": 1}  # that name no condition, in a negation
@@ -173,7 +173,7 @@ def _scope(text: str, items: list[Item], first: int, weak: bool) -> list[Item]:
             if not fresh and item.condition == "mood" and " " in item.word:  # a wish: "no vocals, to sleep"
                 break
             described = items[k - 1].condition or (
-                exact and _is_plain(items[k - 1]) and items[k - 1].word not in ENDS_IN
+                exact and _is_plain(items[k - 1]) and items[k - 1].word not in TOWARDS
             )
             if (weak or exact) and not fresh and described and item.condition in NOUNS:
                 break

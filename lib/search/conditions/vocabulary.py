@@ -139,7 +139,7 @@ class Vocabulary:
                 self.phrases[key.replace(" ", "")] = (condition, value)
 
     def suiting(self, said: str) -> list[str]:
-        """Return the catalogue's moods that suit an occasion in some words: "jazz for dinner" -> calm, romantic."""
+        """Return the catalogue's moods that suit an occasion in some words: "jazz for dinner" -> calm."""
         return [mood for mood, words in _OCCASIONS.items() if mood in self.moods and words.search(said)]
 
     def reads(self, phrase: str) -> bool:
